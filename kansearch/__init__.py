@@ -1,0 +1,3 @@
+"""kansearch: architecture and hyperparameter search for networks with learnable activations."""
+
+__version__ = "0.1.0"

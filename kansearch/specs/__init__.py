@@ -1,0 +1,1 @@
+"""What a user declares and what a trial answers: frozen, validated values."""

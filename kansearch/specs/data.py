@@ -1,0 +1,131 @@
+"""Which data a study learns from, and how it is split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from kansearch.specs.base import Spec
+from kansearch.specs.metrics import Task
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+BUNDLED_SETS = {
+    "digits": Task.CLASSIFICATION,
+    "breast_cancer": Task.CLASSIFICATION,
+    "wine": Task.CLASSIFICATION,
+    "iris": Task.CLASSIFICATION,
+    "diabetes": Task.REGRESSION,
+}
+"""scikit-learn's bundled sets."""
+
+FUNCTIONS = (
+    "multi_sine",
+    "noisy_sine",
+    "feynman_i_6_2",
+    "feynman_i_9_18",
+    "feynman_i_12_11",
+    "feynman_i_26_2",
+    "feynman_i_29_16",
+    "feynman_i_44_4",
+)
+"""Formulas with a stated domain, sampled afresh for each split."""
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+
+
+class DataSpec(Spec):
+    """A named dataset, a formula to approximate, or a table in a file.
+
+    Attributes:
+        name: A bundled set or a formula; exclusive with `path`.
+        path: A CSV, TSV or Parquet file; relative to the study file.
+        target: The column of the file that is predicted.
+        task: What kind of column that is; needed with `path`, known otherwise.
+        ignore: Columns of the file that no network sees.
+        validation: Share of the rows that judge trials. Not used by formulas.
+        test: Share of the rows that no trial ever sees. Not used by formulas.
+        seed: Of the split, and of the samples of a formula.
+        n_train: Samples of a formula to train on; likewise `n_validation` and `n_test`.
+        noise: Standard deviation of the noise on a formula's training targets, in units of the
+            clean target's standard deviation; None takes the formula's own.
+    """
+
+    name: str | None = None
+    path: Path | None = None
+    target: str | None = None
+    task: Task | None = None
+    ignore: tuple[str, ...] = ()
+    validation: Share = 0.2
+    test: Share = 0.2
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    n_train: Annotated[int, Field(ge=8, le=1_000_000)] = 1000
+    n_validation: Annotated[int, Field(ge=8, le=1_000_000)] = 500
+    n_test: Annotated[int, Field(ge=8, le=1_000_000)] = 1000
+    noise: Annotated[float, Field(ge=0, le=100)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        known = [*BUNDLED_SETS, *FUNCTIONS]
+        if name is not None and name not in known:
+            raise PydanticCustomError("unknown_name", "is {given}", {"given": name, "allowed": known})
+        return name
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.name is None) == (self.path is None):
+            raise PydanticCustomError("source", "needs either a name (bundled set or formula) or a path (a table file)")
+        if self.name is not None:
+            if self.target is not None or self.ignore:
+                raise PydanticCustomError("not_for_names", "target and ignore belong to a path, not to a name")
+            if self.task is not None and self.task is not self.resolved_task:
+                raise PydanticCustomError(
+                    "task_differs",
+                    "{name} is a {task} set; leave task out",
+                    {"name": self.name, "task": self.resolved_task.value, "at": "task"},
+                )
+        if self.path is not None:
+            if self.path.suffix.lower() not in TABLE_SUFFIXES:
+                raise PydanticCustomError(
+                    "suffix",
+                    "is {path}; a table file ends in {allowed}",
+                    {"path": str(self.path), "allowed": ", ".join(TABLE_SUFFIXES), "at": "path"},
+                )
+            missing = [key for key in ("target", "task") if getattr(self, key) is None]
+            if missing:
+                raise PydanticCustomError(
+                    "file_needs",
+                    "a path also needs {missing} (task is classification or regression)",
+                    {"missing": " and ".join(missing)},
+                )
+            if self.target in self.ignore:
+                raise PydanticCustomError("target_ignored", "the target column is also ignored", {"at": "ignore"})
+        if self.validation + self.test >= 0.9:
+            raise PydanticCustomError(
+                "no_train",
+                "validation + test is {share}; at most 0.9, the rest is what networks train on",
+                {"share": round(self.validation + self.test, 4)},
+            )
+        return self
+
+    @property
+    def is_function(self) -> bool:
+        """Whether the data are samples of a formula."""
+        return self.name in FUNCTIONS
+
+    @property
+    def resolved_task(self) -> Task:
+        """The task, also where the study file leaves it out."""
+        if self.name is None:
+            assert self.task is not None
+            return self.task
+        return BUNDLED_SETS.get(self.name, Task.REGRESSION)

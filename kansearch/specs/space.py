@@ -1,0 +1,163 @@
+"""The search space: which hyperparameters are searched, over what, and when each one exists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from graphlib import TopologicalSorter
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+from pydantic.fields import FieldInfo
+
+from kansearch.specs.base import Spec
+from kansearch.specs.trial import ModelSpec, Only, TrainingSpec
+
+Scalar = bool | int | float | str
+When = dict[str, tuple[Scalar, ...]]
+
+
+class Fixed(Spec):
+    """One value for every trial."""
+
+    kind: Literal["fixed"] = "fixed"
+    value: Scalar
+    when: When = {}
+
+
+class Range(Spec):
+    """All numbers from low to high, both included.
+
+    Attributes:
+        integer: Whole numbers only.
+        log: Drawn evenly on a logarithmic axis.
+        step: Distance of neighbours from low on; None for any number (or every whole one).
+        when: Exists only while these other hyperparameters have one of these values.
+    """
+
+    kind: Literal["range"] = "range"
+    low: float
+    high: float
+    integer: bool = False
+    log: bool = False
+    step: float | None = None
+    when: When = {}
+
+
+class Choice(Spec):
+    """One of some values."""
+
+    kind: Literal["choice"] = "choice"
+    choices: tuple[Scalar, ...]
+    when: When = {}
+
+
+Domain = Annotated[Fixed | Range | Choice, Field(discriminator="kind")]
+
+
+class Hyperparameter:
+    """A field of a trial's spec, as a study may search it.
+
+    Attributes:
+        name: Of the field.
+        type: int, float, bool or str.
+        default: Its value where the study says nothing.
+        only: The conditions under which it means anything.
+        allowed: Its values, where they are few; else ().
+    """
+
+    def __init__(self, name: str, field: FieldInfo) -> None:
+        self.name = name
+        self.default: Scalar = field.default
+        self.type: type = type(field.default)
+        self.only = tuple(item for item in field.metadata if isinstance(item, Only))
+        self._adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])
+        self.schema = self._adapter.json_schema()
+        self.allowed: tuple[Scalar, ...] = (True, False) if self.type is bool else tuple(self.schema.get("enum", ()))
+
+    def validate(self, value: object) -> Scalar:
+        """The value in the field's type.
+
+        Raises:
+            pydantic.ValidationError: If the field does not allow it.
+        """
+        validated: Scalar = self._adapter.validate_python(value, strict=self.type is not float)
+        return validated
+
+
+@cache
+def hyperparameters() -> Mapping[str, Hyperparameter]:
+    """All hyperparameters by name, architecture first."""
+    fields: Iterable[tuple[str, FieldInfo]] = (
+        *ModelSpec.model_fields.items(),
+        # The budget of epochs belongs to the study, the number type to the machine.
+        *((name, field) for name, field in TrainingSpec.model_fields.items() if name != "epochs"),
+    )
+    return {name: Hyperparameter(name, field) for name, field in fields}
+
+
+class Space(Spec):
+    """The domains of a study's hyperparameters; the others have their defaults."""
+
+    domains: dict[str, Domain]
+
+    def order(self) -> tuple[str, ...]:
+        """Names in an order in which every condition is known before it is asked for.
+
+        Raises:
+            graphlib.CycleError: If conditions go round in a circle.
+        """
+        table = hyperparameters()
+
+        def waits(names: Iterable[str]) -> set[str]:
+            meant = {name: [only.name for only in table[name].only] for name in names}
+            return set(meant) | set().union(*(waits(others) for others in meant.values()))
+
+        graph = {
+            name: waits([*(only.name for only in table[name].only), *domain.when])
+            for name, domain in self.domains.items()
+        }
+        # Neighbours sorted by their place in the file, so that the order is the same in every process.
+        place = {name: position for position, name in enumerate(self.domains)}
+        sorter = TopologicalSorter({name: sorted(before & place.keys(), key=place.__getitem__) for name, before in graph.items()})
+        return tuple(sorter.static_order())
+
+    def searched(self) -> tuple[str, ...]:
+        """Names of the hyperparameters that more than one value is tried of."""
+        return tuple(
+            name
+            for name, domain in self.domains.items()
+            if (isinstance(domain, Choice) and len(domain.choices) > 1)
+            or (isinstance(domain, Range) and domain.low < domain.high)
+        )
+
+    def families(self) -> tuple[str, ...]:
+        """The families that the study draws from."""
+        domain = self.domains.get("family")
+        if domain is None:
+            return (str(hyperparameters()["family"].default),)
+        return tuple(str(v) for v in (domain.choices if isinstance(domain, Choice) else [domain.value]))  # type: ignore[union-attr]
+
+    def assign(self, draw: Callable[[str, Domain], Scalar]) -> dict[str, Scalar]:
+        """Give every hyperparameter that exists a value, those of one value included.
+
+        Args:
+            draw: Called for each domain in turn, once the conditions of that domain hold.
+
+        Returns:
+            Values by name; a hyperparameter that means nothing beside the others is absent.
+        """
+        table = hyperparameters()
+        given: dict[str, Scalar] = {}
+
+        def means_something(name: str) -> bool:
+            return all(holds(only.name, only.values) for only in table[name].only)
+
+        def holds(name: str, values: Iterable[Scalar]) -> bool:
+            return means_something(name) and given.get(name, table[name].default) in values
+
+        for name in self.order():
+            domain = self.domains[name]
+            if means_something(name) and all(holds(other, values) for other, values in domain.when.items()):
+                given[name] = draw(name, domain)
+        return given

@@ -1,0 +1,410 @@
+"""YAML to StudySpec: every mistake of a file at once, each with its place, its value and what is allowed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from graphlib import CycleError
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from kansearch.errors import Mistake, StudyFileError, UserError
+from kansearch.specs.base import Spec
+from kansearch.specs.data import DataSpec
+from kansearch.specs.space import Choice, Domain, Fixed, Hyperparameter, Range, Space, hyperparameters
+from kansearch.specs.study import Budget, SearchSpec, StudySpec
+
+MAX_BYTES = 1_000_000
+"""A study file is a page or two; a larger file is something else."""
+
+Path_ = tuple[str | int, ...]
+
+
+def load_study_file(path: Path, overrides: Sequence[str] = (), name: str | None = None) -> StudySpec:
+    """Read a study file.
+
+    Args:
+        path: The YAML file. A relative `data.path` in it counts from its folder.
+        overrides: `PATH=VALUE`, in dots, set before the file is checked: `space.width.high=64`.
+        name: The study's name instead of the file's own; a file without one is named after itself.
+
+    Raises:
+        UserError: If the file cannot be read.
+        StudyFileError: If it has mistakes.
+    """
+    document, lines = _parse(path, _read(path))
+    for override in overrides:
+        _set(document, override)
+    document.setdefault("name", path.stem)
+    if name is not None:
+        document["name"] = name
+    spec = _validate(str(path), document, lines)
+    if spec.data.path is None:
+        return spec
+    absolute = (path.parent / spec.data.path.expanduser()).resolve()
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"path": absolute})})
+
+
+def _read(path: Path) -> str:
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name a study file (YAML)")
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise UserError(f"{path} has {size:,} bytes; a study file has at most {MAX_BYTES:,}")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; name a study file (YAML)") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is no text in UTF-8; a study file is YAML") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: no tags, no aliases (a few nested ones stand for billions of nodes), no key twice."""
+
+
+def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[Path_, int]]:
+    """The document and the line of each of its places."""
+    loader = _Loader(text)
+    try:
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise UserError(
+                    f"{path}, line {event.start_mark.line + 1}: *{event.anchor} is a YAML alias; write the values out"
+                )
+        node = loader.get_single_node()
+        if not isinstance(node, yaml.MappingNode):
+            raise UserError(f"{path} is no study file: it has no keys; it begins with `name: ...`, `data: ...`")
+        lines: dict[Path_, int] = {}
+        _note_lines(path, node, (), lines)
+        document = loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{where} is not YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise UserError(f"{path} is nested too deeply for a study file") from None
+    finally:
+        loader.dispose()  # type: ignore[no-untyped-call]
+    return {str(key): value for key, value in document.items()}, lines
+
+
+def _note_lines(source: Path, node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:
+    lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            inner = (*path, str(key.value))
+            if inner in lines:
+                raise UserError(f"{source}, line {key.start_mark.line + 1}: {_dots(inner)} stands here twice")
+            _note_lines(source, value, inner, lines)
+            lines[inner] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for position, value in enumerate(node.value):
+            _note_lines(source, value, (*path, position), lines)
+
+
+def _set(document: dict[str, Any], override: str) -> None:
+    """Put one `PATH=VALUE` into the document."""
+    dots, equals, text = override.partition("=")
+    keys = dots.strip().split(".")
+    if not equals or not all(keys):
+        raise UserError(f"--set {override}: write it as PATH=VALUE, for example space.width.high=64")
+    try:
+        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except (yaml.YAMLError, ValueError):
+        raise UserError(f"--set {override}: {text!r} is no YAML value") from None
+    place = document
+    for depth, key in enumerate(keys[:-1]):
+        inner = place.setdefault(key, {})
+        if not isinstance(inner, dict):
+            if keys[depth + 1 :] and keys[0] in ("data", "search") and isinstance(inner, str):
+                inner = place[key] = {"name": inner}
+            else:
+                raise UserError(
+                    f"--set {override}: {'.'.join(keys[: depth + 1])} is {_short(inner)}, which has no key {keys[depth + 1]}"
+                )
+        place = inner
+    place[keys[-1]] = value
+
+
+def _validate(source: str, document: dict[str, Any], lines: Mapping[Path_, int]) -> StudySpec:
+    found: list[tuple[Path_, str]] = []
+    rest = {key: value for key, value in document.items() if key != "space"}
+    space = _space(document.get("space", {}), found)
+    spec: StudySpec | None = None
+    try:
+        spec = StudySpec.model_validate({**rest, "space": space})
+    except ValidationError as error:
+        found += _explained(error, rest)
+    if found or spec is None:
+        mistakes = [Mistake(_dots(path) or "(file)", text, _line(path, lines)) for path, text in dict.fromkeys(found)]
+        raise StudyFileError(source, sorted(mistakes, key=lambda mistake: mistake.line or 0))
+    return spec
+
+
+def _line(path: Path_, lines: Mapping[Path_, int]) -> int | None:
+    for length in range(len(path), 0, -1):
+        if path[:length] in lines:
+            return lines[path[:length]]
+    return None
+
+
+# --- space ------------------------------------------------------------------------------------------
+
+
+def _space(raw: object, found: list[tuple[Path_, str]]) -> Space:
+    """The space that the file describes; its mistakes are added to `found`."""
+    if not isinstance(raw, dict):
+        found.append((("space",), f"is {_short(raw)}; must have hyperparameters as keys"))
+        return Space(domains={})
+    table = hyperparameters()
+    domains: dict[str, Domain] = {}
+    for key, value in raw.items():
+        if key not in table:
+            found.append((("space", str(key)), f"unknown hyperparameter{_hint(key, table)}"))
+            continue
+        try:
+            domain = _domain(table[key], value)
+        except _Wrong as wrong:
+            found.extend((("space", key, *path), message) for path, message in wrong.found)
+        else:
+            domains[key] = domain
+    space = Space(domains=domains)
+    try:
+        space.order()
+    except CycleError as error:
+        circle = list(dict.fromkeys(error.args[1]))
+        found.append(
+            (("space", circle[0], "when"), f"the conditions of {', '.join(circle)} wait for each other in a circle")
+        )
+    return space
+
+
+_DOMAIN_KEYS = (("choices", "when"), ("value", "when"), ("low", "high", "log", "step", "when"))
+
+
+class _Wrong(Exception):
+    """Mistakes of one domain: (path below the hyperparameter, message)."""
+
+    def __init__(self, *found: tuple[Path_, str]) -> None:
+        super().__init__(*found)
+        self.found = found
+
+
+def _domain(parameter: Hyperparameter, raw: object) -> Domain:
+    if isinstance(raw, list):
+        raw = {"choices": raw}
+    if not isinstance(raw, dict):
+        return Fixed(value=_value(parameter, raw, ()))
+    keys = next((keys for keys in _DOMAIN_KEYS if keys[0] in raw), _DOMAIN_KEYS[-1])
+    unknown = [key for key in raw if key not in keys]
+    if unknown:
+        raise _Wrong(*(((str(key),), f"unknown key{_hint(key, keys)}") for key in unknown))
+    when = _when(raw.get("when", {}))
+    if "value" in raw:
+        return Fixed(value=_value(parameter, raw["value"], ("value",)), when=when)
+    if "choices" in raw:
+        return Choice(choices=_choices(parameter, raw["choices"]), when=when)
+    return _range(parameter, raw, when)
+
+
+def _range(parameter: Hyperparameter, raw: Mapping[str, Any], when: dict[str, Any]) -> Range:
+    if parameter.type not in (int, float):
+        raise _Wrong(((), f"is no number, so it has no range; list some of its values{_hint("", parameter.allowed)}"))
+    missing = [key for key in ("low", "high") if key not in raw]
+    if missing:
+        raise _Wrong(((), f"has no {' and no '.join(missing)}; write one value, a list of values, or low and high"))
+    wrong: list[tuple[Path_, str]] = []
+    ends: dict[str, float] = {}
+    for key in ("low", "high"):
+        try:
+            ends[key] = float(_value(parameter, raw[key], (key,)))
+        except _Wrong as error:
+            wrong += error.found
+    log = raw.get("log", False)
+    if not isinstance(log, bool):
+        wrong.append((("log",), f"is {_short(log)}; allowed: true, false"))
+    step = raw.get("step")
+    if step is not None and (isinstance(step, bool) or not isinstance(step, (int, float)) or not step > 0):
+        wrong.append((("step",), f"is {_short(step)}; must be a number above 0"))
+    elif step is not None and parameter.type is int and step != int(step):
+        wrong.append((("step",), f"is {_short(step)}; {parameter.name} is a whole number"))
+    if wrong:
+        raise _Wrong(*wrong)
+    if ends["low"] > ends["high"]:
+        raise _Wrong((("low",), f"is {raw['low']}, above high ({raw['high']})"))
+    if log and ends["low"] <= 0:
+        raise _Wrong((("low",), f"is {raw['low']}; a log scale needs a low above 0"))
+    if log and step is not None:
+        raise _Wrong((("step",), "cannot stand beside log: true"))
+    return Range(
+        **ends,
+        integer=parameter.type is int,
+        log=bool(log),
+        step=float(step) if step is not None else None,
+        when=when,
+    )
+
+
+def _choices(parameter: Hyperparameter, raw: object) -> tuple[Any, ...]:
+    if not isinstance(raw, list) or not raw:
+        raise _Wrong((("choices",), f"is {_short(raw)}; must be a list of at least one value"))
+    values: list[Any] = []
+    wrong: list[tuple[Path_, str]] = []
+    for position, item in enumerate(raw):
+        try:
+            value = _value(parameter, item, (position,))
+        except _Wrong as error:
+            wrong += error.found
+        else:
+            if value in values:
+                wrong.append(((position,), f"{_short(item)} stands here twice"))
+            values.append(value)
+    if wrong:
+        raise _Wrong(*wrong)
+    return tuple(values)
+
+
+def _value(parameter: Hyperparameter, raw: object, path: Path_) -> Any:
+    # YAML reads a bare `none` as text but `null` and `~` as nothing; both can only mean the choice "none".
+    if raw is None and "none" in parameter.allowed:
+        raw = "none"
+    try:
+        return parameter.validate(raw)
+    except ValidationError as error:
+        return _refuse(parameter, raw, path, error)
+
+
+def _refuse(parameter: Hyperparameter, raw: object, path: Path_, error: ValidationError) -> Any:
+    if parameter.allowed:
+        raise _Wrong((path, f"is {_short(raw)}{_hint(raw, parameter.allowed)}")) from None
+    raise _Wrong((path, _sentence(error.errors()[0], raw))) from None
+
+
+def _when(raw: object) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(raw, dict):
+        raise _Wrong((("when",), f"is {_short(raw)}; write it as {{family: [kan, hybrid]}}"))
+    table = hyperparameters()
+    when: dict[str, tuple[Any, ...]] = {}
+    wrong: list[tuple[Path_, str]] = []
+    for key, value in raw.items():
+        if key not in table:
+            wrong.append((("when", str(key)), f"unknown hyperparameter{_hint(key, table)}"))
+            continue
+        items = value if isinstance(value, list) else [value]
+        if not items:
+            wrong.append((("when", key), "is empty; name at least one value"))
+            continue
+        try:
+            when[key] = tuple(_value(table[key], item, ("when", key)) for item in items)
+        except _Wrong as error:
+            wrong += error.found
+    if wrong:
+        raise _Wrong(*wrong)
+    return when
+
+
+# --- words ------------------------------------------------------------------------------------------
+
+_SECTIONS: dict[Path_, type[Spec]] = {
+    (): StudySpec,
+    ("data",): DataSpec,
+    ("budget",): Budget,
+    ("search",): SearchSpec,
+}
+
+
+def _explained(error: ValidationError, raw: object) -> Iterable[tuple[Path_, str]]:
+    for item in error.errors():
+        context = item.get("ctx", {})
+        path: Path_ = item["loc"]
+        at = context.get("at")
+        if at is not None:
+            path = (*path, *(at.split(".") if isinstance(at, str) else (at,)))
+        yield path, _sentence(item, _at(raw, path), path)
+
+
+def _at(raw: object, path: Path_) -> object:
+    for key in path:
+        if isinstance(raw, dict) and key in raw:
+            raw = raw[key]
+        elif isinstance(raw, list) and isinstance(key, int) and key < len(raw):
+            raw = raw[key]
+    return raw
+
+
+def _sentence(item: Any, value: object, path: Path_ = ()) -> str:
+    """One of pydantic's findings in our words: what is wrong, then what is allowed."""
+    kind, context = item["type"], item.get("ctx", {})
+    shown = f"is {_short(value)}"
+    match kind:
+        case "extra_forbidden":
+            section = _SECTIONS.get(path[:-1])
+            return f"unknown key{_hint(path[-1], section.model_fields if section else ())}"
+        case "missing":
+            return "is missing"
+        case "unknown_name":
+            return f"is {_short(context['given'])}{_hint(context['given'], context['allowed'])}"
+        case "unknown_option":
+            return f"unknown key{_hint(context['given'], context['allowed'])}"
+        case "literal_error" | "enum":
+            return f"{shown}{_hint(value, _quoted(context['expected']))}"
+        case "greater_than" | "less_than":
+            word = "above" if kind == "greater_than" else "below"
+            return f"{shown}; must be {word} {context.get('gt', context.get('lt'))}"
+        case "greater_than_equal" | "less_than_equal":
+            word = "at least" if kind == "greater_than_equal" else "at most"
+            return f"{shown}; must be {word} {context.get('ge', context.get('le'))}"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return f"{shown}; must be a whole number"
+        case "float_type" | "float_parsing" | "finite_number":
+            return f"{shown}; must be a finite number"
+        case "string_type":
+            return f"{shown}; must be a text"
+        case "bool_type" | "bool_parsing":
+            return f"{shown}; allowed: true, false"
+        case "tuple_type" | "list_type":
+            return f"{shown}; must be a list"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return f"{shown}; must have keys of its own"
+        case "too_long":
+            return f"has {context['actual_length']} entries; at most {context['max_length']}"
+        case "string_pattern_mismatch":
+            return f"{shown}; allowed: at most 100 letters, digits and . _ @ -, a letter or digit first"
+        case _:
+            message = str(item["msg"])
+            return message[:1].lower() + message[1:] if message.startswith("Input") else message
+
+
+def _quoted(expected: str) -> list[str]:
+    return [word.strip().strip("'") for word in expected.replace(" or ", ", ").split(",")]
+
+
+def _hint(given: object, allowed: Iterable[object]) -> str:
+    names = [str(item).lower() if isinstance(item, bool) else str(item) for item in allowed]
+    close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.6)
+    near = f'; did you mean "{close[0]}"?' if close else ""
+    listed = f"; allowed: {', '.join(names)}" if names and not (near and len(names) > 8) else ""
+    return near + listed.replace(";", "", 1) if near else listed
+
+
+def _short(value: object) -> str:
+    """A value as a message shows it: never more than a few words."""
+    if value is None:
+        return "empty"
+    text = f'"{value}"' if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _dots(path: Path_) -> str:
+    text = ""
+    for key in path:
+        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
+    return text

@@ -1,0 +1,220 @@
+"""One trial: the network and training that are declared, and the results that are measured.
+
+The fields of `ModelSpec` and `TrainingSpec` are the hyperparameters: a study may search or fix each of
+them under its name. `Only(...)` on a field says for which values of other fields it means anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from kansearch.specs.base import Spec
+
+
+@dataclass(frozen=True)
+class Only:
+    """A hyperparameter means something only when another one has one of these values."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+Family = Literal["mlp", "kan", "hybrid"]
+Layer = Literal["dictionary", "edge", "shared", "node"]
+BaseFunction = Literal[
+    "gaussian", "tanh", "sigmoid", "relu", "silu", "gelu", "sin", "b_spline", "rbf", "chebyshev"
+]
+Activation = Literal["relu", "silu", "gelu", "tanh"]
+Pattern = Literal["first", "last", "alternate", "middle"]
+Unfreeze = Literal["none", "all_at", "gradual_forward", "gradual_backward"]
+
+FIXED_BASES: tuple[BaseFunction, ...] = ("b_spline", "rbf", "chebyshev")
+"""Base functions that are whole expansions: only the dictionary layer has them."""
+
+_KAN = Only("family", ("kan", "hybrid"))
+_DICTIONARY = Only("layer", ("dictionary",))
+
+
+class ModelSpec(Spec):
+    """The architecture of a network between its inputs and its outputs.
+
+    Attributes:
+        family: `mlp` ordinary layers, `kan` KAN layers, `hybrid` both.
+        depth: Number of layers, so depth - 1 hidden rows of nodes.
+        width: Nodes of each hidden row.
+        layer: Form of the KAN layers.
+        base_function: Curve family on the edges of the KAN layers.
+        n_basis: K, the functions that a dictionary layer mixes for each input.
+        base_branch: The fixed curve beside the dictionary.
+        grid_range: The K functions are spread over [-grid_range, grid_range]; inputs have unit variance.
+        activation: Between two ordinary layers.
+        pattern: Which layers of a hybrid are KAN layers: the first, the last, every second one
+            beginning with the first, or all between the first and the last.
+        layer_norm: Normalise every hidden row (never the raw inputs).
+        dropout: Share of the hidden nodes silenced while training.
+    """
+
+    family: Family = "kan"
+    depth: Annotated[int, Field(ge=1, le=12)] = 2
+    width: Annotated[int, Field(ge=1, le=4096)] = 16
+    layer: Annotated[Layer, _KAN] = "dictionary"
+    base_function: Annotated[BaseFunction, _KAN] = "gaussian"
+    n_basis: Annotated[int, Field(ge=1, le=64), _KAN, _DICTIONARY] = 8
+    base_branch: Annotated[Literal["silu", "identity", "none"], _KAN, _DICTIONARY] = "silu"
+    grid_range: Annotated[float, Field(gt=0, le=100), _KAN, _DICTIONARY] = 2.0
+    activation: Annotated[Activation, Only("family", ("mlp", "hybrid"))] = "relu"
+    pattern: Annotated[Pattern, Only("family", ("hybrid",))] = "last"
+    layer_norm: bool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class TrainingSpec(Spec):
+    """How a network is trained.
+
+    Attributes:
+        epochs: Passes over the training data.
+        batch_size: Rows of one optimizer step; the last step of an epoch may have fewer.
+        learning_rate: At its highest, in the schedule.
+        schedule: Of the learning rate: `constant`; `cosine` down to 0; `warmup_cosine`, the same after
+            a linear rise over the first tenth of the steps.
+        activation_rate: Learning rate of the activation parameters, as a multiple of `learning_rate`.
+        weight_decay: Decoupled (AdamW) or L2 (Adam), on weights only.
+        l1: Weight of the summed amplitudes of the learned curves in the loss.
+        entropy: Weight of the entropy of those amplitudes, layer by layer.
+        unfreeze: When activation parameters, frozen at first, begin to learn: `none` freezes nothing,
+            `all_at` frees all layers at once, `gradual_forward` from the first layer on and
+            `gradual_backward` from the last.
+        unfreeze_start: When the first are freed, as a share of the epochs.
+        unfreeze_interval: From one layer to the next, as a share of the epochs.
+        patience: Stop after so many epochs without a better validation loss; 0 never does.
+        dtype: Of all numbers of the network.
+    """
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 27
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0, le=10)] = 0.005
+    schedule: Literal["constant", "cosine", "warmup_cosine"] = "cosine"
+    activation_rate: Annotated[float, Field(gt=0, le=100), _KAN] = 1.0
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    l1: Annotated[float, Field(ge=0, le=10), _KAN] = 0.0
+    entropy: Annotated[float, Field(ge=0, le=10), _KAN] = 0.0
+    unfreeze: Annotated[Unfreeze, _KAN] = "none"
+    unfreeze_start: Annotated[
+        float, Field(ge=0, le=1), _KAN, Only("unfreeze", ("all_at", "gradual_forward", "gradual_backward"))
+    ] = 0.2
+    unfreeze_interval: Annotated[
+        float, Field(ge=0, le=1), _KAN, Only("unfreeze", ("gradual_forward", "gradual_backward"))
+    ] = 0.1
+    patience: Annotated[int, Field(ge=0)] = 0
+    dtype: Literal["float32", "float64"] = "float32"
+
+
+class TrialSpec(Spec):
+    """Everything that decides the result of a trial, but for the data.
+
+    Attributes:
+        rungs: Epochs at which the trial is judged, rising; the last is `training.epochs`.
+        seed: Of initialisation, batch order and dropout.
+    """
+
+    model: ModelSpec = ModelSpec()
+    training: TrainingSpec = TrainingSpec()
+    rungs: tuple[int, ...] = ()
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+
+
+class End(StrEnum):
+    """Why a trial's training is over."""
+
+    COMPLETED = "completed"
+    STOPPED_EARLY = "stopped early"
+    DIVERGED = "diverged"
+
+
+class EpochPoint(Spec):
+    """One point of a learning curve; losses that are no finite number end the curve."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+
+
+class Curve(Spec):
+    """A learned activation: the curve of one edge (or node) of a trained network.
+
+    Attributes:
+        layer: Of the network, from 0.
+        source: Index of the input node; None where the curve belongs to the target alone (node form).
+        target: Index of the output node.
+        amplitude: Root mean square of the curve over the training data.
+        x: Sample points, from the 1st to the 99th percentile of what the edge saw.
+        y: The curve at these points.
+    """
+
+    layer: int
+    source: int | None
+    target: int
+    amplitude: float
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class RungResult(Spec):
+    """What a trial of a pack measured when it reached a rung.
+
+    Attributes:
+        slot: Which trial of the pack.
+        rung: Index of the rung, from 0.
+        epoch: Epochs trained so far.
+        metrics: Metric name to value, those of the validation split among them.
+        points: The learning curve since the last rung.
+        end: Why this is the trial's last result; None while it can go on.
+        reason: Of a divergence, for people.
+        curves: The strongest learned activations; only with the last result of a KAN or hybrid.
+    """
+
+    slot: int
+    rung: int
+    epoch: int
+    metrics: dict[str, float]
+    points: tuple[EpochPoint, ...]
+    end: End | None = None
+    reason: str | None = None
+    curves: tuple[Curve, ...] = ()
+
+
+class TrialRecord(Spec):
+    """A trial as read back from the storage.
+
+    Attributes:
+        state: Optuna's state, in small letters: running, waiting, complete, pruned or fail.
+        family: Of its network.
+        params: Suggested hyperparameters by name.
+        values: Objective values by name; only of complete trials.
+        metrics: All that the last rung measured, by name.
+        points: The learning curve up to the last rung.
+        epochs: Spent on this trial.
+        seconds: From its start to its end; None while it has not ended.
+        feasible: It meets every constraint of the study.
+        reason: Why it ended before its last epoch.
+    """
+
+    number: int
+    state: Literal["running", "waiting", "complete", "pruned", "fail"]
+    family: Family | None
+    params: dict[str, Any]
+    values: dict[str, float]
+    metrics: dict[str, float]
+    points: tuple[EpochPoint, ...]
+    epochs: int
+    seconds: float | None
+    feasible: bool
+    reason: str | None
+    seed: int | None
+    worker: str | None
+    curves: tuple[Curve, ...] = ()
