@@ -119,7 +119,9 @@ class Space(Spec):
         }
         # Neighbours sorted by their place in the file, so that the order is the same in every process.
         place = {name: position for position, name in enumerate(self.domains)}
-        sorter = TopologicalSorter({name: sorted(before & place.keys(), key=place.__getitem__) for name, before in graph.items()})
+        sorter = TopologicalSorter(
+            {name: sorted(before & place.keys(), key=place.__getitem__) for name, before in graph.items()}
+        )
         return tuple(sorter.static_order())
 
     def searched(self) -> tuple[str, ...]:

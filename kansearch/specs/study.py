@@ -106,7 +106,9 @@ class PrunerSpec(_Named):
 def _check_options(owner: str, given: dict[str, bool | int | float | str], known: dict[str, type]) -> None:
     for key, value in given.items():
         if key not in known:
-            raise PydanticCustomError("unknown_option", "unknown key", {"given": key, "allowed": list(known), "at": key})
+            raise PydanticCustomError(
+                "unknown_option", "unknown key", {"given": key, "allowed": list(known), "at": key}
+            )
         kind = known[key]
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
         if not fits or (isinstance(value, bool) and kind is not bool):
@@ -276,11 +278,7 @@ class StudySpec(Spec):
 def _flat(value: object, path: str = "") -> list[tuple[str, object]]:
     """Leaves of nested mappings by their path; a list is a leaf."""
     if isinstance(value, dict):
-        return [
-            leaf
-            for key, item in value.items()
-            for leaf in _flat(item, f"{path}.{key}" if path else str(key))
-        ]
+        return [leaf for key, item in value.items() for leaf in _flat(item, f"{path}.{key}" if path else str(key))]
     return [(path.replace("space.domains.", "space."), value)]
 
 

@@ -217,7 +217,7 @@ def _domain(parameter: Hyperparameter, raw: object) -> Domain:
 
 def _range(parameter: Hyperparameter, raw: Mapping[str, Any], when: dict[str, Any]) -> Range:
     if parameter.type not in (int, float):
-        raise _Wrong(((), f"is no number, so it has no range; list some of its values{_hint("", parameter.allowed)}"))
+        raise _Wrong(((), f"is no number, so it has no range; list some of its values{_hint('', parameter.allowed)}"))
     missing = [key for key in ("low", "high") if key not in raw]
     if missing:
         raise _Wrong(((), f"has no {' and no '.join(missing)}; write one value, a list of values, or low and high"))
@@ -391,8 +391,9 @@ def _hint(given: object, allowed: Iterable[object]) -> str:
     names = [str(item).lower() if isinstance(item, bool) else str(item) for item in allowed]
     close = difflib.get_close_matches(str(given), names, n=1, cutoff=0.6)
     near = f'; did you mean "{close[0]}"?' if close else ""
-    listed = f"; allowed: {', '.join(names)}" if names and not (near and len(names) > 8) else ""
-    return near + listed.replace(";", "", 1) if near else listed
+    # A long list behind a near miss would only bury it.
+    listed = f"; allowed: {', '.join(names)}" if names and not (near and len(names) > 12) else ""
+    return near + listed
 
 
 def _short(value: object) -> str:

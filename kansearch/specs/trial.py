@@ -25,9 +25,7 @@ class Only:
 
 Family = Literal["mlp", "kan", "hybrid"]
 Layer = Literal["dictionary", "edge", "shared", "node"]
-BaseFunction = Literal[
-    "gaussian", "tanh", "sigmoid", "relu", "silu", "gelu", "sin", "b_spline", "rbf", "chebyshev"
-]
+BaseFunction = Literal["gaussian", "tanh", "sigmoid", "relu", "silu", "gelu", "sin", "b_spline", "rbf", "chebyshev"]
 Activation = Literal["relu", "silu", "gelu", "tanh"]
 Pattern = Literal["first", "last", "alternate", "middle"]
 Unfreeze = Literal["none", "all_at", "gradual_forward", "gradual_backward"]
