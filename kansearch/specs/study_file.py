@@ -333,9 +333,7 @@ def _explained(error: ValidationError, raw: object) -> Iterable[tuple[Path_, str
 
 def _at(raw: object, path: Path_) -> object:
     for key in path:
-        if isinstance(raw, dict) and key in raw:
-            raw = raw[key]
-        elif isinstance(raw, list) and isinstance(key, int) and key < len(raw):
+        if (isinstance(raw, dict) and key in raw) or (isinstance(raw, list) and isinstance(key, int) and key < len(raw)):
             raw = raw[key]
     return raw
 

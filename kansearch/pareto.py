@@ -1,0 +1,97 @@
+"""Dominance and hypervolume on plain arrays.
+
+Shapes: N vectors, D objectives. All functions take *losses*: smaller is better in every column, so turn
+round what is maximised with `as_losses` first. One vector dominates another if it is nowhere worse and
+somewhere better; equal vectors do not dominate each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kansearch.errors import KansearchError
+
+Losses = NDArray[np.float64]
+
+
+def as_losses(values: ArrayLike, maximize: Sequence[bool]) -> Losses:
+    """Objective values (N, D) with the maximised columns turned round; a NaN becomes the worst, +inf."""
+    signs = np.where(np.asarray(maximize, dtype=bool), -1.0, 1.0)
+    losses = np.asarray(values, dtype=np.float64).reshape(-1, len(signs)) * signs
+    return np.where(np.isnan(losses), np.inf, losses)
+
+
+def dominance(losses: Losses) -> NDArray[np.bool_]:
+    """Matrix (N, N) whose entry [i, j] says that vector i dominates vector j."""
+    nowhere_worse = (losses[:, None, :] <= losses[None, :, :]).all(axis=2)
+    somewhere_better = (losses[:, None, :] < losses[None, :, :]).any(axis=2)
+    dominates: NDArray[np.bool_] = nowhere_worse & somewhere_better
+    return dominates
+
+
+def front_mask(losses: Losses) -> NDArray[np.bool_]:
+    """Which vectors no other one dominates: a mask (N,)."""
+    mask: NDArray[np.bool_] = non_dominated_ranks(losses) == 0
+    return mask
+
+
+def non_dominated_ranks(losses: Losses) -> NDArray[np.int64]:
+    """The front to which each vector belongs (N,): 0 is not dominated, 1 only by those of front 0, and so on.
+
+    Source: Deb et al. (2002), NSGA-II, section III.A.
+    """
+    dominates = dominance(losses)
+    ranks = np.full(len(losses), -1, dtype=np.int64)
+    rank = 0
+    while (left := ranks < 0).any():
+        ranks[left & ~dominates[left].any(axis=0)] = rank
+        rank += 1
+    return ranks
+
+
+def hypervolume(losses: Losses, reference: ArrayLike) -> float:
+    """The volume that the vectors dominate, bounded by a reference vector (D,).
+
+    Vectors that do not lie below the reference in every objective add nothing; no vectors have volume 0.
+
+    Raises:
+        KansearchError: If the reference is not finite.
+
+    Source: Zitzler & Thiele (1999); computed by slicing along the last objective (While et al. 2006).
+    """
+    bound = np.asarray(reference, dtype=np.float64)
+    if not np.isfinite(bound).all():
+        raise KansearchError(f"the reference of a hypervolume is {bound.tolist()}; it must be finite")
+    inside = losses[(losses < bound).all(axis=1)]
+    return _volume(inside, bound)
+
+
+def _volume(losses: Losses, bound: Losses) -> float:
+    if not len(losses):
+        return 0.0
+    if losses.shape[1] == 1:
+        return float(bound[0] - losses.min())
+    losses = losses[np.argsort(losses[:, -1], kind="stable")]
+    heights = np.append(losses[1:, -1], bound[-1]) - losses[:, -1]
+    if losses.shape[1] == 2:
+        widths = bound[0] - np.minimum.accumulate(losses[:, 0])
+        return float(widths @ heights)
+    return sum(
+        height * _volume(_front(losses[: position + 1, :-1]), bound[:-1])
+        for position, height in enumerate(heights)
+        if height > 0
+    )
+
+
+def _front(losses: Losses) -> Losses:
+    return np.unique(losses, axis=0)[front_mask(np.unique(losses, axis=0))]
+
+
+def hypervolume_contributions(losses: Losses, reference: ArrayLike) -> Losses:
+    """What the hypervolume would lose without each vector (N,); 0 for dominated and for repeated ones."""
+    whole = hypervolume(losses, reference)
+    without = [hypervolume(np.delete(losses, i, axis=0), reference) for i in range(len(losses))]
+    return whole - np.asarray(without, dtype=np.float64)
