@@ -12,8 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kansearch.errors import KansearchError
-
 Losses = NDArray[np.float64]
 
 
@@ -28,14 +26,12 @@ def dominance(losses: Losses) -> NDArray[np.bool_]:
     """Matrix (N, N) whose entry [i, j] says that vector i dominates vector j."""
     nowhere_worse = (losses[:, None, :] <= losses[None, :, :]).all(axis=2)
     somewhere_better = (losses[:, None, :] < losses[None, :, :]).any(axis=2)
-    dominates: NDArray[np.bool_] = nowhere_worse & somewhere_better
-    return dominates
+    return np.asarray(nowhere_worse & somewhere_better)
 
 
 def front_mask(losses: Losses) -> NDArray[np.bool_]:
     """Which vectors no other one dominates: a mask (N,)."""
-    mask: NDArray[np.bool_] = non_dominated_ranks(losses) == 0
-    return mask
+    return np.asarray(non_dominated_ranks(losses) == 0)
 
 
 def non_dominated_ranks(losses: Losses) -> NDArray[np.int64]:
@@ -58,13 +54,13 @@ def hypervolume(losses: Losses, reference: ArrayLike) -> float:
     Vectors that do not lie below the reference in every objective add nothing; no vectors have volume 0.
 
     Raises:
-        KansearchError: If the reference is not finite.
+        ValueError: If the reference is not finite.
 
     Source: Zitzler & Thiele (1999); computed by slicing along the last objective (While et al. 2006).
     """
-    bound = np.asarray(reference, dtype=np.float64)
+    bound: Losses = np.asarray(reference, dtype=np.float64)
     if not np.isfinite(bound).all():
-        raise KansearchError(f"the reference of a hypervolume is {bound.tolist()}; it must be finite")
+        raise ValueError(f"the reference of a hypervolume is {bound.tolist()}; it must be finite")
     inside = losses[(losses < bound).all(axis=1)]
     return _volume(inside, bound)
 
@@ -80,7 +76,7 @@ def _volume(losses: Losses, bound: Losses) -> float:
         widths = bound[0] - np.minimum.accumulate(losses[:, 0])
         return float(widths @ heights)
     return sum(
-        height * _volume(_front(losses[: position + 1, :-1]), bound[:-1])
+        float(height) * _volume(_front(losses[: position + 1, :-1]), bound[:-1])
         for position, height in enumerate(heights)
         if height > 0
     )
@@ -88,10 +84,3 @@ def _volume(losses: Losses, bound: Losses) -> float:
 
 def _front(losses: Losses) -> Losses:
     return np.unique(losses, axis=0)[front_mask(np.unique(losses, axis=0))]
-
-
-def hypervolume_contributions(losses: Losses, reference: ArrayLike) -> Losses:
-    """What the hypervolume would lose without each vector (N,); 0 for dominated and for repeated ones."""
-    whole = hypervolume(losses, reference)
-    without = [hypervolume(np.delete(losses, i, axis=0), reference) for i in range(len(losses))]
-    return whole - np.asarray(without, dtype=np.float64)

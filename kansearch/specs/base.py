@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, StrictFloat, StrictInt
+
+Whole = StrictInt
+"""A whole number; neither true nor "1" is one."""
+
+Number = StrictFloat
+"""A number, whole or not; neither true nor "1" is one."""
 
 
 class Spec(BaseModel):

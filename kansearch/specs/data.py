@@ -8,10 +8,10 @@ from typing import Annotated, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from kansearch.specs.base import Spec
+from kansearch.specs.base import Number, Spec, Whole
 from kansearch.specs.metrics import Task
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[Number, Field(gt=0, lt=1)]
 
 BUNDLED_SETS = {
     "digits": Task.CLASSIFICATION,
@@ -61,11 +61,11 @@ class DataSpec(Spec):
     ignore: tuple[str, ...] = ()
     validation: Share = 0.2
     test: Share = 0.2
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    n_train: Annotated[int, Field(ge=8, le=1_000_000)] = 1000
-    n_validation: Annotated[int, Field(ge=8, le=1_000_000)] = 500
-    n_test: Annotated[int, Field(ge=8, le=1_000_000)] = 1000
-    noise: Annotated[float, Field(ge=0, le=100)] | None = None
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
+    n_train: Annotated[Whole, Field(ge=8, le=1_000_000)] = 1000
+    n_validation: Annotated[Whole, Field(ge=8, le=1_000_000)] = 500
+    n_test: Annotated[Whole, Field(ge=8, le=1_000_000)] = 1000
+    noise: Annotated[Number, Field(ge=0, le=100)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -94,6 +94,8 @@ class DataSpec(Spec):
                     {"name": self.name, "task": self.resolved_task.value, "at": "task"},
                 )
         if self.path is not None:
+            if "\0" in str(self.path):
+                raise PydanticCustomError("path_nul", "holds a NUL character, which no path has", {"at": "path"})
             if self.path.suffix.lower() not in TABLE_SUFFIXES:
                 raise PydanticCustomError(
                     "suffix",
@@ -112,7 +114,7 @@ class DataSpec(Spec):
         if self.validation + self.test >= 0.9:
             raise PydanticCustomError(
                 "no_train",
-                "validation + test is {share}; at most 0.9, the rest is what networks train on",
+                "validation + test is {share}; must be below 0.9, the rest is what networks train on",
                 {"share": round(self.validation + self.test, 4)},
             )
         return self

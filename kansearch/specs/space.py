@@ -7,7 +7,7 @@ from functools import cache
 from graphlib import TopologicalSorter
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.fields import FieldInfo
 
 from kansearch.specs.base import Spec
@@ -22,7 +22,7 @@ class Fixed(Spec):
 
     kind: Literal["fixed"] = "fixed"
     value: Scalar
-    when: When = {}
+    when: When = Field(default={})
 
 
 class Range(Spec):
@@ -41,7 +41,7 @@ class Range(Spec):
     integer: bool = False
     log: bool = False
     step: float | None = None
-    when: When = {}
+    when: When = Field(default={})
 
 
 class Choice(Spec):
@@ -49,7 +49,7 @@ class Choice(Spec):
 
     kind: Literal["choice"] = "choice"
     choices: tuple[Scalar, ...]
-    when: When = {}
+    when: When = Field(default={})
 
 
 Domain = Annotated[Fixed | Range | Choice, Field(discriminator="kind")]
@@ -71,7 +71,8 @@ class Hyperparameter:
         self.default: Scalar = field.default
         self.type: type = type(field.default)
         self.only = tuple(item for item in field.metadata if isinstance(item, Only))
-        self._adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, Field(), *field.metadata])
+        annotated: Any = Annotated[field.annotation, Field(), *field.metadata]
+        self._adapter: TypeAdapter[Any] = TypeAdapter(annotated, config=ConfigDict(strict=True, allow_inf_nan=False))
         self.schema = self._adapter.json_schema()
         self.allowed: tuple[Scalar, ...] = (True, False) if self.type is bool else tuple(self.schema.get("enum", ()))
 
@@ -81,7 +82,7 @@ class Hyperparameter:
         Raises:
             pydantic.ValidationError: If the field does not allow it.
         """
-        validated: Scalar = self._adapter.validate_python(value, strict=self.type is not float)
+        validated: Scalar = self._adapter.validate_python(value)
         return validated
 
 

@@ -2,43 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SkipValidation, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from kansearch.specs.base import Spec
+from kansearch.specs.base import Number, Spec, Whole
 from kansearch.specs.data import DataSpec
 from kansearch.specs.metrics import DEFAULT_QUALITY, METRICS, Direction, Metric
 from kansearch.specs.space import Space
 
 StudyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,99}$")]
 
-SAMPLER_OPTIONS: dict[str, dict[str, type]] = {
+
+@dataclass(frozen=True)
+class Option:
+    """An argument of a sampler or a pruner.
+
+    Attributes:
+        type: int, float, bool or str.
+        low: The lowest number that is allowed.
+        high: The highest one.
+        allowed: The texts that are allowed.
+    """
+
+    type: type
+    low: float = 0
+    high: float = 1_000_000
+    allowed: tuple[str, ...] = ()
+
+
+_COUNT = Option(int)
+_SHARE = Option(float, high=1)
+_FLAG = Option(bool)
+_GENETIC = {
+    "population_size": Option(int, low=2),
+    "mutation_prob": _SHARE,
+    "crossover_prob": _SHARE,
+    "swapping_prob": _SHARE,
+}
+
+SAMPLER_OPTIONS: dict[str, dict[str, Option]] = {
     "tpe": {
-        "n_startup_trials": int,
-        "n_ei_candidates": int,
-        "multivariate": bool,
-        "group": bool,
-        "constant_liar": bool,
+        "n_startup_trials": _COUNT,
+        "n_ei_candidates": Option(int, low=1),
+        "multivariate": _FLAG,
+        "group": _FLAG,
+        "constant_liar": _FLAG,
     },
     "random": {},
-    "qmc": {"qmc_type": str, "scramble": bool},
-    "gp": {"n_startup_trials": int, "deterministic_objective": bool},
-    "nsga2": {"population_size": int, "mutation_prob": float, "crossover_prob": float, "swapping_prob": float},
-    "nsga3": {"population_size": int, "mutation_prob": float, "crossover_prob": float, "swapping_prob": float},
-    "cmaes": {"n_startup_trials": int, "sigma0": float},
+    "qmc": {"qmc_type": Option(str, allowed=("sobol", "halton")), "scramble": _FLAG},
+    "gp": {"n_startup_trials": _COUNT, "deterministic_objective": _FLAG},
+    "nsga2": _GENETIC,
+    "nsga3": _GENETIC,
+    "cmaes": {"n_startup_trials": _COUNT, "sigma0": Option(float, low=1e-6)},
 }
 """The arguments of Optuna's samplers that a study may set."""
 
-PRUNER_OPTIONS: dict[str, dict[str, type]] = {
+PRUNER_OPTIONS: dict[str, dict[str, Option]] = {
     "pareto": {},
     "none": {},
-    "median": {"n_startup_trials": int, "n_min_trials": int},
-    "percentile": {"percentile": float, "n_startup_trials": int, "n_min_trials": int},
-    "successive_halving": {"min_early_stopping_rate": int},
+    "median": {"n_startup_trials": _COUNT, "n_min_trials": Option(int, low=1)},
+    "percentile": {
+        "percentile": Option(float, high=100),
+        "n_startup_trials": _COUNT,
+        "n_min_trials": Option(int, low=1),
+    },
+    "successive_halving": {"min_early_stopping_rate": Option(int, high=100)},
     "hyperband": {},
-    "patient": {"patience": int, "min_delta": float},
+    "patient": {"patience": _COUNT, "min_delta": Option(float)},
 }
 """The arguments of the pruners, beside the rungs that all of them share."""
 
@@ -53,9 +87,9 @@ class Budget(Spec):
         failures: So many failed trials end the study as broken.
     """
 
-    trials: Annotated[int, Field(ge=1, le=1_000_000)] = 100
-    epochs: Annotated[int, Field(ge=1, le=100_000)] = 27
-    failures: Annotated[int, Field(ge=1)] = 20
+    trials: Annotated[Whole, Field(ge=1, le=1_000_000)] = 100
+    epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 27
+    failures: Annotated[Whole, Field(ge=1, le=1_000_000)] = 20
 
 
 class _Named(Spec):
@@ -76,11 +110,15 @@ class SamplerSpec(_Named):
     """Which sampler proposes candidates, with its arguments."""
 
     name: Literal["tpe", "random", "qmc", "gp", "nsga2", "nsga3", "cmaes"] = "tpe"
-    options: dict[str, bool | int | float | str] = {}
+    options: SkipValidation[dict[str, bool | int | float | str]] = Field(default={})
 
     @model_validator(mode="after")
     def _known_options(self) -> Self:
         _check_options(self.name, self.options, SAMPLER_OPTIONS[self.name])
+        if self.options.get("multivariate") is False and self.options.get("group", True):
+            raise PydanticCustomError(
+                "group_needs", "needs multivariate: true; write group: false beside it", {"at": "group"}
+            )
         return self
 
 
@@ -93,9 +131,9 @@ class PrunerSpec(_Named):
     """
 
     name: Literal["pareto", "none", "median", "percentile", "successive_halving", "hyperband", "patient"] = "pareto"
-    min_epochs: Annotated[int, Field(ge=1, le=100_000)] = 1
-    reduction_factor: Annotated[int, Field(ge=2, le=100)] = 3
-    options: dict[str, bool | int | float | str] = {}
+    min_epochs: Annotated[Whole, Field(ge=1, le=100_000)] = 1
+    reduction_factor: Annotated[Whole, Field(ge=2, le=100)] = 3
+    options: SkipValidation[dict[str, bool | int | float | str]] = Field(default={})
 
     @model_validator(mode="after")
     def _known_options(self) -> Self:
@@ -103,23 +141,33 @@ class PrunerSpec(_Named):
         return self
 
 
-def _check_options(owner: str, given: dict[str, bool | int | float | str], known: dict[str, type]) -> None:
+def _check_options(owner: str, given: Mapping[str, object], known: Mapping[str, Option]) -> None:
+    if not isinstance(given, dict):
+        raise PydanticCustomError("options", "must have keys of its own", {"at": "options"})
     for key, value in given.items():
         if key not in known:
             raise PydanticCustomError(
                 "unknown_option", "unknown key", {"given": key, "allowed": list(known), "at": key}
             )
-        kind = known[key]
-        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-        if not fits or (isinstance(value, bool) and kind is not bool):
+        option = known[key]
+        fits = isinstance(value, option.type) or (option.type is float and isinstance(value, int))
+        if not fits or (isinstance(value, bool) and option.type is not bool) or value != value:  # noqa: PLR0124 - NaN
             names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
             raise PydanticCustomError(
                 "option_type",
                 "is {value}; {owner} needs {kind} here",
-                {"value": repr(value), "owner": owner, "kind": names[kind], "at": key},
+                {"value": repr(value)[:60], "owner": owner, "kind": names[option.type], "at": key},
             )
-        if kind in (int, float) and isinstance(value, (int, float)) and value < 0:
-            raise PydanticCustomError("option_negative", "is {value}; must be at least 0", {"value": value, "at": key})
+        if isinstance(value, (int, float)) and not option.low <= value <= option.high:
+            raise PydanticCustomError(
+                "option_range",
+                "is {value}; must be from {low} to {high}",
+                {"value": repr(value)[:60], "low": f"{option.low:g}", "high": f"{option.high:,.0f}", "at": key},
+            )
+        if option.allowed and value not in option.allowed:
+            raise PydanticCustomError(
+                "unknown_name", "is {given}", {"given": str(value), "allowed": list(option.allowed), "at": key}
+            )
 
 
 class SearchSpec(Spec):
@@ -134,7 +182,7 @@ class SearchSpec(Spec):
     sampler: SamplerSpec = SamplerSpec()
     pruner: PrunerSpec = PrunerSpec()
     families: Literal["balanced", "free"] = "balanced"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
 
 
 class Constraint(Spec):
@@ -142,17 +190,17 @@ class Constraint(Spec):
 
     metric: str
     sign: Literal["<=", ">="]
-    bound: float
+    bound: Number
 
     @model_validator(mode="before")
     @classmethod
     def _parse(cls, value: object) -> object:
-        if not isinstance(value, str):
+        if isinstance(value, (dict, Constraint)):
             return value
-        words = value.replace("<=", " <= ").replace(">=", " >= ").split()
+        words = str(value).replace("<=", " <= ").replace(">=", " >= ").split()
         if len(words) != 3 or words[1] not in ("<=", ">="):
             raise PydanticCustomError(
-                "constraint", "is {value}; write it as NAME <= NUMBER or NAME >= NUMBER", {"value": repr(value)}
+                "constraint", "is {value}; write it as NAME <= NUMBER or NAME >= NUMBER", {"value": repr(value)[:60]}
             )
         try:
             bound = float(words[2].replace("_", ""))
@@ -225,8 +273,8 @@ class StudySpec(Spec):
         task = self.data.resolved_task
         if not self.objectives:
             object.__setattr__(self, "objectives", (DEFAULT_QUALITY[task], "parameters"))
-        used = [("objectives", name) for name in self.objectives]
-        used += [("constraints", constraint.metric) for constraint in self.constraints]
+        used = [(("objectives", at), name) for at, name in enumerate(self.objectives)]
+        used += [(("constraints", at), constraint.metric) for at, constraint in enumerate(self.constraints)]
         for place, name in used:
             if task not in METRICS[name].tasks:
                 allowed = [m.name for m in METRICS.values() if task in m.tasks]
@@ -241,6 +289,12 @@ class StudySpec(Spec):
                 "pruner_for_one",
                 "is {name}, which knows one objective only; with {n} objectives: pareto or none",
                 {"name": pruner.name, "n": len(self.objectives), "at": "search.pruner.name"},
+            )
+        if len(self.objectives) > 1 and self.search.sampler.name == "cmaes":
+            raise PydanticCustomError(
+                "sampler_for_one",
+                "is cmaes, which knows one objective only; this study has {n}",
+                {"n": len(self.objectives), "at": "search.sampler.name"},
             )
         if pruner.min_epochs > self.budget.epochs:
             raise PydanticCustomError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from graphlib import CycleError
 from pathlib import Path
@@ -17,8 +18,13 @@ from kansearch.specs.data import DataSpec
 from kansearch.specs.space import Choice, Domain, Fixed, Hyperparameter, Range, Space, hyperparameters
 from kansearch.specs.study import Budget, SearchSpec, StudySpec
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 100_000
 """A study file is a page or two; a larger file is something else."""
+
+MAX_LENGTH = 1000
+"""Characters of one value."""
+
+MAX_CHOICES = 1000
 
 Path_ = tuple[str | int, ...]
 
@@ -35,7 +41,9 @@ def load_study_file(path: Path, overrides: Sequence[str] = (), name: str | None 
         UserError: If the file cannot be read.
         StudyFileError: If it has mistakes.
     """
-    document, lines = _parse(path, _read(path))
+    document, lines = _load(str(path), _read(path))
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is no study file: it has no keys; it begins with `name: ...`, `data: ...`")
     for override in overrides:
         _set(document, override)
     document.setdefault("name", path.stem)
@@ -44,7 +52,13 @@ def load_study_file(path: Path, overrides: Sequence[str] = (), name: str | None 
     spec = _validate(str(path), document, lines)
     if spec.data.path is None:
         return spec
-    absolute = (path.parent / spec.data.path.expanduser()).resolve()
+    try:
+        absolute = (path.parent / spec.data.path.expanduser()).resolve()
+    except RuntimeError:
+        mistake = Mistake(
+            "data.path", f"is {spec.data.path}, and there is no such user", _line(("data", "path"), lines)
+        )
+        raise StudyFileError(str(path), [mistake]) from None
     return spec.model_copy(update={"data": spec.data.model_copy(update={"path": absolute})})
 
 
@@ -65,44 +79,71 @@ def _read(path: Path) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain YAML: no tags, no aliases (a few nested ones stand for billions of nodes), no key twice."""
+    """YAML with numbers as people write them: 1e-3 is one, 010 and 1:30 are not; and without dates."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own name and type
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.endswith((":bool", ":null"))]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
 
-def _parse(path: Path, text: str) -> tuple[dict[str, Any], dict[Path_, int]]:
-    """The document and the line of each of its places."""
-    loader = _Loader(text)
+_TEXT = "tag:yaml.org,2002:str"
+_NUMBERS = {
+    "tag:yaml.org,2002:int": r"[-+]?(0|[1-9][0-9_]*)$",
+    "tag:yaml.org,2002:float": r"""[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$
+        |[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+$
+        |[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$""",
+}
+for _tag, _pattern in _NUMBERS.items():
+    _Loader.add_implicit_resolver(_tag, re.compile(_pattern, re.VERBOSE), list("-+.0123456789"))
+
+
+def _load(source: str, text: str) -> tuple[Any, dict[Path_, int]]:
+    """The value that a text stands for, and the line of each of its places."""
+    lines: dict[Path_, int] = {}
     try:
         for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise UserError(
-                    f"{path}, line {event.start_mark.line + 1}: *{event.anchor} is a YAML alias; write the values out"
-                )
-        node = loader.get_single_node()
-        if not isinstance(node, yaml.MappingNode):
-            raise UserError(f"{path} is no study file: it has no keys; it begins with `name: ...`, `data: ...`")
-        lines: dict[Path_, int] = {}
-        _note_lines(path, node, (), lines)
-        document = loader.construct_document(node)
+            _check_event(source, event)
+        node = yaml.compose(text, Loader=_Loader)
+        if node is None:
+            return None, lines
+        _note_lines(source, node, (), lines)
+        return _Loader("").construct_document(node), lines
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        where = f", line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{where} is not YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path} is not YAML: {str(error).splitlines()[0]}") from None
+        mark: Any = error.problem_mark or error.context_mark
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        what = ", ".join(part for part in (error.context, error.problem) if part)
+        raise UserError(f"{source}{where} is not YAML: {what}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{source} is not YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
-        raise UserError(f"{path} is nested too deeply for a study file") from None
-    finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
-    return {str(key): value for key, value in document.items()}, lines
+        raise UserError(f"{source} is nested too deeply for a study file") from None
 
 
-def _note_lines(source: Path, node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:
+def _check_event(source: str, event: Any) -> None:
+    """Only plain values: an alias can stand for billions of nodes, and a tag for any object."""
+    where = f"{source}, line {event.start_mark.line + 1}"
+    if isinstance(event, yaml.AliasEvent):
+        raise UserError(f"{where}: *{event.anchor} is a YAML alias; write the values out")
+    tag = getattr(event, "tag", None)
+    if tag is not None:
+        raise UserError(f"{where}: {tag.replace('tag:yaml.org,2002:', '!!')} is a YAML tag; write a plain value")
+    if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_LENGTH:
+        raise UserError(f"{where}: a value has {len(event.value):,} characters; at most {MAX_LENGTH:,}")
+
+
+def _note_lines(source: str, node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:
+    """Note where everything stands; keys become texts, whatever they look like."""
     lines[path] = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            inner = (*path, str(key.value))
+            where = f"{source}, line {key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise UserError(f"{where}: a key is a list or has keys of its own; a key is a text")
+            key.tag = _TEXT
+            inner = (*path, key.value)
             if inner in lines:
-                raise UserError(f"{source}, line {key.start_mark.line + 1}: {_dots(inner)} stands here twice")
+                raise UserError(f"{where}: {_dots(inner)} stands here twice")
             _note_lines(source, value, inner, lines)
             lines[inner] = key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
@@ -116,10 +157,7 @@ def _set(document: dict[str, Any], override: str) -> None:
     keys = dots.strip().split(".")
     if not equals or not all(keys):
         raise UserError(f"--set {override}: write it as PATH=VALUE, for example space.width.high=64")
-    try:
-        value = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (yaml.YAMLError, ValueError):
-        raise UserError(f"--set {override}: {text!r} is no YAML value") from None
+    value, _ = _load(f"--set {override}", text)
     place = document
     for depth, key in enumerate(keys[:-1]):
         inner = place.setdefault(key, {})
@@ -128,7 +166,8 @@ def _set(document: dict[str, Any], override: str) -> None:
                 inner = place[key] = {"name": inner}
             else:
                 raise UserError(
-                    f"--set {override}: {'.'.join(keys[: depth + 1])} is {_short(inner)}, which has no key {keys[depth + 1]}"
+                    f"--set {override}: {'.'.join(keys[: depth + 1])} is {_short(inner)}, "
+                    f"which has no key {keys[depth + 1]}"
                 )
         place = inner
     place[keys[-1]] = value
@@ -172,7 +211,7 @@ def _space(raw: object, found: list[tuple[Path_, str]]) -> Space:
             continue
         try:
             domain = _domain(table[key], value)
-        except _Wrong as wrong:
+        except _WrongError as wrong:
             found.extend((("space", key, *path), message) for path, message in wrong.found)
         else:
             domains[key] = domain
@@ -190,7 +229,7 @@ def _space(raw: object, found: list[tuple[Path_, str]]) -> Space:
 _DOMAIN_KEYS = (("choices", "when"), ("value", "when"), ("low", "high", "log", "step", "when"))
 
 
-class _Wrong(Exception):
+class _WrongError(Exception):
     """Mistakes of one domain: (path below the hyperparameter, message)."""
 
     def __init__(self, *found: tuple[Path_, str]) -> None:
@@ -206,7 +245,7 @@ def _domain(parameter: Hyperparameter, raw: object) -> Domain:
     keys = next((keys for keys in _DOMAIN_KEYS if keys[0] in raw), _DOMAIN_KEYS[-1])
     unknown = [key for key in raw if key not in keys]
     if unknown:
-        raise _Wrong(*(((str(key),), f"unknown key{_hint(key, keys)}") for key in unknown))
+        raise _WrongError(*(((str(key),), f"unknown key{_hint(key, keys)}") for key in unknown))
     when = _when(raw.get("when", {}))
     if "value" in raw:
         return Fixed(value=_value(parameter, raw["value"], ("value",)), when=when)
@@ -217,16 +256,20 @@ def _domain(parameter: Hyperparameter, raw: object) -> Domain:
 
 def _range(parameter: Hyperparameter, raw: Mapping[str, Any], when: dict[str, Any]) -> Range:
     if parameter.type not in (int, float):
-        raise _Wrong(((), f"is no number, so it has no range; list some of its values{_hint('', parameter.allowed)}"))
+        raise _WrongError(
+            ((), f"is no number, so it has no range; list some of its values{_hint('', parameter.allowed)}")
+        )
     missing = [key for key in ("low", "high") if key not in raw]
     if missing:
-        raise _Wrong(((), f"has no {' and no '.join(missing)}; write one value, a list of values, or low and high"))
+        raise _WrongError(
+            ((), f"has no {' and no '.join(missing)}; write one value, a list of values, or low and high")
+        )
     wrong: list[tuple[Path_, str]] = []
     ends: dict[str, float] = {}
     for key in ("low", "high"):
         try:
             ends[key] = float(_value(parameter, raw[key], (key,)))
-        except _Wrong as error:
+        except _WrongError as error:
             wrong += error.found
     log = raw.get("log", False)
     if not isinstance(log, bool):
@@ -234,16 +277,18 @@ def _range(parameter: Hyperparameter, raw: Mapping[str, Any], when: dict[str, An
     step = raw.get("step")
     if step is not None and (isinstance(step, bool) or not isinstance(step, (int, float)) or not step > 0):
         wrong.append((("step",), f"is {_short(step)}; must be a number above 0"))
-    elif step is not None and parameter.type is int and step != int(step):
+    elif step is not None and parameter.type is int and not isinstance(step, int):
         wrong.append((("step",), f"is {_short(step)}; {parameter.name} is a whole number"))
+    elif step is not None and len(ends) == 2 and step > max(0, ends["high"] - ends["low"]):
+        wrong.append((("step",), f"is {_short(step)}, longer than the range"))
     if wrong:
-        raise _Wrong(*wrong)
+        raise _WrongError(*wrong)
     if ends["low"] > ends["high"]:
-        raise _Wrong((("low",), f"is {raw['low']}, above high ({raw['high']})"))
+        raise _WrongError((("low",), f"is {raw['low']}, above high ({raw['high']})"))
     if log and ends["low"] <= 0:
-        raise _Wrong((("low",), f"is {raw['low']}; a log scale needs a low above 0"))
+        raise _WrongError((("low",), f"is {raw['low']}; a log scale needs a low above 0"))
     if log and step is not None:
-        raise _Wrong((("step",), "cannot stand beside log: true"))
+        raise _WrongError((("step",), "cannot stand beside log: true"))
     return Range(
         **ends,
         integer=parameter.type is int,
@@ -255,20 +300,22 @@ def _range(parameter: Hyperparameter, raw: Mapping[str, Any], when: dict[str, An
 
 def _choices(parameter: Hyperparameter, raw: object) -> tuple[Any, ...]:
     if not isinstance(raw, list) or not raw:
-        raise _Wrong((("choices",), f"is {_short(raw)}; must be a list of at least one value"))
+        raise _WrongError((("choices",), f"is {_short(raw)}; must be a list of at least one value"))
+    if len(raw) > MAX_CHOICES:
+        raise _WrongError((("choices",), f"has {len(raw):,} values; at most {MAX_CHOICES:,}"))
     values: list[Any] = []
     wrong: list[tuple[Path_, str]] = []
     for position, item in enumerate(raw):
         try:
             value = _value(parameter, item, (position,))
-        except _Wrong as error:
+        except _WrongError as error:
             wrong += error.found
         else:
             if value in values:
                 wrong.append(((position,), f"{_short(item)} stands here twice"))
             values.append(value)
     if wrong:
-        raise _Wrong(*wrong)
+        raise _WrongError(*wrong)
     return tuple(values)
 
 
@@ -284,13 +331,13 @@ def _value(parameter: Hyperparameter, raw: object, path: Path_) -> Any:
 
 def _refuse(parameter: Hyperparameter, raw: object, path: Path_, error: ValidationError) -> Any:
     if parameter.allowed:
-        raise _Wrong((path, f"is {_short(raw)}{_hint(raw, parameter.allowed)}")) from None
-    raise _Wrong((path, _sentence(error.errors()[0], raw))) from None
+        raise _WrongError((path, f"is {_short(raw)}{_hint(raw, parameter.allowed)}")) from None
+    raise _WrongError((path, _sentence(error.errors()[0], raw))) from None
 
 
 def _when(raw: object) -> dict[str, tuple[Any, ...]]:
     if not isinstance(raw, dict):
-        raise _Wrong((("when",), f"is {_short(raw)}; write it as {{family: [kan, hybrid]}}"))
+        raise _WrongError((("when",), f"is {_short(raw)}; write it as {{family: [kan, hybrid]}}"))
     table = hyperparameters()
     when: dict[str, tuple[Any, ...]] = {}
     wrong: list[tuple[Path_, str]] = []
@@ -304,10 +351,10 @@ def _when(raw: object) -> dict[str, tuple[Any, ...]]:
             continue
         try:
             when[key] = tuple(_value(table[key], item, ("when", key)) for item in items)
-        except _Wrong as error:
+        except _WrongError as error:
             wrong += error.found
     if wrong:
-        raise _Wrong(*wrong)
+        raise _WrongError(*wrong)
     return when
 
 
@@ -327,13 +374,15 @@ def _explained(error: ValidationError, raw: object) -> Iterable[tuple[Path_, str
         path: Path_ = item["loc"]
         at = context.get("at")
         if at is not None:
-            path = (*path, *(at.split(".") if isinstance(at, str) else (at,)))
+            path = (*path, *(at if isinstance(at, tuple) else at.split(".") if isinstance(at, str) else (at,)))
         yield path, _sentence(item, _at(raw, path), path)
 
 
 def _at(raw: object, path: Path_) -> object:
     for key in path:
-        if (isinstance(raw, dict) and key in raw) or (isinstance(raw, list) and isinstance(key, int) and key < len(raw)):
+        if isinstance(raw, dict):
+            raw = raw.get(key, raw)
+        elif isinstance(raw, list) and isinstance(key, int) and key < len(raw):
             raw = raw[key]
     return raw
 
@@ -364,7 +413,7 @@ def _sentence(item: Any, value: object, path: Path_ = ()) -> str:
             return f"{shown}; must be a whole number"
         case "float_type" | "float_parsing" | "finite_number":
             return f"{shown}; must be a finite number"
-        case "string_type":
+        case "string_type" | "string_unicode" | "path_type":
             return f"{shown}; must be a text"
         case "bool_type" | "bool_parsing":
             return f"{shown}; allowed: true, false"
@@ -398,12 +447,19 @@ def _short(value: object) -> str:
     """A value as a message shows it: never more than a few words."""
     if value is None:
         return "empty"
-    text = f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = _printable(f'"{value}"' if isinstance(value, str) else str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _printable(text: str) -> str:
+    """The text in one line: line ends and what no terminal can show are escaped."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def _dots(path: Path_) -> str:
     text = ""
     for key in path:
         text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else str(key)
-    return text
+    return _printable(text if len(text) <= 200 else f"{text[:197]}...")

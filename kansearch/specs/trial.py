@@ -108,7 +108,7 @@ class TrainingSpec(Spec):
     unfreeze_interval: Annotated[
         float, Field(ge=0, le=1), _KAN, Only("unfreeze", ("gradual_forward", "gradual_backward"))
     ] = 0.1
-    patience: Annotated[int, Field(ge=0)] = 0
+    patience: Annotated[int, Field(ge=0, le=100_000)] = 0
     dtype: Literal["float32", "float64"] = "float32"
 
 

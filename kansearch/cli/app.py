@@ -1,0 +1,137 @@
+"""The commands: each takes its options, makes one call and prints what that returns."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kansearch import __version__
+
+app = typer.Typer(
+    help="Search which KAN, hybrid and plain networks are worth having on your data.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StorageOption = Annotated[
+    str | None,
+    typer.Option("--storage", metavar="URL", help="Where studies are kept [KANSEARCH_STORAGE, else a file here]."),
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a study in the storage.")]
+
+
+def _storage_url(given: str | None) -> str:
+    from kansearch.storage.url import DEFAULT_URL, ENVIRONMENT
+
+    return given or os.environ.get(ENVIRONMENT) or DEFAULT_URL
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"kansearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Search which KAN, hybrid and plain networks are worth having on your data."""
+
+
+@app.command()
+def optimize(
+    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
+    name: Annotated[str | None, typer.Option(help="Name of the study instead of the file's.")] = None,
+    storage: StorageOption = None,
+    trials: Annotated[int | None, typer.Option(help="Budget of trials instead of the file's.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes [one a core, at most 8].")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the search instead of the file's.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the report [reports/NAME].")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file; repeatable.")
+    ] = None,
+) -> None:
+    """Create or resume a study, search with local workers, and write the report."""
+    from kansearch.cli.optimize import Optimize
+
+    changes = list(overrides or [])
+    changes += [] if trials is None else [f"budget.trials={trials}"]
+    changes += [] if seed is None else [f"search.seed={seed}"]
+    raise typer.Exit(Optimize(study_file, name, _storage_url(storage), changes, workers, output).run())
+
+
+@app.command()
+def worker(
+    name: NameArgument,
+    storage: StorageOption = None,
+    number: Annotated[int, typer.Option(min=0, help="Of this worker among the study's; decides its draws.")] = 0,
+) -> None:
+    """Train trials of a study until its budget is spent; `optimize` starts these."""
+    from kansearch.worker.signals import StopSignals
+
+    # First of all, so that a request to stop is not lost while torch is imported.
+    stop = StopSignals()
+    from kansearch.storage.studies import load_study
+    from kansearch.storage.url import open_storage
+    from kansearch.worker.loop import work
+
+    work(load_study(open_storage(_storage_url(storage)), name), number, stop)
+
+
+@app.command()
+def status(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A study; without it, all of them.")] = None,
+    storage: StorageOption = None,
+) -> None:
+    """Show how far a study is, who works on it, why trials failed and the front so far."""
+    from kansearch.cli.status import show_studies, show_study
+    from kansearch.storage.studies import load_study
+    from kansearch.storage.url import open_storage
+
+    url = _storage_url(storage)
+    opened = open_storage(url, create=False)
+    if name is None:
+        show_studies(opened, url)
+    else:
+        show_study(load_study(opened, name))
+
+
+@app.command()
+def report(
+    name: NameArgument,
+    storage: StorageOption = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the report [reports/NAME].")] = None,
+) -> None:
+    """Write the Pareto report of a study: report.html, report.json and trials.csv."""
+    from kansearch.cli.results import report_study
+    from kansearch.storage.studies import load_study
+    from kansearch.storage.url import open_storage
+
+    study = load_study(open_storage(_storage_url(storage), create=False), name)
+    typer.echo(report_study(study, output or Path("reports") / study.spec.name)[1])
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of study files, for editors."""
+    from kansearch.specs.schema import study_schema
+
+    typer.echo(json.dumps(study_schema(), indent=2))
+
+
+@app.command()
+def doctor(storage: StorageOption = None) -> None:
+    """Check versions, devices and the storage; say what is wrong and how to mend it."""
+    from kansearch.cli.doctor import examine
+
+    raise typer.Exit(examine(_storage_url(storage)))

@@ -1,0 +1,64 @@
+"""`kansearch doctor`: what is wrong on this machine, and how to mend it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+from kansearch.cli.tables import console
+from kansearch.errors import KansearchError
+from kansearch.storage.studies import study_names
+from kansearch.storage.url import open_storage, parse_url, shown
+from kansearch.versions import versions
+
+
+def examine(url: str) -> int:
+    """Print one line for each thing examined; returns the exit code of the worst finding."""
+    out = console()
+    worst = 0
+    for name, look in (
+        ("versions", _versions),
+        ("torch", _torch),
+        ("cores", _cores),
+        ("storage", lambda: _storage(url)),
+    ):
+        try:
+            verdict, finding = "ok   ", look()
+        except KansearchError as error:
+            worst = max(worst, error.exit_code)
+            verdict, finding = "wrong", str(error)
+        out.print(f"{verdict} {name:<9} {finding}", markup=False, soft_wrap=True)
+    return worst
+
+
+def _versions() -> str:
+    found = versions()
+    missing = [name for name, version in found.items() if version == "missing"]
+    if missing:
+        raise KansearchError(f"not installed: {', '.join(missing)}; pip install kansearch again")
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def _torch() -> str:
+    try:
+        torch = importlib.import_module("torch")
+    except Exception as error:  # noqa: BLE001 - a broken build fails in its own ways
+        raise KansearchError(f"torch cannot be imported: {error}; install a build for this machine") from None
+    result = (torch.ones(2, 2) @ torch.ones(2, 2)).sum().item()
+    if result != 8:
+        raise KansearchError(f"torch multiplies wrongly (8 became {result}); install another build")
+    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none; trials train on the CPU"
+    return f"computes; CUDA device: {cuda}"
+
+
+def _cores() -> str:
+    return f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}; that many workers by default"
+
+
+def _storage(url: str) -> str:
+    parsed = parse_url(url)
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    if file and not os.path.exists(file):  # noqa: PTH110
+        return f"{shown(url)} does not exist yet; `kansearch optimize` makes it"
+    names = study_names(open_storage(url, create=False))
+    return f"{shown(url)} answers; studies: {', '.join(names) or 'none yet'}"

@@ -1,0 +1,137 @@
+"""`kansearch optimize`: from a study file to a report, with everything checked before anything is computed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from kansearch.cli.progress import Progress
+from kansearch.cli.results import report_study
+from kansearch.cli.tables import console, table
+from kansearch.errors import KansearchError, UserError
+from kansearch.launch.local import LocalWorkers
+from kansearch.launch.request import LaunchRequest
+from kansearch.report.render import check_writable
+from kansearch.report.words import front_rows, verdict
+from kansearch.specs.study import StudySpec
+from kansearch.specs.study_file import load_study_file
+from kansearch.storage.studies import StoredStudy, create_study, find_study, refuse_changes
+from kansearch.storage.trials import count_states, rescue_lost_trials
+from kansearch.storage.url import ENVIRONMENT, open_storage
+from kansearch.versions import versions
+
+POLL_S = 0.5
+MAX_WORKERS = 1024
+DEFAULT_WORKERS = 8
+INTERRUPTED = 130
+
+
+class Optimize:
+    """One run of the command: plan, launch, watch, report."""
+
+    def __init__(
+        self,
+        study_file: Path,
+        name: str | None,
+        storage_url: str,
+        overrides: list[str],
+        workers: int | None,
+        output: Path | None,
+    ) -> None:
+        if workers is not None and not 1 <= workers <= MAX_WORKERS:
+            raise UserError(f"--workers is {workers}; must be from 1 to {MAX_WORKERS}")
+        self.study_file = study_file
+        self.storage_url = storage_url
+        self.n_workers = workers or min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS)
+        self.spec: StudySpec = load_study_file(study_file, overrides, name)
+        self.output = output or Path("reports") / self.spec.name
+        self.console = console()
+
+    def run(self) -> int:
+        """Do it all; returns the exit code."""
+        check_writable(self.output)
+        study = self._study()
+        interrupted = self._search(study)
+        summary, page = report_study(study, self.output)
+        header, rows = front_rows(summary)
+        self.console.print()
+        if rows:
+            self.console.print(table(f"Pareto front of {self.spec.name}: {len(rows)} networks", header, rows))
+            self.console.print(verdict(summary), soft_wrap=True)
+        else:
+            self.console.print("No trial is complete yet, so there is no front.")
+        self.console.print(f"Report: {page}", soft_wrap=True)
+        if interrupted:
+            again = f"kansearch optimize {self.study_file}" + self._name_flag()
+            self.console.print(f"Stopped. Nothing finished is lost; go on with: {again}", soft_wrap=True)
+            return INTERRUPTED
+        return 0
+
+    def _name_flag(self) -> str:
+        return f" --name {self.spec.name}" if self.spec.name != self.study_file.stem else ""
+
+    def _study(self) -> StoredStudy:
+        """The stored study: found and unchanged, or new."""
+        # Data before storage: a study whose data cannot be read must not be created.
+        from kansearch.data.splits import describe, load_split
+
+        split = load_split(self.spec.data)
+        storage = open_storage(self.storage_url)
+        study = find_study(storage, self.spec.name)
+        data_line = describe(self.spec.data)
+        if study is not None:
+            refuse_changes(study, self.spec, split.digest)
+            study.set_budget(self.spec.budget)
+            self.console.print(f"Study {self.spec.name} goes on  ({data_line})", soft_wrap=True)
+        else:
+            from kansearch.search.effects import check_feasible, search_warnings
+
+            check_feasible(self.spec, split.n_inputs, split.n_outputs)
+            warnings = search_warnings(self.spec, split)
+            study = create_study(storage, self.spec, digest=split.digest, data_line=data_line, versions=versions())
+            study.warn(warnings)
+            self.console.print(f"Study {self.spec.name}  ({data_line})", soft_wrap=True)
+        for warning in study.warnings:
+            self.console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+        return study
+
+    def _search(self, study: StoredStudy) -> bool:
+        """Keep workers at it until the budget is done; returns whether a person stopped them."""
+        if _is_done(study):
+            return False
+        environment = {ENVIRONMENT: self.storage_url}
+        workers = LocalWorkers(LaunchRequest(self.spec.name, self.n_workers, environment))
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        progress = Progress(study, self.console)
+        try:
+            with progress:
+                while workers.poll():
+                    rescue_lost_trials(study)
+                    progress.update()
+                    progress.wait(POLL_S)
+        except KeyboardInterrupt:
+            self.console.print("Stopping the workers ...")
+            return True
+        finally:
+            workers.stop()
+            rescue_lost_trials(study)
+            signal.signal(signal.SIGTERM, previous)
+        gave_up = workers.ended_with()
+        if gave_up is not None and not _is_done(study):
+            raise _WorkerGaveUpError(*gave_up)
+        return False
+
+
+class _WorkerGaveUpError(KansearchError):
+    """A worker ended with a message for whoever can mend it."""
+
+    def __init__(self, exit_code: int, words: str) -> None:
+        self.exit_code = exit_code
+        lines = [line.removeprefix("kansearch: ") for line in words.splitlines()]
+        super().__init__("\n".join(lines) or f"a worker ended with exit code {exit_code}")
+
+
+def _is_done(study: StoredStudy) -> bool:
+    counts = count_states(study)
+    return counts["complete"] + counts["pruned"] >= study.budget

@@ -1,0 +1,1 @@
+"""How workers are started: a launcher knows a command line and never imports the worker."""

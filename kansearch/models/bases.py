@@ -1,0 +1,296 @@
+"""Base functions, and bases: the K curves into which a dictionary layer expands every input.
+
+A new base function is one line of BASE_FUNCTIONS, a new basis one class and its line of FIXED_BASES.
+
+Letters: B batch, I inputs, K functions of each input, R grid_range, f a base function.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from kansearch.errors import UserError
+from kansearch.models.flops import Cost
+
+MAX_SPLINE_ORDER = 3
+RAMP_SLOPE = 4.0
+"""Of relu atoms, in units of 1 / R; steeper ones fitted functions better (0.5 to 4 tried)."""
+
+# --- base functions -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BaseFunction:
+    """A curve, and how K scaled and shifted copies f(beta x + gamma) of it cover a range.
+
+    Attributes:
+        evaluate: Element by element.
+        flops: Operations of one evaluation.
+        spread: K and R to the beta and gamma of the K copies, in float64.
+    """
+
+    evaluate: Callable[[Tensor], Tensor]
+    flops: int
+    spread: Callable[[int, float], tuple[Float[Tensor, " K"], Float[Tensor, " K"]]]
+
+    def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Evaluate the curve element by element."""
+        return self.evaluate(x)
+
+
+def _gaussian(x: Tensor) -> Tensor:
+    return torch.exp(-x.square())
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _centres(n_basis: int, grid_range: float) -> tuple[Tensor, float]:
+    """Evenly spaced from -R to R, and their distance (R's own where there is but one, in the middle)."""
+    if n_basis == 1:
+        return torch.zeros(1, dtype=torch.float64), grid_range
+    return torch.linspace(-grid_range, grid_range, n_basis, dtype=torch.float64), 2 * grid_range / (n_basis - 1)
+
+
+def _places(n_basis: int, grid_range: float) -> tuple[Tensor, Tensor]:
+    """Bumps or steps at even distances, each as wide as its distance to the next."""
+    centres, distance = _centres(n_basis, grid_range)
+    return torch.full_like(centres, 1 / distance), -centres / distance
+
+
+def _places_of_sigmoid(n_basis: int, grid_range: float) -> tuple[Tensor, Tensor]:
+    """The steps of tanh: tanh(x) = 2 sigmoid(2 x) - 1."""
+    scales, shifts = _places(n_basis, grid_range)
+    return 2 * scales, 2 * shifts
+
+
+def _ramps(n_basis: int, grid_range: float) -> tuple[Tensor, Tensor]:
+    """Kinks in the middles of K equal cells, rising to the right and to the left in turn.
+
+    So an input beyond either end of the range still meets slopes that can be learned.
+    """
+    cells = torch.arange(n_basis, dtype=torch.float64)
+    kinks = grid_range * ((2 * cells + 1) / n_basis - 1)
+    scales = (1 - 2 * (cells % 2)) * RAMP_SLOPE / grid_range
+    return scales, -scales * kinks
+
+
+def _frequencies(n_basis: int, grid_range: float) -> tuple[Tensor, Tensor]:
+    """cos(k pi (x + R) / 2 R), k = 1..K: the cosine basis of [-R, R], which asks for no periodicity."""
+    k = torch.arange(1, n_basis + 1, dtype=torch.float64)
+    return k * math.pi / (2 * grid_range), (k + 1) * math.pi / 2
+
+
+BASE_FUNCTIONS: dict[str, BaseFunction] = {
+    "gaussian": BaseFunction(_gaussian, 2, _places),
+    "tanh": BaseFunction(torch.tanh, 1, _places),
+    "sigmoid": BaseFunction(torch.sigmoid, 1, _places_of_sigmoid),
+    "relu": BaseFunction(torch.relu, 1, _ramps),
+    "silu": BaseFunction(functional.silu, 2, _ramps),
+    "gelu": BaseFunction(functional.gelu, 5, _ramps),
+    "sin": BaseFunction(torch.sin, 1, _frequencies),
+}
+"""The curves that layers scale and shift by learned amounts, by name."""
+
+BASE_BRANCHES: dict[str, BaseFunction] = {
+    "silu": BASE_FUNCTIONS["silu"],
+    "identity": BaseFunction(_identity, 0, _ramps),
+}
+"""The fixed curves that may stand beside a basis, by name; `none` is none of them."""
+
+
+def base_function(name: str) -> BaseFunction:
+    """The base function of that name.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if name not in BASE_FUNCTIONS:
+        raise UserError(f'no base function is called "{name}"; allowed: {", ".join(BASE_FUNCTIONS)}')
+    return BASE_FUNCTIONS[name]
+
+
+# --- bases ----------------------------------------------------------------------------------------------
+
+
+class Basis(nn.Module, ABC):
+    """K functions of each of I inputs, spread over [-R, R]; learnable parameters only where it has atoms."""
+
+    def __init__(self, n_inputs: int, n_basis: int, grid_range: float) -> None:
+        super().__init__()
+        self.n_inputs = n_inputs
+        self.n_basis = n_basis
+        self.grid_range = grid_range
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+        """Evaluate the K functions of each input."""
+
+
+class Atoms(Basis):
+    """f(beta_ik x_i + gamma_ik): copies of a base function whose scales and shifts are learned input by input."""
+
+    def __init__(
+        self, function: BaseFunction, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(n_inputs, n_basis, grid_range)
+        self.function = function
+        scales, shifts = function.spread(n_basis, grid_range)
+        dtype = dtype or torch.get_default_dtype()
+        self.beta = nn.Parameter(scales.to(dtype).repeat(n_inputs, 1))
+        self.gamma = nn.Parameter(shifts.to(dtype).repeat(n_inputs, 1))
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+        """f(beta x + gamma)."""
+        return self.function(x.unsqueeze(-1) * self.beta + self.gamma)
+
+    @staticmethod
+    def cost(function: BaseFunction, n_inputs: int, n_basis: int) -> Cost:
+        """Two parameters an atom."""
+        return Cost(2 * n_inputs * n_basis, n_inputs * n_basis * (2 + function.flops))
+
+
+class FixedBasis(Basis):
+    """A basis without parameters, the same for every input."""
+
+    @abstractmethod
+    def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
+        super().__init__(n_inputs, n_basis, grid_range)
+
+    @staticmethod
+    @abstractmethod
+    def cost(n_inputs: int, n_basis: int) -> Cost:
+        """No parameters; operations of one evaluation."""
+
+
+class BSpline(FixedBasis):
+    """B-splines on G equal intervals of [-R, R]; K = G + S with S = 3, or less where K is small.
+
+    The knots go on beyond both ends. Inside [-R, R] the K functions add up to 1; outside they fade to 0 within
+    S intervals, so that an input which drifts off the grid falls silent instead of failing.
+
+    Raises:
+        UserError: If n_basis is 1: that function would be a constant.
+
+    Source: Cox-de Boor recursion; de Boor (1978), A Practical Guide to Splines, ch. X.
+    """
+
+    def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
+        super().__init__(n_inputs, n_basis, grid_range)
+        if n_basis < 2:
+            raise UserError("a b_spline basis needs at least 2 functions: 1 is a constant")
+        self.spline_order = min(MAX_SPLINE_ORDER, n_basis - 1)
+        self.grid_size = n_basis - self.spline_order
+        self.spacing = 2 * grid_range / self.grid_size
+        self.first_knot = -grid_range - self.spline_order * self.spacing
+        n_knots = self.grid_size + 2 * self.spline_order + 1
+        self.places: Tensor
+        self.register_buffer("places", torch.arange(n_knots).to(dtype or torch.get_default_dtype()), persistent=False)
+
+    @property
+    def knots(self) -> Float[Tensor, " knots"]:
+        """All G + 2 S + 1 of them."""
+        return self.first_knot + self.spacing * self.places
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+        """The recursion, for all intervals at once."""
+        # With knots at 0, 1, 2, ... it is B_m,p(u) = ((u - m) B_m,p-1 + (m + p + 1 - u) B_m+1,p-1) / p.
+        u = ((x - self.first_knot) * (1 / self.spacing)).unsqueeze(-1)
+        beyond = u - self.places
+        values = (u.floor() == self.places[:-1]).to(x.dtype)
+        for p in range(1, self.spline_order + 1):
+            n = values.shape[-1] - 1
+            values = (beyond[..., :n] * values[..., :-1] - beyond[..., p + 1 :] * values[..., 1:]) * (1 / p)
+        return values
+
+    @staticmethod
+    def cost(n_inputs: int, n_basis: int) -> Cost:
+        """Position 2, its distance to each knot, one rounding and a comparison a cell, 4 a value of the recursion."""
+        order = min(MAX_SPLINE_ORDER, n_basis - 1)
+        n_cells = n_basis + order
+        recursion = sum(4 * (n_cells - p) for p in range(1, order + 1))
+        return Cost(0, n_inputs * (2 + (n_cells + 1) + 1 + n_cells + recursion))
+
+
+class GaussianRBF(FixedBasis):
+    """exp(-((x - t_k) / h)^2) at K centres t_k from -R to R, h apart.
+
+    Source: Li (2024), FastKAN, arXiv:2405.06721.
+    """
+
+    def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
+        super().__init__(n_inputs, n_basis, grid_range)
+        centres, self.distance = _centres(n_basis, grid_range)
+        self.places: Tensor
+        self.register_buffer(
+            "places", (centres / self.distance).to(dtype or torch.get_default_dtype()), persistent=False
+        )
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+        """One Gaussian a centre."""
+        return _gaussian((x * (1 / self.distance)).unsqueeze(-1) - self.places)
+
+    @staticmethod
+    def cost(n_inputs: int, n_basis: int) -> Cost:
+        """Scaling once; a subtraction and a Gaussian each."""
+        return Cost(0, n_inputs * (1 + n_basis * 3))
+
+
+class Chebyshev(FixedBasis):
+    """T_1 ... T_K of tanh(x / R); T_0 is the layer's bias.
+
+    Source: SS et al. (2024), Chebyshev polynomial-based KAN, arXiv:2405.07200.
+    """
+
+    def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
+        del dtype  # nothing to store
+        super().__init__(n_inputs, n_basis, grid_range)
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+        """The recursion T_k = 2 t T_k-1 - T_k-2."""
+        t = torch.tanh(x * (1 / self.grid_range))
+        twice = 2 * t
+        values = [torch.ones_like(t), t]
+        while len(values) <= self.n_basis:
+            values.append(twice * values[-1] - values[-2])
+        return torch.stack(values[1:], dim=-1)
+
+    @staticmethod
+    def cost(n_inputs: int, n_basis: int) -> Cost:
+        """Scaling, tanh and its double; 2 for each polynomial from T_2 on."""
+        return Cost(0, n_inputs * (3 + 2 * (n_basis - 1)))
+
+
+FIXED_BASES: dict[str, type[FixedBasis]] = {"b_spline": BSpline, "rbf": GaussianRBF, "chebyshev": Chebyshev}
+"""The bases without parameters, by name."""
+
+
+def make_basis(
+    name: str, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None
+) -> Atoms | FixedBasis:
+    """The basis of that name: one of FIXED_BASES, or learnable atoms of one of BASE_FUNCTIONS.
+
+    Raises:
+        UserError: If there is none of that name, or it cannot have so few functions.
+    """
+    if name in FIXED_BASES:
+        return FIXED_BASES[name](n_inputs, n_basis, grid_range, dtype)
+    if name not in BASE_FUNCTIONS:
+        raise UserError(f'no basis is called "{name}"; allowed: {", ".join([*BASE_FUNCTIONS, *FIXED_BASES])}')
+    return Atoms(BASE_FUNCTIONS[name], n_inputs, n_basis, grid_range, dtype)
+
+
+def basis_cost(name: str, n_inputs: int, n_basis: int) -> Cost:
+    """What the basis that `make_basis` gives for these arguments costs."""
+    if name in FIXED_BASES:
+        return FIXED_BASES[name].cost(n_inputs, n_basis)
+    return Atoms.cost(BASE_FUNCTIONS[name], n_inputs, n_basis)

@@ -1,0 +1,101 @@
+"""ModelSpec to network."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+
+from kansearch.errors import UserError
+from kansearch.models.bases import base_function
+from kansearch.models.hybrid import layer_plan
+from kansearch.models.kan import KANLayer
+from kansearch.models.kernel import KERNELS
+from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
+from kansearch.models.moments import normal_moments
+from kansearch.models.network import Network
+from kansearch.specs.trial import FIXED_BASES, ModelSpec
+
+__all__ = ["Network", "build", "row_widths", "why_unbuildable"]
+
+
+def why_unbuildable(spec: ModelSpec) -> str | None:
+    """What is wrong with a network's spec and what is allowed; None where it can be built."""
+    if spec.family == "hybrid":
+        fewest = 3 if spec.pattern == "middle" else 2
+        if spec.depth < fewest:
+            return f"a hybrid of pattern {spec.pattern} needs depth {fewest} or more to have both kinds of layers"
+    if spec.family != "mlp" and spec.base_function in FIXED_BASES:
+        if spec.layer != "dictionary":
+            return f"base function {spec.base_function} needs layer dictionary; layer is {spec.layer}"
+        if spec.base_function == "b_spline" and spec.n_basis < 2:
+            return f"base function b_spline needs n_basis 2 or more: {spec.n_basis} is a constant"
+    return None
+
+
+def build(
+    spec: ModelSpec,
+    n_inputs: int,
+    n_outputs: int,
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Network:
+    """A network with fresh weights.
+
+    Args:
+        spec: Its architecture.
+        n_inputs: Numbers with mean 0 and variance 1, for which the initialisation is made.
+        n_outputs: Of the network.
+        generator: Of the weights and, through a seed that it draws last, of the dropout masks; None is
+            torch's global one.
+        dtype: Of all parameters.
+
+    Raises:
+        UserError: If the spec cannot be built; `why_unbuildable` says why.
+    """
+    reason = why_unbuildable(spec)
+    if reason is not None:
+        raise UserError(f"this network cannot be built: {reason}")
+    plan = layer_plan(spec)
+    layers: list[Layer] = []
+    for index, (n_sources, n_targets) in enumerate(pairwise(row_widths(spec, n_inputs, n_outputs))):
+        if plan[index]:
+            layers.append(_kan_layer(spec, n_sources, n_targets, generator, dtype))
+        else:
+            gain = _gain(spec.activation) if index > 0 and not plan[index - 1] else 1.0
+            layers.append(OrdinaryLayer(n_sources, n_targets, gain=gain, generator=generator, dtype=dtype))
+    return Network(
+        layers, activation=spec.activation, layer_norm=spec.layer_norm, dropout=spec.dropout, generator=generator
+    )
+
+
+def row_widths(spec: ModelSpec, n_inputs: int, n_outputs: int) -> tuple[int, ...]:
+    """Nodes of every row, inputs and outputs included."""
+    return (n_inputs, *(spec.width,) * (spec.depth - 1), n_outputs)
+
+
+def _kan_layer(
+    spec: ModelSpec, n_inputs: int, n_outputs: int, generator: torch.Generator | None, dtype: torch.dtype
+) -> CurveLayer:
+    if spec.layer != "dictionary":
+        return KERNELS[spec.layer](n_inputs, n_outputs, spec.base_function, generator=generator, dtype=dtype)
+    return KANLayer(
+        n_inputs,
+        n_outputs,
+        spec.base_function,
+        n_basis=spec.n_basis,
+        base_branch=spec.base_branch,
+        grid_range=spec.grid_range,
+        generator=generator,
+        dtype=dtype,
+    )
+
+
+def _gain(activation: str) -> float:
+    """1 / sqrt(mean square) of an activation of standard normal inputs.
+
+    Source: He et al. (2015), arXiv:1502.01852, for any activation.
+    """
+    mean, variance = normal_moments(base_function(activation))
+    return 1 / math.sqrt(mean.item() ** 2 + variance.item())

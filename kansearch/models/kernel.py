@@ -1,0 +1,293 @@
+"""Activations with learned amplitudes, scales and shifts: one base function f, scaled and shifted.
+
+    edge    y_j = sum_i a_ji f(b_ji x_i + d_ji) + c_j      every edge has its own
+    shared  y_j = sum_i a_ji f(b_i x_i + d_i) + c_j        all edges of an input share b and d
+    node    y_j = a_j f(b_j (W x)_j + d_j) + c_j           every output node has its own
+
+b = exp(s) with s clamped to [-MAX_S, MAX_S]: scales stay positive (the sign of an odd f lives in a, and of W).
+Without the shift d an odd f makes every layer odd: it cannot learn x^2.
+
+Letters: B batch, I inputs, O outputs; a, b, c, d, s as above.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+from functools import cache, partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from kansearch.models.bases import BaseFunction, base_function
+from kansearch.models.flops import Cost
+from kansearch.models.layer import CurveLayer, product_amplitudes, safe_sqrt
+from kansearch.models.moments import normal_moments, normal_quadrature
+
+MAX_S = 3.0
+"""So b lies between 1/20 and 20."""
+
+S_DEVIATION = 0.3
+D_DEVIATION = 1.0
+"""Spread of s and d at first where many curves share a base function: they must differ to be of use."""
+
+N_NODES = 49
+"""Of the quadratures of curves that are about as wide as their inputs."""
+
+MAX_NUMBERS = 2**21
+"""Largest intermediate tensor of an edge layer, but for its own parameters' size."""
+
+
+class KernelActivation(CurveLayer):
+    """A layer of scaled and shifted copies of one base function.
+
+    Args:
+        n_inputs: I.
+        n_outputs: O.
+        function: Name of the base function.
+        shift: With d; without it the literal forms, such as a f(b x) + c.
+        generator: Of the weights; None is torch's global one.
+        dtype: None is torch's default.
+
+    Raises:
+        UserError: If there is no such base function.
+    """
+
+    def __init__(
+        self,
+        n_inputs: int,
+        n_outputs: int,
+        function: str = "tanh",
+        *,
+        shift: bool = True,
+        generator: torch.Generator | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(n_inputs, n_outputs)
+        self.function = base_function(function)
+        self.s = nn.Parameter(torch.zeros(self._shape(n_inputs, n_outputs), dtype=dtype))
+        self.d = nn.Parameter(torch.zeros_like(self.s)) if shift else None
+        self.c = nn.Parameter(torch.zeros(n_outputs, dtype=dtype))
+        self._start(function, generator)
+
+    @staticmethod
+    @abstractmethod
+    def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
+        """Of s and d."""
+
+    @abstractmethod
+    def _start(self, function: str, generator: torch.Generator | None) -> None:
+        """Make a, and whatever else starts at random, and centre the outputs by c."""
+
+    @staticmethod
+    @abstractmethod
+    def cost(n_inputs: int, n_outputs: int, function: str, *, shift: bool = True) -> Cost:
+        """In closed form."""
+
+    def scale(self) -> Tensor:
+        """All b, shaped like s."""
+        return self.s.clamp(-MAX_S, MAX_S).exp()
+
+    def activation_parameters(self) -> list[nn.Parameter]:
+        """What scales and shifts inside f."""
+        return [self.s] if self.d is None else [self.s, self.d]
+
+    def _activated(self, x: Tensor, place: Any = ...) -> Tensor:
+        """f(b x + d), with all b and d or with those of one place."""
+        phase = self.scale()[place] * x
+        return self.function(phase if self.d is None else phase + self.d[place])
+
+
+class _EdgeWeights(KernelActivation):
+    """The forms whose every edge has a weight: a ~ N(0, g^2 / I) at first, s and d spread around 0."""
+
+    def _start(self, function: str, generator: torch.Generator | None) -> None:
+        _, variance = _moments(function, S_DEVIATION, 0.0 if self.d is None else D_DEVIATION)
+        shape = (self.n_outputs, self.n_inputs)
+        deviation = 1 / math.sqrt(self.n_inputs * variance)
+        self.a = nn.Parameter(deviation * torch.randn(shape, generator=generator, dtype=self.s.dtype))
+        with torch.no_grad():
+            self.s.normal_(std=S_DEVIATION, generator=generator)
+            if self.d is not None:
+                self.d.normal_(std=D_DEVIATION, generator=generator)
+            # The mean of a sum is the sum of the means, so all inputs may take the same value at once.
+            nodes, weights = (t.to(self.s.dtype) for t in normal_quadrature(N_NODES))
+            self.c.copy_(-(weights @ self(nodes.unsqueeze(-1).expand(-1, self.n_inputs))))
+
+    def decayed_parameters(self) -> list[nn.Parameter]:
+        """All a."""
+        return [self.a]
+
+
+class EdgeLayer(_EdgeWeights):
+    """y_j = sum_i a_ji f(b_ji x_i + d_ji) + c_j.
+
+    Evaluates every edge on every row, exactly, a chunk of rows at a time. Where there are several chunks the
+    backward pass evaluates them once more instead of keeping them, so that memory stays bounded.
+    """
+
+    @staticmethod
+    def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
+        return n_outputs, n_inputs
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        """Sums over the edges."""
+        return torch.cat([y for y, _ in self._chunks(x, with_squares=False)]) + self.c
+
+    def forward_with_amplitudes(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O I"]]:
+        """The same sums; amplitudes from squares summed on the way."""
+        y, squares = zip(*self._chunks(x, with_squares=True), strict=True)
+        return torch.cat(y) + self.c, self.a.abs() * safe_sqrt(torch.stack(squares).sum(0) / len(x))
+
+    def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
+        """a_ji f(b_ji x + d_ji)."""
+        return self.a[target, source] * self._activated(points, (target, source))
+
+    @staticmethod
+    def cost(n_inputs: int, n_outputs: int, function: str, *, shift: bool = True) -> Cost:
+        """Of every edge: b x, + d, f, a f, and its part of the sum."""
+        n_edges = n_inputs * n_outputs
+        return Cost((2 + shift) * n_edges + n_outputs, n_edges * (3 + shift + base_function(function).flops))
+
+    def _chunks(self, x: Tensor, *, with_squares: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Sums over the edges, without c, and sums over the rows of the squares of f; chunk by chunk."""
+        # All tensors are arguments: the second evaluation must see what the first one saw.
+        arguments = (self.function, self.a, self.scale(), self.d, with_squares)
+        n_rows = max(1, MAX_NUMBERS // (self.n_inputs * self.n_outputs))
+        if len(x) <= n_rows:
+            yield _edges(x, *arguments)
+            return
+        for begin in range(0, len(x), n_rows):
+            rows = x[begin : begin + n_rows]
+            yield checkpoint(_edges, rows, *arguments, use_reentrant=False, preserve_rng_state=False)
+
+
+def _edges(
+    x: Float[Tensor, "B I"],
+    function: BaseFunction,
+    a: Float[Tensor, "O I"],
+    b: Float[Tensor, "O I"],
+    d: Float[Tensor, "O I"] | None,
+    with_squares: bool,
+) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O I"] | Float[Tensor, " 0"]]:
+    """Sums over the edges and, if asked for, over the rows of the squares of f."""
+    phase = b.unsqueeze(-2) * x.unsqueeze(-3)
+    values = function(phase if d is None else phase + d.unsqueeze(-2))
+    squares = values.square().sum(-2) if with_squares else values.new_empty(0)
+    return (values @ a.unsqueeze(-1)).squeeze(-1).mT, squares
+
+
+class SharedLayer(_EdgeWeights):
+    """y_j = sum_i a_ji f(b_i x_i + d_i) + c_j, one matrix product."""
+
+    @staticmethod
+    def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
+        del n_outputs
+        return (n_inputs,)
+
+    def features(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I"]:
+        """What the matrix product mixes."""
+        return self._activated(x)
+
+    def weight(self) -> Float[Tensor, "O I"]:
+        """How it mixes them."""
+        return self.a
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        """One matrix product."""
+        return functional.linear(self.features(x), self.weight(), self.c)
+
+    def forward_with_amplitudes(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O I"]]:
+        """The same product; amplitudes from second moments of the features."""
+        features, weight = self.features(x), self.weight()
+        return functional.linear(features, weight, self.c), product_amplitudes(features, weight, self.n_inputs)
+
+    def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
+        """a_ji f(b_i x + d_i)."""
+        return self.a[target, source] * self._activated(points, source)
+
+    @staticmethod
+    def cost(n_inputs: int, n_outputs: int, function: str, *, shift: bool = True) -> Cost:
+        """Of every input: b x, + d, f; and one matrix product."""
+        n_edges = n_inputs * n_outputs
+        of_input = 1 + shift + base_function(function).flops
+        return Cost(n_edges + (1 + shift) * n_inputs + n_outputs, n_inputs * of_input + 2 * n_edges)
+
+
+class NodeLayer(KernelActivation):
+    """y_j = a_j f(b_j u_j + d_j) + c_j with u = W x: one matrix product, then each node's own activation.
+
+    W ~ N(0, 1 / I) at first. The nodes differ by it, so all begin with the plain function: b = 1 and d = 0,
+    with a and c such that outputs have mean 0 and variance 1.
+    """
+
+    one_curve_an_edge = False
+
+    @staticmethod
+    def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
+        del n_inputs
+        return (n_outputs,)
+
+    def _start(self, function: str, generator: torch.Generator | None) -> None:
+        mean, variance = _moments(function, 0.0, 0.0)
+        gain = 1 / math.sqrt(variance)
+        weight = torch.randn(self.n_outputs, self.n_inputs, generator=generator, dtype=self.s.dtype)
+        self.W = nn.Parameter(weight / math.sqrt(self.n_inputs))
+        self.a = nn.Parameter(torch.full_like(self.c, gain))
+        with torch.no_grad():
+            self.c.fill_(-gain * mean)
+
+    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        """One matrix product, then the curves."""
+        return self.a * self._activated(self.curve_inputs(x)) + self.c
+
+    def forward_with_amplitudes(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O 1"]]:
+        """The same, and one amplitude a node."""
+        values = self.a * self._activated(self.curve_inputs(x))
+        return values + self.c, safe_sqrt(values.square().mean(-2)).unsqueeze(-1)
+
+    def activation_parameters(self) -> list[nn.Parameter]:
+        """a, s, d and c."""
+        return [self.a, *super().activation_parameters(), self.c]
+
+    def decayed_parameters(self) -> list[nn.Parameter]:
+        """W alone: a is no matrix of weights but part of the activations."""
+        return [self.W]
+
+    def curve_inputs(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+        """W x."""
+        return functional.linear(x, self.W)
+
+    def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
+        """a_j f(b_j u + d_j)."""
+        del source
+        return self.a[target] * self._activated(points, target)
+
+    @staticmethod
+    def cost(n_inputs: int, n_outputs: int, function: str, *, shift: bool = True) -> Cost:
+        """Of every node: its sum of products (no bias); b u, + d, f, a f, + c."""
+        of_node = 2 * n_inputs - 1 + 3 + shift + base_function(function).flops
+        return Cost(n_inputs * n_outputs + (3 + shift) * n_outputs, n_outputs * of_node)
+
+
+KERNELS: dict[str, type[KernelActivation]] = {"edge": EdgeLayer, "shared": SharedLayer, "node": NodeLayer}
+"""The forms by name."""
+
+
+@cache
+def _moments(function: str, s_deviation: float, d_deviation: float) -> tuple[float, float]:
+    """Mean and variance over z ~ N(0, 1) of f(e^s z + d), each on average over normal s and d."""
+    nodes, weights = normal_quadrature(N_NODES)
+    b = (s_deviation * nodes).exp().unsqueeze(-1)
+    curves = partial(_scaled_and_shifted, base_function(function), b, d_deviation * nodes)
+    means, variances = normal_moments(curves, N_NODES)
+    return (weights @ means @ weights).item(), (weights @ variances @ weights).item()
+
+
+def _scaled_and_shifted(function: BaseFunction, b: Tensor, d: Tensor, z: Tensor) -> Tensor:
+    return function(b * z.reshape(-1, 1, 1) + d)

@@ -1,0 +1,52 @@
+"""The architecture of a trial in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kansearch.specs.space import Fixed, hyperparameters
+from kansearch.specs.study import StudySpec
+
+FAMILY_NAMES = {"mlp": "plain network", "kan": "KAN", "hybrid": "hybrid"}
+"""How the report calls the families."""
+
+
+def family_name(family: str | None) -> str:
+    """A family for people."""
+    return FAMILY_NAMES.get(family or "", family or "unknown family")
+
+
+def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
+    """The architecture that suggested hyperparameters stand for, without inputs and outputs.
+
+    What a trial was not given is the study's fixed value or the default: "width 12, depth 2, dictionary
+    gaussian K=8". Depth counts layers, so a network of depth 1 has no hidden row and no width.
+    """
+
+    def value(name: str) -> Any:
+        if name in params:
+            return params[name]
+        domain = study.space.domains.get(name)
+        return domain.value if isinstance(domain, Fixed) else hyperparameters()[name].default
+
+    family = params.get("family", study.space.families()[0])
+    depth = value("depth")
+    parts = [f"width {value('width')}, depth {depth}" if depth != 1 else "depth 1 (no hidden row)"]
+    if family != "mlp":
+        layer = value("layer")
+        kan = f"{layer} {value('base_function')}"
+        if layer == "dictionary":
+            kan += f" K={value('n_basis')}"
+            if value("base_branch") != "silu":
+                kan += f", base branch {value('base_branch')}"
+        parts.append(kan)
+    if family == "hybrid":
+        parts.append(f"KAN layers: {value('pattern')}")
+    if family != "kan":
+        parts.append(str(value("activation")))
+    if value("layer_norm"):
+        parts.append("layer norm")
+    if value("dropout"):
+        parts.append(f"dropout {value('dropout'):.2g}")
+    return ", ".join(parts)

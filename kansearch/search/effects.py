@@ -1,0 +1,143 @@
+"""Before a study: does everything that is searched do anything?
+
+A published KAN search tuned an L1 weight that never reached the loss, and nobody's tool noticed. So each
+searched hyperparameter is changed once, all else and the seed fixed, and a short training must come out
+differently.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from kansearch.data.splits import Split
+from kansearch.errors import UserError
+from kansearch.models.build import why_unbuildable
+from kansearch.models.cost import cost
+from kansearch.search.suggest import refusal, trial_spec
+from kansearch.specs.space import Domain, Fixed, Range, Scalar
+from kansearch.specs.study import StudySpec
+from kansearch.training.loop import train
+
+EPOCHS = 10
+"""Enough for schedules in shares of the epochs to differ."""
+
+ROWS = 64
+BATCH_ROWS = 1024
+"""Rows to tell batch sizes apart: below the smaller one all are the same."""
+
+N_DRAWS = 200
+N_CONTEXTS = 4
+"""Settings of the other hyperparameters to try before we say that one does nothing."""
+
+ONLY_ENDS_TRIALS = ("patience",)
+"""These act on when a training is over, not on its loss."""
+
+Params = dict[str, Scalar]
+
+
+def search_warnings(spec: StudySpec, split: Split) -> tuple[str, ...]:
+    """What the author of a study should know before it runs."""
+    return (*_sampler_warnings(spec), *_effect_warnings(spec, split))
+
+
+def check_feasible(spec: StudySpec, n_inputs: int, n_outputs: int) -> None:
+    """Make sure that some network of the space can be built within the limits.
+
+    Raises:
+        UserError: Naming the limit that most candidates break, and how near the best came.
+    """
+    random = np.random.default_rng(spec.search.seed)
+    refusals: Counter[str] = Counter()
+    smallest: int | None = None
+    for _ in range(N_DRAWS):
+        model = trial_spec(spec, _draw(spec, random)).model
+        reason = refusal(spec, model, n_inputs, n_outputs)
+        if reason is None:
+            return
+        refusals[reason] += 1
+        if why_unbuildable(model) is None:
+            n_parameters = cost(model, n_inputs, n_outputs).parameters
+            smallest = n_parameters if smallest is None else min(smallest, n_parameters)
+    seen = "" if smallest is None else f"; the smallest of {N_DRAWS} drawn has {smallest:,} parameters"
+    raise UserError(f"no network of this space can be trained: most break {refusals.most_common(1)[0][0]}{seen}")
+
+
+def _sampler_warnings(spec: StudySpec) -> Iterator[str]:
+    sampler, pruner = spec.search.sampler.name, spec.search.pruner.name
+    if sampler in ("nsga2", "nsga3") and pruner != "none":
+        yield (
+            f"search.sampler: {sampler} learns from complete trials only, so with pruning it draws almost at random; "
+            "use tpe, or pruner: none"
+        )
+    if sampler == "cmaes":
+        names = [n for n in spec.space.searched() if not isinstance(spec.space.domains[n], Range)]
+        if names:
+            yield f"search.sampler: cmaes moves numbers only; {', '.join(names)} are drawn at random"
+
+
+def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
+    random = np.random.default_rng(spec.search.seed)
+    drawn = [_draw(spec, random) for _ in range(N_DRAWS)]
+    drawn = [params for params in drawn if why_unbuildable(trial_spec(spec, params).model) is None]
+    # Small networks first: they show an effect as well as large ones, and sooner.
+    drawn.sort(key=lambda params: float(params.get("width", 0)))
+    for name in spec.space.searched():
+        contexts = [params for params in drawn if name in params]
+        if not contexts:
+            yield f"space.{name}: never used, for its conditions never hold"
+        elif name not in ONLY_ENDS_TRIALS and not any(
+            _changes_loss(spec, split, params, name) for params in contexts[:: max(1, len(contexts) // N_CONTEXTS)]
+        ):
+            yield f"space.{name}: changes nothing in the loss of this study's networks"
+
+
+def _draw(spec: StudySpec, random: np.random.Generator) -> Params:
+    params: Params = {}
+
+    def draw(name: str, domain: Domain) -> Scalar:
+        if isinstance(domain, Fixed):
+            return domain.value
+        options = _options(domain)
+        params[name] = options[int(random.integers(len(options)))]
+        return params[name]
+
+    spec.space.assign(draw)
+    return params
+
+
+def _options(domain: Domain) -> tuple[Scalar, ...]:
+    """A few values of a domain, its ends among them."""
+    if isinstance(domain, Fixed):
+        return (domain.value,)
+    if not isinstance(domain, Range):
+        return domain.choices
+    low, high = domain.low, domain.high
+    if domain.step is not None:
+        high = low + domain.step * int((high - low) / domain.step + 1e-9)
+    return tuple(dict.fromkeys((int(low), int(high)) if domain.integer else (low, high)))
+
+
+def _changes_loss(spec: StudySpec, split: Split, params: Params, name: str) -> bool:
+    """Whether another value gives another loss, given the same others and the same seed."""
+    before = _losses(spec, split, params, name)
+    # A changed value may bring hyperparameters to life that were not drawn before.
+    others = {other: _options(domain)[0] for other, domain in spec.space.domains.items()} | params
+    for value in _options(spec.space.domains[name]):
+        changed = {**others, name: value}
+        if value == params[name] or why_unbuildable(trial_spec(spec, changed).model) is not None:
+            continue
+        if _losses(spec, split, changed, name) != before:
+            return True
+    return False
+
+
+def _losses(spec: StudySpec, split: Split, params: Params, name: str) -> list[tuple[float, float]]:
+    rows = BATCH_ROWS if name == "batch_size" else ROWS
+    trial = trial_spec(spec, params)
+    training = trial.training.model_copy(update={"epochs": EPOCHS, "patience": 0})
+    short = trial.model_copy(update={"training": training, "rungs": (EPOCHS,), "seed": 0})
+    results = list(train([short], split.head(rows)))
+    return [(point.train_loss, point.validation_loss) for result in results for point in result.points]

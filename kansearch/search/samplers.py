@@ -1,0 +1,82 @@
+"""Samplers by name, and what they see of a study while they draw."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial
+
+from kansearch.specs.study import SamplerSpec
+
+TPE_DEFAULTS = {"multivariate": True, "group": True, "constant_liar": True, "n_startup_trials": 8}
+"""Said outright, for Optuna's own defaults differ between one and several objectives."""
+
+
+def make_sampler(spec: SamplerSpec, seed: int) -> BaseSampler:
+    """The sampler that a study names.
+
+    A sampler is made anew for every candidate, with a seed of its own: so what a study draws depends on its
+    seed and its trials alone, and a study that was stopped goes on as if it had not been.
+    """
+    options: dict[str, Any] = dict(spec.options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return _SAMPLERS[spec.name](seed=seed, **options)
+
+
+def _tpe(seed: int, **options: Any) -> BaseSampler:
+    return optuna.samplers.TPESampler(seed=seed, warn_independent_sampling=False, **{**TPE_DEFAULTS, **options})
+
+
+_SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
+    "tpe": _tpe,
+    "random": optuna.samplers.RandomSampler,
+    "qmc": functools.partial(optuna.samplers.QMCSampler, warn_independent_sampling=False),
+    "gp": functools.partial(optuna.samplers.GPSampler, warn_independent_sampling=False),
+    "nsga2": optuna.samplers.NSGAIISampler,
+    "nsga3": optuna.samplers.NSGAIIISampler,
+    "cmaes": functools.partial(optuna.samplers.CmaEsSampler, warn_independent_sampling=False),
+}
+
+DRAFT_ID = -1
+"""Stands for the trial that does not exist yet while its hyperparameters are drawn."""
+
+
+class SamplingView:
+    """A storage as a sampler sees it: some of a study's trials, and a draft that has no row yet.
+
+    A candidate may be rejected, so it must not leave a trace: what the sampler notes of the draft is kept here
+    until the trial is created whole. And a sampler that searches one family must see that family's trials only.
+    Everything else goes to the real storage.
+    """
+
+    def __init__(self, storage: BaseStorage, trials: Sequence[FrozenTrial]) -> None:
+        self._storage = storage
+        self._trials = list(trials)
+        self.draft_attrs: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
+        """The visible trials; the signature is the storage's."""
+        del study_id, deepcopy
+        return [trial for trial in self._trials if states is None or trial.state in states]
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Note something of the draft, or of a real trial."""
+        if trial_id != DRAFT_ID:
+            self._storage.set_trial_system_attr(trial_id, key, value)
+        # These are meant for workers that see a trial before its parameters; ours has both at once.
+        elif not key.startswith("tpe:relative_params"):
+            self.draft_attrs[key] = value
+
+    def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
+        """What was noted of the draft, or of a real trial."""
+        return self.draft_attrs if trial_id == DRAFT_ID else self._storage.get_trial_system_attrs(trial_id)

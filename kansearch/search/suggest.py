@@ -1,0 +1,179 @@
+"""Candidates: drawn by the study's sampler, refused untrained where they break a limit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from kansearch.errors import UserError
+from kansearch.models.build import build, why_unbuildable
+from kansearch.models.cost import cost, latency_ms
+from kansearch.search.samplers import DRAFT_ID, SamplingView, make_sampler
+from kansearch.specs.space import Domain, Fixed, Range, Scalar
+from kansearch.specs.study import StudySpec
+from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
+from kansearch.storage.studies import StoredStudy
+from kansearch.storage.trials import RUNG, Candidate
+
+MAX_DRAWS = 2000
+"""Draws before we say that no network keeps to the limits."""
+
+
+def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int) -> Candidate:
+    """Draw a candidate that can be built and keeps to every limit known before training.
+
+    Candidates that do not are drawn again at once: they use no budget, leave no trace in the storage, and
+    teach the sampler nothing (counting them as bad would teach it that shallow is good).
+
+    Args:
+        study: Of the candidate.
+        n_inputs: Of the networks.
+        n_outputs: Of the networks.
+        worker: Number of this worker; workers draw from different random streams.
+
+    Raises:
+        UserError: If no candidate of MAX_DRAWS keeps to the limits.
+    """
+    spec = study.spec
+    trials = study.storage.get_all_trials(study.study_id, deepcopy=False)
+    family = next_family(spec, trials)
+    visible = [t for t in trials if family is None or t.params.get("family") == family]
+    seeds = np.random.SeedSequence([spec.search.seed, worker, len(trials)])
+    sampler = make_sampler(spec.search.sampler, int(seeds.generate_state(1)[0]))
+    refusals: dict[str, int] = {}
+    for n_rejected in range(MAX_DRAWS):
+        draft = _Draft(study, sampler, visible)
+        draft.draw_all(family)
+        trial = trial_spec(spec, draft.params)
+        reason = refusal(spec, trial.model, n_inputs, n_outputs)
+        if reason is None:
+            attrs = draft.view.draft_attrs
+            return Candidate(draft.params, draft.distributions, trial.seed, n_rejected, attrs)
+        refusals[reason] = refusals.get(reason, 0) + 1
+    commonest = max(refusals, key=lambda text: refusals[text])
+    raise UserError(f"no network of the space keeps to the limits: of {MAX_DRAWS} candidates most broke: {commonest}")
+
+
+def next_family(spec: StudySpec, trials: Sequence[FrozenTrial]) -> str | None:
+    """The family whose turn it is: the one with the fewest epochs so far; None where the sampler chooses."""
+    families = spec.space.families()
+    if spec.search.families == "free" or len(families) == 1:
+        return None
+    spent = dict.fromkeys(families, 0)
+    for trial in trials:
+        name = trial.params.get("family")
+        if name in spent and trial.state is not TrialState.FAIL:
+            epochs = [rung["epoch"] for key, rung in trial.user_attrs.items() if key.startswith(RUNG)]
+            # A trial that has only begun counts as one epoch, so that workers spread over the families.
+            spent[name] += max(epochs, default=1)
+    return min(families, key=lambda name: (spent[name], families.index(name)))
+
+
+def trial_spec(spec: StudySpec, params: Mapping[str, Any]) -> TrialSpec:
+    """The trial that suggested hyperparameters stand for; the same ones always get the same training seed."""
+
+    def given(name: str, domain: Domain) -> Scalar:
+        return domain.value if isinstance(domain, Fixed) else params[name]
+
+    values = spec.space.assign(given)
+    digest = hashlib.sha256(json.dumps([spec.search.seed, sorted(values.items())]).encode()).digest()
+    return TrialSpec(
+        model=ModelSpec(**{k: v for k, v in values.items() if k in ModelSpec.model_fields}),
+        training=TrainingSpec(
+            epochs=spec.budget.epochs, **{k: v for k, v in values.items() if k in TrainingSpec.model_fields}
+        ),
+        rungs=spec.rungs,
+        seed=int.from_bytes(digest[:8], "big") >> 1,
+    )
+
+
+def refusal(spec: StudySpec, model: ModelSpec, n_inputs: int, n_outputs: int) -> str | None:
+    """Why a network is not worth training; None where it is."""
+    reason = why_unbuildable(model)
+    if reason is not None:
+        return reason
+    closed_form = cost(model, n_inputs, n_outputs)
+    known: dict[str, float] = {"parameters": closed_form.parameters, "flops": closed_form.flops}
+    for constraint in spec.constraints:
+        if constraint.metric == "latency_ms":
+            known["latency_ms"] = latency_ms(build(model, n_inputs, n_outputs), n_inputs)
+        if constraint.metric in known and constraint.violation(known[constraint.metric]) > 0:
+            return str(constraint)
+    return None
+
+
+class _Draft:
+    """Hyperparameters being drawn for a trial that does not exist yet; mirrors optuna.Trial's suggesting."""
+
+    def __init__(
+        self, study: StoredStudy, sampler: optuna.samplers.BaseSampler, visible: Sequence[FrozenTrial]
+    ) -> None:
+        self.spec = study.spec
+        self.sampler = sampler
+        self.params: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
+        self.view = SamplingView(study.storage, visible)
+        self.study = optuna.Study(study.spec.name, self.view, sampler=sampler)  # type: ignore[arg-type]
+        self.frozen = FrozenTrial(
+            trial_id=DRAFT_ID,
+            number=max((trial.number for trial in visible), default=-1) + 1,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=datetime.now().astimezone(),
+            datetime_complete=None,
+            params=self.params,
+            distributions=self.distributions,
+            user_attrs={},
+            system_attrs={},
+            intermediate_values={},
+        )
+
+    def draw_all(self, family: str | None) -> None:
+        """Draw every hyperparameter that exists, the family given or not."""
+        self.sampler.before_trial(self.study, self.frozen)
+        relative_space = self.sampler.infer_relative_search_space(self.study, self.frozen)
+        relative_space.pop("family", None) if family is not None else None
+        relative = self.sampler.sample_relative(self.study, self.frozen, relative_space)
+
+        def draw(name: str, domain: Domain) -> Scalar:
+            if isinstance(domain, Fixed):
+                return domain.value
+            distribution = to_distribution(domain)
+            if name == "family" and family is not None:
+                value: Scalar = family
+            elif name in relative and relative_space.get(name) == distribution:
+                value = relative[name]
+            elif distribution.single():
+                value = distribution.to_external_repr(distribution.to_internal_repr(_only_value(domain)))
+            else:
+                value = self.sampler.sample_independent(self.study, self.frozen, name, distribution)
+            self.params[name] = value
+            self.distributions[name] = distribution
+            return value
+
+        self.spec.space.assign(draw)
+
+
+def to_distribution(domain: Domain) -> BaseDistribution:
+    """Optuna's distribution for a domain of several values."""
+    if isinstance(domain, Range) and domain.integer:
+        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1))
+    if isinstance(domain, Range):
+        return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+    assert not isinstance(domain, Fixed)
+    return CategoricalDistribution(domain.choices)
+
+
+def _only_value(domain: Domain) -> Scalar:
+    if isinstance(domain, Range):
+        return domain.low
+    assert not isinstance(domain, Fixed)
+    return domain.choices[0]

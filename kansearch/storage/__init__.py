@@ -1,0 +1,1 @@
+"""Studies and trials in SQL, through Optuna's tables."""

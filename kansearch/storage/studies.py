@@ -1,0 +1,169 @@
+"""Studies in the storage: created once from a spec, found again by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+from optuna.exceptions import DuplicatedStudyError
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from pydantic import ValidationError
+
+from kansearch.errors import StudyChangedError, UserError
+from kansearch.specs.metrics import Direction
+from kansearch.specs.study import Budget, StudySpec
+from kansearch.specs.trial import TrialRecord
+from kansearch.storage.ledger import BUDGET
+
+SPEC = "kansearch:spec"
+DIGEST = "kansearch:data_digest"
+VERSIONS = "kansearch:versions"
+DATA = "kansearch:data"
+WARNINGS = "kansearch:warnings"
+
+
+class StoredStudy:
+    """A study as the storage keeps it; from here on nobody reads its file again."""
+
+    def __init__(self, storage: BaseStorage, study_id: int, spec: StudySpec) -> None:
+        self.storage = storage
+        self.study_id = study_id
+        self.spec = spec
+        self.finished: dict[int, TrialRecord] = {}
+        """Records that can no longer change, by trial number: a study is read again every second."""
+
+    @property
+    def budget(self) -> int:
+        """How many trials may count; it can be raised while workers run."""
+        return int(str(self._attribute(BUDGET)))
+
+    @property
+    def data_digest(self) -> str:
+        """What the data were when the study began."""
+        return str(self._attribute(DIGEST))
+
+    @property
+    def data_line(self) -> str:
+        """The data in one line for people."""
+        return str(self._attribute(DATA))
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Of everything that decides a result, when the study began."""
+        return {str(k): str(v) for k, v in dict(self._attribute(VERSIONS)).items()}  # type: ignore[call-overload]
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know about the study's space."""
+        return tuple(str(text) for text in self._attribute(WARNINGS) or ())  # type: ignore[attr-defined]
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """Keep warnings with the study."""
+        self.storage.set_study_user_attr(self.study_id, WARNINGS, list(warnings))
+
+    def set_budget(self, budget: Budget) -> None:
+        """Let so many trials count from now on."""
+        self.spec = self.spec.model_copy(update={"budget": budget})
+        self.storage.set_study_user_attr(self.study_id, SPEC, self.spec.model_dump_json())
+        self.storage.set_study_user_attr(self.study_id, BUDGET, budget.trials)
+
+    def _attribute(self, key: str) -> object:
+        return self.storage.get_study_user_attrs(self.study_id).get(key)
+
+
+def create_study(
+    storage: BaseStorage, spec: StudySpec, *, digest: str, data_line: str, versions: Mapping[str, str]
+) -> StoredStudy:
+    """Write a new study.
+
+    Raises:
+        UserError: If the name is taken.
+    """
+    directions = [
+        StudyDirection.MAXIMIZE if direction is Direction.MAXIMIZE else StudyDirection.MINIMIZE
+        for direction in spec.directions
+    ]
+    try:
+        study_id = storage.create_new_study(directions, spec.name)
+    except DuplicatedStudyError:
+        raise UserError(f'the storage already holds a study "{spec.name}"; choose another --name') from None
+    attributes: dict[str, object] = {
+        DIGEST: digest,
+        DATA: data_line,
+        VERSIONS: dict(versions),
+        BUDGET: spec.budget.trials,
+        # Last: a study is whole once it has its spec.
+        SPEC: spec.model_dump_json(),
+    }
+    storage.set_study_system_attr(study_id, "study:metric_names", list(spec.objectives))
+    for key, value in attributes.items():
+        storage.set_study_user_attr(study_id, key, value)
+    return StoredStudy(storage, study_id, spec)
+
+
+def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
+    """The study of that name; None where the storage has none.
+
+    Raises:
+        UserError: If a study of that name is not one of ours.
+    """
+    try:
+        study_id = storage.get_study_id_from_name(name)
+    except KeyError:
+        return None
+    text = storage.get_study_user_attrs(study_id).get(SPEC)
+    if text is None:
+        raise UserError(f'study "{name}" of this storage was not made by kansearch; choose another --name')
+    try:
+        spec = StudySpec.model_validate_json(text)
+    except ValidationError:
+        raise UserError(f'study "{name}" was made by another version of kansearch and cannot be read by this') from None
+    return StoredStudy(storage, study_id, spec)
+
+
+def load_study(storage: BaseStorage, name: str) -> StoredStudy:
+    """The study of that name.
+
+    Raises:
+        UserError: If there is none; near misses are offered.
+    """
+    study = find_study(storage, name)
+    if study is None:
+        names = study_names(storage)
+        close = difflib.get_close_matches(name, names, n=1)
+        known = f"it holds: {', '.join(names[:20])}" if names else "it holds none yet; `kansearch optimize` makes one"
+        raise UserError(f'no study "{name}" in this storage; ' + (f'did you mean "{close[0]}"?' if close else known))
+    return study
+
+
+def study_names(storage: BaseStorage) -> list[str]:
+    """Names of our studies, oldest first."""
+    return [study.study_name for study in storage.get_all_studies() if SPEC in study.user_attrs]
+
+
+def refuse_changes(study: StoredStudy, spec: StudySpec, digest: str) -> None:
+    """Make sure that a study file still describes the study in the storage.
+
+    The budget of trials may differ: that is how a study goes on.
+
+    Raises:
+        StudyChangedError: Listing every difference.
+    """
+    differences = [
+        f"  {path}: {_text(stored)} in the storage, {_text(filed)} in the file"
+        for path, stored, filed in study.spec.differences(spec)
+    ]
+    if study.data_digest != digest and not any(line.startswith("  data") for line in differences):
+        differences.append("  data: the content or its split is not what the study began with")
+    if differences:
+        raise StudyChangedError(
+            f'study "{spec.name}" exists and differs from the file; '
+            "its trials would not be comparable\n"
+            + "\n".join(differences)
+            + f"\nkeep both: choose another --name (such as {spec.name}-2), or undo the change to go on"
+        )
+
+
+def _text(value: object) -> str:
+    return "nothing" if value is None else str(value)

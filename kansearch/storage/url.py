@@ -1,0 +1,182 @@
+"""Storage URLs: what one may be, how it is opened, and how it is shown without its password."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages._cached_storage import _CachedStorage
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL, make_url
+
+from kansearch.errors import StorageError, StorageUrlError
+from kansearch.storage.ledger import LedgerStorage
+
+DEFAULT_URL = "sqlite:///kansearch.db"
+"""A file in the current folder."""
+
+ENVIRONMENT = "KANSEARCH_STORAGE"
+"""The environment variable that holds a storage URL; passwords belong here, not on a command line."""
+
+_EXAMPLES = "sqlite:///study.db or postgresql://USER:PASSWORD@HOST/DATABASE"
+_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_SQLITE_WAIT_S = 60
+
+HEARTBEAT_S = 5
+"""Between two signs of life of a running trial."""
+
+GRACE_S = 30
+"""Without a sign of life for so long, a trial counts as lost."""
+
+
+def parse_url(text: str) -> URL:
+    """The URL, with its driver.
+
+    Raises:
+        StorageUrlError: If it cannot be a storage; the message never holds a password.
+    """
+    try:
+        url = make_url(text.strip())
+    except (exc.ArgumentError, ValueError):
+        raise StorageUrlError(f"storage URL {_masked(text)} is none; write {_EXAMPLES}") from None
+    dialect, _, driver = url.drivername.partition("+")
+    if dialect not in _DRIVERS:
+        close = difflib.get_close_matches(dialect, _DRIVERS, n=1)
+        hint = f'did you mean "{close[0]}"?' if close else f"write {_EXAMPLES}"
+        raise StorageUrlError(f'storage URL {_masked(text)} begins with "{dialect}"; {hint}')
+    if driver and driver != _DRIVERS[dialect].partition("+")[2]:
+        known = _DRIVERS[dialect]
+        raise StorageUrlError(f'storage URL {_masked(text)} asks for the driver "{driver}"; write {known}://...')
+    if dialect == "sqlite" and url.host:
+        raise StorageUrlError(f"storage URL {_masked(text)} has a host; a file has three slashes: sqlite:///study.db")
+    if dialect == "sqlite" and (not url.database or url.database == ":memory:"):
+        raise StorageUrlError(f"storage URL {_masked(text)} names no file; workers need one: sqlite:///study.db")
+    return url.set(drivername=_DRIVERS[dialect])
+
+
+def shown(text: str) -> str:
+    """The URL for people: a password in it becomes ***."""
+    try:
+        return _masked(parse_url(text).render_as_string(hide_password=True)).strip('"')
+    except StorageUrlError:
+        return _masked(text)
+
+
+def _masked(text: str) -> str:
+    """A text that may be a URL, without whatever may be a secret in it."""
+    text = text.strip()
+    if "@" in text:
+        # Up to the last @, so that a password may hold any character.
+        login, _, rest = text.rpartition("@")
+        scheme, slashes, login = login.partition("://") if "://" in login else ("", "", login)
+        user, colon, _ = login.partition(":")
+        text = f"{scheme}{slashes}{user}{colon}{'***' if colon else ''}@{rest}"
+    text = re.sub(r"(?i)((?:password|passwd|pwd|token|secret|key)=)[^&\s]*", r"\1***", text)
+    return f'"{text}"' if len(text) <= 200 else f'"{text[:197]}..."'
+
+
+def open_storage(text: str, *, create: bool = True) -> BaseStorage:
+    """Connect to a storage and create its tables where they are missing.
+
+    Args:
+        text: The URL.
+        create: Whether a SQLite file that does not exist is made.
+
+    Raises:
+        StorageUrlError: If the URL cannot be a storage, or names a file that cannot be opened.
+        StorageError: If its server does not answer or refuses us.
+    """
+    url = parse_url(text)
+    _quiet_optuna()
+    is_sqlite = url.get_backend_name() == "sqlite"
+    engine: dict[str, Any] = {"pool_pre_ping": True}
+    if is_sqlite:
+        _check_file(url, text, create=create)
+        engine["connect_args"] = {"timeout": _SQLITE_WAIT_S}
+    else:
+        # One connection for the trials and one for their heartbeat.
+        engine |= {"pool_size": 1, "max_overflow": 1, "connect_args": {"connect_timeout": 10}}
+    try:
+        storage = LedgerStorage(
+            url.render_as_string(hide_password=False),
+            engine_kwargs=engine,
+            heartbeat_interval=HEARTBEAT_S,
+            grace_period=GRACE_S,
+        )
+        if is_sqlite:
+            _use_write_ahead_log(storage)
+    except ModuleNotFoundError as error:
+        raise StorageUrlError(
+            f"storage {shown(text)} needs the module {error.name}: pip install 'kansearch[postgres]'"
+        ) from None
+    except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+        kind = StorageUrlError if is_sqlite else StorageError
+        raise kind(f"storage {shown(text)} cannot be opened: {reason(error, url)}") from None
+    return _CachedStorage(storage)
+
+
+def reason(error: BaseException, url: URL | None = None) -> str:
+    """The first telling line of a database error, without passwords."""
+    cause = error
+    while isinstance(cause, exc.DBAPIError | optuna.exceptions.StorageInternalError):
+        inner = cause.orig if isinstance(cause, exc.DBAPIError) else cause.__cause__
+        if inner is None:
+            break
+        cause = inner
+    line = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    if url is not None and url.password:
+        line = line.replace(str(url.password), "***")
+    return _masked(line).strip('"')
+
+
+def _check_file(url: URL, text: str, *, create: bool) -> None:
+    assert url.database is not None
+    path = Path(url.database)
+    if path.is_dir():
+        raise StorageUrlError(f"storage {shown(text)} is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise StorageUrlError(f"storage {shown(text)} lies in a folder that does not exist: {path.parent}")
+    if not path.exists() and not create:
+        raise StorageUrlError(f"storage {shown(text)} does not exist; `kansearch optimize` makes it")
+    target = path if path.exists() else path.parent
+    if not os.access(target, os.R_OK | os.W_OK):
+        raise StorageUrlError(f"storage {shown(text)} cannot be written: no permission for {target}")
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                raise StorageUrlError(f"storage {shown(text)} is no SQLite file; name another one")
+
+
+def _use_write_ahead_log(storage: RDBStorage) -> None:
+    """Readers and the writer of a WAL file do not wait for each other; NORMAL syncs at checkpoints only."""
+
+    def set_pragmas(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.close()
+
+    event.listen(storage.engine, "connect", set_pragmas)
+    # The connections that RDBStorage opened for its own tables are replaced by ones with our pragmas.
+    storage.engine.dispose()
+
+
+def _quiet_optuna() -> None:
+    """Our own words reach people, not Optuna's log; what we use of it that is experimental is tested here."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def as_storage_error(error: BaseException) -> StorageError | None:
+    """The error of a database, in words for its operator; None where it is something else."""
+    if isinstance(error, exc.SQLAlchemyError | optuna.exceptions.StorageInternalError):
+        return StorageError(f"the storage failed: {reason(error)}")
+    return None

@@ -1,0 +1,1 @@
+"""TrialSpecs to RungResults: one loop for one trial or for many."""

@@ -1,0 +1,56 @@
+"""What all tests share: a study in a fresh storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kansearch.specs.study import StudySpec
+from kansearch.specs.study_file import load_study_file
+from kansearch.storage.studies import StoredStudy, create_study
+from kansearch.storage.url import open_storage
+
+SMALL = """
+name: small
+data: {name: multi_sine, n_train: 64, n_validation: 32, n_test: 32}
+objectives: [rmse, parameters]
+budget: {trials: 6, epochs: 3}
+space:
+  family: [mlp, kan]
+  width: {low: 2, high: 8}
+  learning_rate: {low: 0.001, high: 0.1, log: true}
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    """A study that runs in a second."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return path
+
+
+@pytest.fixture
+def storage_url(tmp_path: Path) -> str:
+    """A storage of the test's own."""
+    return f"sqlite:///{tmp_path / 'kansearch.db'}"
+
+
+@pytest.fixture
+def make_spec(study_file: Path) -> Callable[..., StudySpec]:
+    """The small study with some values changed: `make_spec("budget.trials=3")`."""
+    return lambda *overrides: load_study_file(study_file, overrides)
+
+
+@pytest.fixture
+def make_study(make_spec: Callable[..., StudySpec], storage_url: str) -> Callable[..., StoredStudy]:
+    """The small study, changed likewise, in the storage."""
+
+    def make(*overrides: str, **kwargs: Any) -> StoredStudy:
+        given = {"digest": "0" * 64, "data_line": "64 rows", "versions": {"kansearch": "test"}, **kwargs}
+        return create_study(open_storage(storage_url), make_spec(*overrides), **given)
+
+    return make

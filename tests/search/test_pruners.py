@@ -1,0 +1,117 @@
+"""The Pareto pruner's promises, each as a property."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kansearch.search.pruners import Decision, decide_by_rank
+
+# Few different numbers, so that ties and repeated vectors are common.
+value = st.one_of(st.integers(0, 6).map(float), st.floats(-5, 5).map(lambda x: round(x, 2)))
+
+
+@st.composite
+def rungs(draw: st.DrawFn) -> tuple[list[float], list[list[float]], int]:
+    """A trial, its peers and a reduction factor."""
+    n_objectives = draw(st.integers(1, 3))
+    vector = st.lists(value, min_size=n_objectives, max_size=n_objectives)
+    return draw(vector), draw(st.lists(vector, max_size=15)), draw(st.integers(2, 4))
+
+
+def verdict(own: list[float], peers: list[list[float]], eta: int, maximize: list[bool] | None = None) -> Decision:
+    return decide_by_rank(own, peers, maximize or [False] * len(own), eta)
+
+
+@given(rungs())
+def test_a_trial_that_dominates_every_peer_goes_on(rung: tuple[list[float], list[list[float]], int]) -> None:
+    """Whatever the rung looks like, the trial that dominates all others is never stopped."""
+    own, peers, eta = rung
+    best = [min([x, *(peer[i] for peer in peers)]) - 1 for i, x in enumerate(own)]
+    assert verdict(best, peers, eta) is Decision.CONTINUE
+
+
+@given(rungs())
+def test_a_trial_dominated_by_most_of_a_full_rung_stops(rung: tuple[list[float], list[list[float]], int]) -> None:
+    """Dominated by more than 1 - 1/eta of a rung of different vectors, a trial is always stopped."""
+    own, peers, eta = rung
+    unique = {tuple(peer) for peer in peers} | {tuple(own)}
+    dominators = [p for p in unique if all(a <= b for a, b in zip(p, own, strict=True)) and p != tuple(own)]
+    if len(dominators) > (1 - 1 / eta) * len(unique):
+        assert verdict(own, peers, eta) is Decision.PRUNE
+
+
+@given(rungs(), st.data())
+def test_order_scale_and_direction_of_objectives_do_not_matter(
+    rung: tuple[list[float], list[list[float]], int], data: st.DataObject
+) -> None:
+    """Permuted, scaled, shifted or turned round, the objectives lead to the same decision."""
+    own, peers, eta = rung
+    d = len(own)
+    order = data.draw(st.permutations(range(d)))
+    scales = data.draw(st.lists(st.sampled_from([0.5, 1.0, 4.0, 1024.0]), min_size=d, max_size=d))
+    flips = data.draw(st.lists(st.booleans(), min_size=d, max_size=d))
+
+    def changed(vector: list[float]) -> list[float]:
+        return [(-1 if flips[i] else 1) * scales[i] * vector[i] for i in order]
+
+    after = verdict(changed(own), [changed(peer) for peer in peers], eta, [flips[i] for i in order])
+    assert after is verdict(own, peers, eta)
+
+
+@given(rungs(), st.data())
+def test_peers_in_any_order_and_repeated_do_not_matter(
+    rung: tuple[list[float], list[list[float]], int], data: st.DataObject
+) -> None:
+    """The order of the peers, a peer that stands there twice and a twin of the trial change nothing."""
+    own, peers, eta = rung
+    shuffled = data.draw(st.permutations(peers))
+    repeated = [data.draw(st.sampled_from([own, *peers]))]
+    assert verdict(own, [*shuffled, *repeated], eta) is verdict(own, peers, eta)
+
+
+@settings(max_examples=500)
+@given(rungs(), st.data())
+def test_a_better_value_never_turns_continue_into_stop(
+    rung: tuple[list[float], list[list[float]], int], data: st.DataObject
+) -> None:
+    """Improving any objectives of a trial that goes on keeps it going on."""
+    own, peers, eta = rung
+    gains = data.draw(st.lists(st.sampled_from([0.0, 0.0, 0.01, 1.0, 3.0]), min_size=len(own), max_size=len(own)))
+    better = [x - gain for x, gain in zip(own, gains, strict=True)]
+    if verdict(own, peers, eta) is Decision.CONTINUE:
+        assert verdict(better, peers, eta) is Decision.CONTINUE
+
+
+@pytest.mark.parametrize("eta", [2, 3, 4])
+def test_with_one_objective_it_is_successive_halving(eta: int) -> None:
+    """Of 30 different values the best one in eta goes on, as in ASHA."""
+    values = [[float(v)] for v in np.random.default_rng(0).permutation(30)]
+    survivors = [own[0] for own in values if verdict(own, [v for v in values if v != own], eta) is Decision.CONTINUE]
+    assert sorted(survivors) == [float(v) for v in range(30 // eta)]
+
+
+def test_the_ends_of_a_crowded_front_go_on() -> None:
+    """When far more trials than places are on the front, the best one in each objective stays."""
+    front = [[float(i), float(20 - i)] for i in range(21)]
+    for end in (front[0], front[-1]):
+        assert verdict(end, [p for p in front if p != end], 3) is Decision.CONTINUE
+
+
+def test_a_crowded_front_is_thinned_where_it_beats_least() -> None:
+    """When more trials than places are on the front, the one that dominates fewest peers stops first."""
+    front = [[0.0, 9.0], [1.0, 8.5], [2.0, 2.0], [9.0, 0.0]]
+    behind = [[x, y] for x in (3.0, 4.0, 5.0, 6.0) for y in (3.0, 4.0, 5.0, 6.0)]
+    strong, weak = [2.0, 2.0], [1.0, 8.5]
+    rung = [*front, *behind]
+    assert verdict(strong, [p for p in rung if p != strong], 8) is Decision.PRUNE  # two places: the two ends
+    assert verdict(strong, [p for p in rung if p != strong], 6) is Decision.CONTINUE
+    assert verdict(weak, [p for p in rung if p != weak], 6) is Decision.PRUNE
+
+
+def test_a_value_that_is_no_number_stops_first() -> None:
+    """A trial without a finite quality stands behind all that have one."""
+    peers = [[0.5, 10.0], [0.6, 10.0], [0.7, 10.0]]
+    assert decide_by_rank([float("nan"), 10.0], peers, [True, False], 3) is Decision.PRUNE

@@ -1,0 +1,244 @@
+"""Trials in the storage: an exact budget, second tries, and records that say what was written."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.storages import RDBStorage
+from optuna.trial import TrialState
+
+from kansearch.errors import StudyChangedError, UserError
+from kansearch.specs.trial import Curve, End, EpochPoint, RungResult
+from kansearch.storage.ledger import BudgetSpentError
+from kansearch.storage.studies import StoredStudy, create_study, find_study, load_study, refuse_changes
+from kansearch.storage.trials import (
+    MAX_RETRIES,
+    WORKER,
+    Candidate,
+    TrialLostError,
+    begin_trial,
+    complete_trial,
+    count_states,
+    fail_trial,
+    hand_back,
+    prune_trial,
+    read_records,
+    rescue_lost_trials,
+    resume_trial,
+    write_rung,
+)
+from kansearch.storage.url import open_storage
+
+MakeStudy = Callable[..., StoredStudy]
+
+
+def candidate(rate: float = 0.01) -> Candidate:
+    distributions = {"learning_rate": FloatDistribution(0.001, 0.1, log=True)}
+    return Candidate({"learning_rate": rate}, distributions, seed=7, rejected=2, system_attrs={})
+
+
+def result(rung: int, epoch: int, end: End | None = None, **metrics: float) -> RungResult:
+    points = (EpochPoint(epoch=epoch, train_loss=1 / epoch, validation_loss=2 / epoch),)
+    measured = {"rmse": 1 / epoch, "parameters": 10.0, **metrics}
+    curves = (Curve(layer=0, source=0, target=1, amplitude=0.5, x=(0.0, 1.0), y=(1.0, 2.0)),) if end else ()
+    return RungResult(slot=0, rung=rung, epoch=epoch, metrics=measured, points=points, end=end, curves=curves)
+
+
+def test_what_is_written_is_read_back(make_study: MakeStudy) -> None:
+    """A complete trial's record holds its values, its whole curve, its costs and its activations."""
+    study = make_study()
+    trial = begin_trial(study, candidate())
+    write_rung(study, trial, result(0, 1))
+    last = result(1, 3, End.COMPLETED)
+    write_rung(study, trial, last)
+    complete_trial(study, trial, last)
+    (record,) = read_records(study)
+    assert record.state == "complete"
+    assert record.values == {"rmse": 1 / 3, "parameters": 10.0}
+    assert [point.epoch for point in record.points] == [1, 3]
+    assert (record.epochs, record.seed, record.feasible) == (3, 7, True)
+    assert record.curves == last.curves
+    assert record.params == {"learning_rate": 0.01}
+
+
+def test_a_pruned_trial_keeps_its_curve_and_is_infeasible_for_the_sampler(make_study: MakeStudy) -> None:
+    """A pruned trial has no values, keeps its reason, and never counts as feasible."""
+    study = make_study()
+    trial = begin_trial(study, candidate())
+    write_rung(study, trial, result(0, 1))
+    prune_trial(study, trial, "pruned at epoch 1", progress=1 / 3)
+    (record,) = read_records(study)
+    assert (record.state, record.values, record.epochs) == ("pruned", {}, 1)
+    assert record.reason == "pruned at epoch 1"
+    assert not record.feasible
+
+
+def test_a_broken_constraint_makes_a_complete_trial_infeasible(make_study: MakeStudy) -> None:
+    """A bound known after training only leaves the trial complete, and marks it."""
+    study = make_study("constraints=['rmse <= 0.1']")
+    trial = begin_trial(study, candidate())
+    complete_trial(study, trial, result(0, 3, End.COMPLETED))
+    (record,) = read_records(study)
+    assert record.state == "complete"
+    assert not record.feasible
+
+
+def test_the_budget_counts_every_trial_but_failed_ones(make_study: MakeStudy) -> None:
+    """Running, complete, pruned and waiting trials use budget; a failed one gives its place back."""
+    study = make_study("budget.trials=3")
+    trials = [begin_trial(study, candidate()) for _ in range(3)]
+    with pytest.raises(BudgetSpentError):
+        begin_trial(study, candidate())
+    fail_trial(study, trials[0], "out of memory")
+    begin_trial(study, candidate())
+    complete_trial(study, trials[1], result(0, 3, End.COMPLETED))
+    prune_trial(study, trials[2], "pruned at epoch 1", 0.3)
+    with pytest.raises(BudgetSpentError):
+        begin_trial(study, candidate())
+    study.set_budget(study.spec.budget.model_copy(update={"trials": 4}))
+    begin_trial(study, candidate())
+
+
+CLAIM_ALL = """
+import sys
+from optuna.distributions import FloatDistribution
+from kansearch.storage.ledger import BudgetSpentError
+from kansearch.storage.studies import load_study
+from kansearch.storage.trials import Candidate, begin_trial
+from kansearch.storage.url import open_storage
+study = load_study(open_storage(sys.argv[1]), "small")
+draw = Candidate({"x": 0.5}, {"x": FloatDistribution(0, 1)}, seed=0, rejected=0, system_attrs={})
+n = 0
+try:
+    while True:
+        begin_trial(study, draw)
+        n += 1
+except BudgetSpentError:
+    print(n)
+"""
+
+
+def test_processes_that_claim_at_once_never_exceed_the_budget(make_study: MakeStudy, storage_url: str) -> None:
+    """Four processes that claim as fast as they can get exactly the budget between them, each number once."""
+    study = make_study("budget.trials=60")
+    workers = [
+        subprocess.Popen([sys.executable, "-c", CLAIM_ALL, storage_url], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    claimed = [int(worker.communicate()[0]) for worker in workers]
+    assert sum(claimed) == 60
+    assert [record.number for record in read_records(study)] == list(range(60))
+
+
+def test_optuna_still_creates_trials_through_the_hook() -> None:
+    """Our budget stands in a private method of Optuna's; this fails when it moves."""
+    parameters = inspect.signature(RDBStorage._get_prepared_new_trial).parameters
+    assert list(parameters) == ["self", "study_id", "template_trial", "session"]
+    assert "_get_prepared_new_trial" in inspect.getsource(RDBStorage._create_new_trial)
+
+
+def test_a_trial_handed_back_is_tried_again_with_the_same_seed(make_study: MakeStudy) -> None:
+    """The second try is another trial with the same hyperparameters and seed; the budget stays the same."""
+    study = make_study("budget.trials=1")
+    first = begin_trial(study, candidate(0.05))
+    write_rung(study, first, result(0, 1))
+    assert hand_back(study, first.id, "its worker was asked to stop")
+    second = resume_trial(study)
+    assert second is not None
+    assert (second.number, second.params, second.seed) == (1, first.params, first.seed)
+    assert resume_trial(study) is None
+    with pytest.raises(BudgetSpentError):
+        begin_trial(study, candidate())
+    old, new = read_records(study)
+    assert (old.state, old.reason, new.state) == ("fail", "its worker was asked to stop", "running")
+    assert new.epochs == 0
+
+
+def test_a_trial_is_not_tried_for_ever(make_study: MakeStudy) -> None:
+    """A trial that keeps losing its worker is given up after MAX_RETRIES further tries."""
+    study = make_study()
+    trial = begin_trial(study, candidate())
+    for _ in range(MAX_RETRIES):
+        hand_back(study, trial.id, "its worker died")
+        again = resume_trial(study)
+        assert again is not None
+        trial = again
+    assert not hand_back(study, trial.id, "its worker died")
+    assert resume_trial(study) is None
+    assert count_states(study) == Counter(fail=MAX_RETRIES + 1, complete=0, pruned=0, running=0, waiting=0, broken=0)
+
+
+def test_trials_of_a_dead_process_are_rescued_at_once(make_study: MakeStudy) -> None:
+    """A running trial whose process on this host is gone waits for another worker; ours is left alone."""
+    study = make_study()
+    ours = begin_trial(study, candidate())
+    lost = begin_trial(study, candidate())
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    host = study.storage.get_trial(lost.id).user_attrs[WORKER].rpartition("/")[0]
+    study.storage.set_trial_user_attr(lost.id, WORKER, f"{host}/{gone.pid}")
+    assert rescue_lost_trials(study) == 1
+    states = [record.state for record in read_records(study)]
+    assert states == ["running", "fail", "waiting"]
+    assert study.storage.get_trial(ours.id).user_attrs[WORKER] == f"{host}/{os.getpid()}"
+
+
+def test_a_worker_that_comes_back_too_late_does_no_harm(make_study: MakeStudy) -> None:
+    """Whatever it writes of a trial that was handed back is refused; the second try counts."""
+    study = make_study()
+    trial = begin_trial(study, candidate())
+    hand_back(study, trial.id, "gave no sign of life")
+    with pytest.raises(TrialLostError):
+        write_rung(study, trial, result(0, 1))
+    with pytest.raises(TrialLostError):
+        complete_trial(study, trial, result(0, 3, End.COMPLETED))
+    assert [record.state for record in read_records(study)] == ["fail", "waiting"]
+    assert study.storage.get_trial(trial.id).state is TrialState.FAIL
+
+
+def test_a_study_is_found_again_by_name(make_study: MakeStudy, storage_url: str) -> None:
+    """Whoever has the URL and the name gets the whole spec back, and near misses are offered."""
+    study = make_study()
+    again = load_study(open_storage(storage_url), "small")
+    assert again.spec == study.spec
+    with pytest.raises(UserError, match='did you mean "small"'):
+        load_study(open_storage(storage_url), "smal")
+    assert find_study(open_storage(storage_url), "other") is None
+
+
+def test_a_study_of_somebody_else_is_left_alone(storage_url: str) -> None:
+    """A study that Optuna made without us is named as such, not touched."""
+    storage = open_storage(storage_url)
+    from optuna import create_study as optuna_create_study
+
+    optuna_create_study(storage=storage_url, study_name="theirs")
+    with pytest.raises(UserError, match="not made by kansearch"):
+        find_study(storage, "theirs")
+
+
+def test_a_changed_space_is_refused_with_its_differences(
+    make_study: MakeStudy, make_spec: Callable[..., object]
+) -> None:
+    """Everything that changed is listed with both values; the budget of trials may change."""
+    study = make_study()
+    refuse_changes(study, make_spec("budget.trials=99"), "0" * 64)  # type: ignore[arg-type]
+    with pytest.raises(StudyChangedError) as caught:
+        refuse_changes(study, make_spec("space.width.high=9", "budget.epochs=4"), "0" * 64)  # type: ignore[arg-type]
+    assert "space.width.high: 8.0 in the storage, 9.0 in the file" in str(caught.value)
+    assert "budget.epochs: 3 in the storage, 4 in the file" in str(caught.value)
+    with pytest.raises(StudyChangedError, match="content"):
+        refuse_changes(study, make_spec(), "1" * 64)  # type: ignore[arg-type]
+
+
+def test_a_name_cannot_be_taken_twice(make_study: MakeStudy) -> None:
+    """Creating a study whose name the storage holds gives a message, not a second study."""
+    study = make_study()
+    with pytest.raises(UserError, match="already holds"):
+        create_study(study.storage, study.spec, digest="", data_line="", versions={})

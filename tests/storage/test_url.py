@@ -1,0 +1,97 @@
+"""Storage URLs: every mistake gets one line, and no line holds a password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kansearch.errors import KansearchError, StorageError, StorageUrlError
+from kansearch.storage.url import open_storage, parse_url, shown
+
+SECRET = "s3cr3t-w0rd"
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("", "is none"),
+        ("kansearch.db", "is none"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite://study.db", "three slashes"),
+        ("sqllite:///study.db", 'did you mean "sqlite"?'),
+        (f"postgress://me:{SECRET}@db/x", 'did you mean "postgres"?'),
+        (f"mongodb://me:{SECRET}@db/x", "begins with"),
+        (f"postgresql+psycopg2://me:{SECRET}@db/x", 'driver "psycopg2"'),
+        (f"postgresql//me:{SECRET}@db/x", "is none"),
+        (f"postgresql://me:{SECRET}@db:notaport/x", "is none"),
+        (f"redis://:{SECRET}@db/0", "begins with"),
+    ],
+)
+def test_a_url_that_cannot_be_a_storage_is_refused_without_its_password(url: str, message: str) -> None:
+    """What is wrong and what is allowed is said; the password is not."""
+    with pytest.raises(StorageUrlError) as caught:
+        parse_url(url)
+    assert message in str(caught.value)
+    assert SECRET not in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://me:{SECRET}@db/x",
+        f"postgresql://me:{SECRET}@db/x?sslmode=require",
+        f"postgresql://me:{SECRET}@@db/x",
+        f"postgresql://me:{SECRET}/{SECRET}@db/x",
+        f"nonsense://me:{SECRET}@db",
+        f"me:{SECRET}@db",
+        f"postgresql://db/x?user=me&password={SECRET}",
+    ],
+)
+def test_a_shown_url_has_no_password(url: str) -> None:
+    """Whatever the shape of the URL, its password becomes stars."""
+    assert SECRET not in shown(url)
+
+
+def test_a_server_that_does_not_answer_is_the_operators_to_mend() -> None:
+    """A refused connection gives exit code 3 and one line without the password."""
+    with pytest.raises(StorageError) as caught:
+        open_storage(f"postgresql://me:{SECRET}@127.0.0.1:9/x")
+    assert caught.value.exit_code == 3
+    assert SECRET not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: folder / "missing" / "s.db", "does not exist"),
+        (lambda folder: folder, "is a folder"),
+        (
+            lambda folder: _written(folder / "notes.txt", b"This is not a database, whatever its name."),
+            "no SQLite file",
+        ),
+        (lambda folder: _written(folder / "half.db", b"SQLite format 3\0" + b"\xff" * 200), "cannot be opened"),
+    ],
+)
+def test_a_sqlite_file_that_cannot_be_opened_is_refused(make: object, message: str, tmp_path: Path) -> None:
+    """A folder, a missing folder, another file and a broken database each give one line."""
+    assert callable(make)
+    with pytest.raises(KansearchError, match=message) as caught:
+        open_storage(f"sqlite:///{make(tmp_path)}")
+    assert caught.value.exit_code == 2
+    assert "\n" not in str(caught.value)
+
+
+def test_sqlite_files_use_the_write_ahead_log(tmp_path: Path) -> None:
+    """Readers and the writer of a study must not wait for each other."""
+    storage = open_storage(f"sqlite:///{tmp_path / 's.db'}")
+    with storage._backend.engine.connect() as connection:  # type: ignore[attr-defined]
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
