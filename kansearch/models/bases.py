@@ -35,11 +35,14 @@ class BaseFunction:
         evaluate: Element by element.
         flops: Operations of one evaluation.
         spread: K and R to the beta and gamma of the K copies, in float64.
+        start: The scale and shift b, d with which f(b x + d) bends gently over inputs of unit variance; a single
+            copy starts there or near.
     """
 
     evaluate: Callable[[Tensor], Tensor]
     flops: int
     spread: Callable[[int, float], tuple[Float[Tensor, " K"], Float[Tensor, " K"]]]
+    start: tuple[float, float] = (1.0, 0.0)
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Evaluate the curve element by element."""
@@ -91,7 +94,8 @@ def _frequencies(n_basis: int, grid_range: float) -> tuple[Tensor, Tensor]:
 
 
 BASE_FUNCTIONS: dict[str, BaseFunction] = {
-    "gaussian": BaseFunction(_gaussian, 2, _places),
+    # On the slope of the bump: an even start forgets the sign of its inputs (digits, node form: 27 % errors, not 7 %).
+    "gaussian": BaseFunction(_gaussian, 2, _places, start=(0.5, -math.sqrt(0.5))),
     "tanh": BaseFunction(torch.tanh, 1, _places),
     "sigmoid": BaseFunction(torch.sigmoid, 1, _places_of_sigmoid),
     "relu": BaseFunction(torch.relu, 1, _ramps),

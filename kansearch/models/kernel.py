@@ -34,7 +34,7 @@ MAX_S = 3.0
 
 S_DEVIATION = 0.3
 D_DEVIATION = 1.0
-"""Spread of s and d at first where many curves share a base function: they must differ to be of use."""
+"""Spread of s and d around the base function's start, where nothing else makes curves differ."""
 
 N_NODES = 49
 """Of the quadratures of curves that are about as wide as their inputs."""
@@ -104,17 +104,18 @@ class KernelActivation(CurveLayer):
 
 
 class _EdgeWeights(KernelActivation):
-    """The forms whose every edge has a weight: a ~ N(0, g^2 / I) at first, s and d spread around 0."""
+    """The forms whose every edge has a weight: a ~ N(0, g^2 / I) at first, s and d spread."""
 
     def _start(self, function: str, generator: torch.Generator | None) -> None:
-        _, variance = _moments(function, S_DEVIATION, 0.0 if self.d is None else D_DEVIATION)
+        _, variance = _moments(function, shift=self.d is not None, spread=True)
         shape = (self.n_outputs, self.n_inputs)
         deviation = 1 / math.sqrt(self.n_inputs * variance)
         self.a = nn.Parameter(deviation * torch.randn(shape, generator=generator, dtype=self.s.dtype))
         with torch.no_grad():
-            self.s.normal_(std=S_DEVIATION, generator=generator)
+            b, d = self.function.start
+            self.s.normal_(math.log(b), S_DEVIATION, generator=generator)
             if self.d is not None:
-                self.d.normal_(std=D_DEVIATION, generator=generator)
+                self.d.normal_(d, D_DEVIATION, generator=generator)
             # The mean of a sum is the sum of the means, so all inputs may take the same value at once.
             nodes, weights = (t.to(self.s.dtype) for t in normal_quadrature(N_NODES))
             self.c.copy_(-(weights @ self(nodes.unsqueeze(-1).expand(-1, self.n_inputs))))
@@ -222,8 +223,8 @@ class SharedLayer(_EdgeWeights):
 class NodeLayer(KernelActivation):
     """y_j = a_j f(b_j u_j + d_j) + c_j with u = W x: one matrix product, then each node's own activation.
 
-    W ~ N(0, 1 / I) at first. The nodes differ by it, so all begin with the plain function: b = 1 and d = 0,
-    with a and c such that outputs have mean 0 and variance 1.
+    W ~ N(0, 1 / I) at first. The nodes differ by it, so all begin with the same curve: b and d where the base
+    function starts, a and c such that outputs have mean 0 and variance 1.
     """
 
     one_curve_an_edge = False
@@ -234,12 +235,16 @@ class NodeLayer(KernelActivation):
         return (n_outputs,)
 
     def _start(self, function: str, generator: torch.Generator | None) -> None:
-        mean, variance = _moments(function, 0.0, 0.0)
+        mean, variance = _moments(function, shift=self.d is not None, spread=False)
         gain = 1 / math.sqrt(variance)
         weight = torch.randn(self.n_outputs, self.n_inputs, generator=generator, dtype=self.s.dtype)
         self.W = nn.Parameter(weight / math.sqrt(self.n_inputs))
         self.a = nn.Parameter(torch.full_like(self.c, gain))
         with torch.no_grad():
+            b, d = self.function.start
+            self.s.fill_(math.log(b))
+            if self.d is not None:
+                self.d.fill_(d)
             self.c.fill_(-gain * mean)
 
     def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
@@ -280,11 +285,13 @@ KERNELS: dict[str, type[KernelActivation]] = {"edge": EdgeLayer, "shared": Share
 
 
 @cache
-def _moments(function: str, s_deviation: float, d_deviation: float) -> tuple[float, float]:
-    """Mean and variance over z ~ N(0, 1) of f(e^s z + d), each on average over normal s and d."""
+def _moments(function: str, *, shift: bool, spread: bool) -> tuple[float, float]:
+    """Mean and variance over z ~ N(0, 1) of f(b z + d), each on average over the s and d of a start."""
     nodes, weights = normal_quadrature(N_NODES)
-    b = (s_deviation * nodes).exp().unsqueeze(-1)
-    curves = partial(_scaled_and_shifted, base_function(function), b, d_deviation * nodes)
+    b, d = base_function(function).start
+    scales = b * (spread * S_DEVIATION * nodes).exp().unsqueeze(-1)
+    shifts = shift * (d + spread * D_DEVIATION * nodes)
+    curves = partial(_scaled_and_shifted, base_function(function), scales, shifts)
     means, variances = normal_moments(curves, N_NODES)
     return (weights @ means @ weights).item(), (weights @ variances @ weights).item()
 

@@ -62,9 +62,10 @@ class Network(nn.Module):
 
     def forward_with_amplitudes(
         self, x: Float[Tensor, "B I"]
-    ) -> tuple[Float[Tensor, "B O"], list[Float[Tensor, "O I"] | Float[Tensor, "O 1"]]]:
+    ) -> tuple[Float[Tensor, "B O"], list[Float[Tensor, "_ _"]]]:
         """The outputs and, for each KAN layer, the root mean square of its curves over the batch.
 
+        Amplitudes of a layer are shaped as its outputs and inputs, or (its outputs, 1) in the node form.
         A curve is all that its edge adds to the output node (a base branch included), or the whole of a node's
         activation in the node form; constants (c) are no part of it. Its gradient at a curve of 0 is 0.
         """
@@ -135,7 +136,8 @@ def norm_cost(width: int) -> Cost:
 def _strongest_curves(index: int, layer: CurveLayer, x: Tensor, n_curves: int, n_points: int) -> Iterator[Curve]:
     amplitudes = layer.forward_with_amplitudes(x)[1]
     seen = layer.curve_inputs(x)
-    order = amplitudes.flatten().sort(descending=True, stable=True).indices[:n_curves]
+    strength = torch.where(amplitudes.isfinite(), amplitudes, -1).flatten()
+    order = strength.sort(descending=True, stable=True).indices[:n_curves]
     for place in order.tolist():
         target, source = divmod(place, amplitudes.shape[1])
         column = seen[:, source if layer.one_curve_an_edge else target]

@@ -48,5 +48,5 @@ def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
     if value("layer_norm"):
         parts.append("layer norm")
     if value("dropout"):
-        parts.append(f"dropout {value('dropout'):.2g}")
+        parts.append(f"dropout {float(value('dropout')):.2g}")
     return ", ".join(parts)

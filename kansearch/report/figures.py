@@ -83,8 +83,8 @@ def front_plot(summary: Summary) -> Plot | None:
         _arrange(figure, len(x_names), columns=2 if len(x_names) % 2 == 0 else len(x_names), row_height=340)
     caption = "Each mark is a trial; the outlined ones are "
     caption += "the front, joined by its step line." if len(others) == 1 else "the front." if others else "the best."
-    if any(record.state == "pruned" for record in drawn):
-        caption += " Faded marks were pruned and stand where they were last measured."
+    if any(record.state != "complete" for record in drawn):
+        caption += " Faded marks were not trained to their end and stand where they were last measured."
     if len(others) > 1:
         caption += " Each panel shows two of the objectives, so a front member may look beaten in one of them."
     if outside:
@@ -164,7 +164,7 @@ def _legend(figure: go.Figure, group: str, mode: str = "markers") -> None:
     """Name a group of marks in the legend, once; the sign there is never as faint as the marks may be."""
     if any(trace.legendgroup == group for trace in figure.data):
         return
-    names = {"early": "stopped early", "infeasible": "breaks a constraint"}
+    names = {"early": "not trained to the end", "infeasible": "breaks a constraint"}
     ranks = {"mlp": 1, "kan": 2, "hybrid": 3, "infeasible": 6, "early": 7}
     colour = COLOURS.get(group, COLOURS["ink"])
     symbol = SYMBOLS.get(group, "circle-open" if group == "infeasible" else "circle")
@@ -393,7 +393,9 @@ def curves_plot(summary: Summary) -> Plot | None:
         xaxis={"title": {"text": "epoch"}},
         yaxis={"title": {"text": "validation loss"}, **(_log_axis(losses) if min(losses) > 0 else {})},
     )
-    caption = "Validation loss of each trial; thick lines belong to the front, faded ones were stopped early."
+    caption = (
+        "Validation loss of each trial; thick lines belong to the front, faded ones were not trained to their end."
+    )
     if len(curves) < summary.n_curves:
         caption += f" {len(curves):,} of {summary.n_curves:,} curves are drawn, evenly chosen."
     return Plot(
@@ -404,7 +406,7 @@ def curves_plot(summary: Summary) -> Plot | None:
 def _curve_kind(curve: LearningCurve) -> str:
     if curve.on_front:
         return "front"
-    return "early" if curve.state in ("pruned", "fail") else "complete"
+    return "complete" if curve.state == "complete" else "early"
 
 
 def _joined(curves: Iterable[LearningCurve]) -> tuple[list[int | None], list[float | None], list[str]]:
@@ -545,7 +547,7 @@ def hover_text(record: TrialRecord, summary: Summary) -> str:
     if "learning_rate" in record.params:
         lines.append(f"learning rate {_safe(format_param(record.params['learning_rate']))}")
     if record.state != "complete":
-        lines.append(f"<i>{record.state} at epoch {record.epochs}</i>")
+        lines.append(f"<i>{_state(record)}</i>")
     elif not record.feasible:
         lines.append("<i>breaks a constraint</i>")
     return "<br>".join(lines)
@@ -553,9 +555,13 @@ def hover_text(record: TrialRecord, summary: Summary) -> str:
 
 def _short_hover(record: TrialRecord, quality: Objective) -> str:
     value = format_value(quality.name, _measured(record, quality.name))
-    end = "" if record.state == "complete" else f"<br><i>{record.state} at epoch {record.epochs}</i>"
+    end = "" if record.state == "complete" else f"<br><i>{_state(record)}</i>"
     family = _safe(family_name(record.family))
     return f"<b>trial {record.number}</b> · {family}<br>{short_label(quality.name)} {value}{end}"
+
+
+def _state(record: TrialRecord) -> str:
+    return f"{'failed' if record.state == 'fail' else record.state} at epoch {record.epochs}"
 
 
 def _safe(text: str) -> str:
@@ -601,7 +607,8 @@ def _axes(panel: int) -> dict[str, str]:
 
 
 def _value_axis(records: Sequence[TrialRecord], name: str, logarithmic: bool) -> dict[str, Any]:
-    axis: dict[str, Any] = {"title": {"text": METRICS[name].label if name in METRICS else name}}
+    label = METRICS[name].label if name in METRICS else name
+    axis: dict[str, Any] = {"title": {"text": label, "standoff": 12}, "automargin": True}
     if logarithmic:
         axis |= _log_axis([_measured(record, name) for record in records])
     if name in ("parameters", "flops"):

@@ -54,11 +54,12 @@ def to_json(summary: Summary, now: datetime) -> dict[str, Any]:
         "ends": [{"state": end.state, "reason": end.reason, "trials": list(end.trials)} for end in summary.ends],
         "epochs_spent": summary.epochs_spent,
         "epochs_unpruned": summary.epochs_unpruned,
-        "hypervolume": summary.hypervolume,
+        "seconds": round(summary.seconds, 3),
+        "hypervolume": _rounded(summary.hypervolume),
         "history": {
             "trial": [point.trial for point in summary.history],
             "epochs": [point.epochs for point in summary.history],
-            "hypervolume": [round(point.hypervolume, 9) for point in summary.history],
+            "hypervolume": [_rounded(point.hypervolume) for point in summary.history],
             "best": [point.best for point in summary.history],
         },
         "importances": {name: dict(shares) for name, shares in summary.importances.items()},
@@ -78,8 +79,14 @@ def _network(member: Network | None) -> dict[str, Any] | None:
     return None if member is None else asdict(member)
 
 
+def _rounded(volume: float | None) -> float | None:
+    """Without the last digits, which differ between processors."""
+    return None if volume is None else round(volume, 9)
+
+
 def _family(result: FamilyResult) -> dict[str, Any]:
     numbers = asdict(result)
+    numbers["hypervolume"] = _rounded(result.hypervolume)
     numbers["best"] = None if result.best is None else result.best.trial
     if result.against is not None:
         match = result.against.smallest_match

@@ -108,7 +108,7 @@ def to_html(summary: Summary, now: datetime) -> str:
         front=_front(summary),
         everything=_everything(summary),
         verdict=verdict_sentences(summary),
-        caveat=CAVEAT,
+        caveat=CAVEAT if summary.counts["complete"] else "",
         comparison=_comparison(summary),
         activations=_activations(summary),
         cost=_cost(summary),
@@ -310,9 +310,8 @@ def _activations(summary: Summary) -> str:
 def _cost(summary: Summary) -> str:
     spent, unpruned = summary.epochs_spent, summary.epochs_unpruned
     sentence = f"The study spent {count(spent, 'epoch')}"
-    seconds = sum(record.seconds or 0.0 for record in summary.records)
-    if seconds:
-        sentence += f" in {_duration(seconds)} of trial time"
+    if summary.seconds:
+        sentence += f" in {_duration(summary.seconds)} of trial time"
     if unpruned > spent:
         sentence += (
             f"; unpruned, the same trials would have cost {unpruned:,}, so pruning saved {percent(summary.share_saved)}"

@@ -5,7 +5,9 @@
   const config = {
     displaylogo: false,
     responsive: true,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"],
+    // Named one by one: plotly's own set has a button that sends the figure to a server.
+    modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["resetScale2d"]],
+    plotlyServerURL: "",
   };
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const plots = [...document.querySelectorAll(".plot")].map((div) => ({
@@ -91,17 +93,12 @@
     timer = setTimeout(() => pageWidth() !== drawnWidth && drawAll(pageWidth()), 120);
   });
 
-  // On paper everything is open, light (the style sheet sees to it), and as wide as the paper.
-  const closed = () => [...document.querySelectorAll("details:not([open])")];
-  let opened = [];
+  // On paper figures are light (the style sheet sees to the page) and as wide as the paper.
   window.addEventListener("beforeprint", () => {
-    opened = closed();
-    for (const details of opened) details.open = true;
     document.documentElement.classList.add("paper");
     drawAll(660);
   });
   window.addEventListener("afterprint", () => {
-    for (const details of opened) details.open = false;
     document.documentElement.classList.remove("paper");
     drawAll(pageWidth());
   });

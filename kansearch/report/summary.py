@@ -130,6 +130,11 @@ class Summary:
     activations: Activations | None
 
     @property
+    def seconds(self) -> float:
+        """From start to end of each trial that has ended, all together."""
+        return sum(record.seconds or 0.0 for record in self.records)
+
+    @property
     def share_saved(self) -> float:
         """Share of the unpruned cost that pruning saved."""
         return 1 - self.epochs_spent / self.epochs_unpruned if self.epochs_unpruned else 0.0

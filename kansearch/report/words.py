@@ -249,7 +249,7 @@ def footnotes(summary: Summary) -> list[str]:
     if len(summary.objectives) > 1:
         logs = [short_label(o.name) for o in summary.objectives if o.logarithmic]
         exact = (
-            "" if len(summary.objectives) == 2 else " It is measured on 32,768 evenly spread points, right to 0.002."
+            "" if len(summary.objectives) == 2 else " It is measured on 32,768 evenly spread points, right to 0.001."
         )
         notes.append(
             "Hypervolume is the share of the box between the best value of each objective and a reference a tenth of "

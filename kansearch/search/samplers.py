@@ -31,7 +31,7 @@ def make_sampler(spec: SamplerSpec, seed: int) -> BaseSampler:
 
 
 def _tpe(seed: int, **options: Any) -> BaseSampler:
-    return optuna.samplers.TPESampler(seed=seed, warn_independent_sampling=False, **{**TPE_DEFAULTS, **options})
+    return optuna.samplers.TPESampler(seed=seed, **{**TPE_DEFAULTS, **options})
 
 
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {

@@ -40,7 +40,7 @@ def study_schema() -> Schema:
     study = _section(StudySpec)
     study["properties"] |= {
         "data": _described(DataSpec, anyOf=[_one_of([*BUNDLED_SETS, *FUNCTIONS]), _data()]),
-        "objectives": study["properties"]["objectives"] | _objectives(),
+        "objectives": {"description": study["properties"]["objectives"]["description"], **_objectives()},
         "constraints": _described(Constraint, type="array", items=_constraint()),
         "budget": _section(Budget),
         "search": _search(),
@@ -79,7 +79,9 @@ def _data() -> Schema:
     schema = _section(DataSpec)
     properties = schema["properties"]
     properties["name"] |= _one_of([*BUNDLED_SETS, *FUNCTIONS])
-    properties["path"] |= {"type": "string", "pattern": rf"(?i:{'|'.join(re.escape(s) for s in TABLE_SUFFIXES)})$"}
+    # Written out in both cases, since the patterns of a schema know no flags.
+    suffixes = "|".join("".join(f"[{sign}{sign.upper()}]" for sign in suffix[1:]) for suffix in TABLE_SUFFIXES)
+    properties["path"] |= {"type": "string", "pattern": rf"\.({suffixes})$"}
     for name in ("name", "path"):
         properties[name].pop("anyOf")
     never = dict.fromkeys(("path", "target", "ignore"), False)
@@ -93,7 +95,7 @@ def _data() -> Schema:
 def _objectives() -> Schema:
     qualities = [metric.name for metric in METRICS.values() if not metric.is_cost]
     several = {"type": "array", "prefixItems": [_one_of(qualities)], "items": _one_of(METRICS), "uniqueItems": True}
-    return {"type": ["string", "array"], "anyOf": [_one_of(qualities), several | {"maxItems": 4}], "items": {}}
+    return {"anyOf": [_one_of(qualities), several | {"maxItems": 4}]}
 
 
 def _constraint() -> Schema:

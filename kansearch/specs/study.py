@@ -233,6 +233,7 @@ class StudySpec(Spec):
     """A whole study, as its file declares it and the storage keeps it.
 
     Attributes:
+        name: In the storage and in reports; a file without one is named after itself.
         objectives: Metric names; the first is the quality whose curve is drawn. Left out: the task's
             usual quality and the number of parameters.
     """

@@ -26,6 +26,9 @@ MAX_LENGTH = 1000
 
 MAX_CHOICES = 1000
 
+MAX_DEPTH = 20
+"""Keys within keys; a study has five."""
+
 Path_ = tuple[str | int, ...]
 
 
@@ -102,8 +105,13 @@ def _load(source: str, text: str) -> tuple[Any, dict[Path_, int]]:
     """The value that a text stands for, and the line of each of its places."""
     lines: dict[Path_, int] = {}
     try:
+        depth = 0
+        event: Any
         for event in yaml.parse(text, Loader=_Loader):
             _check_event(source, event)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise UserError(f"{source}, line {event.start_mark.line + 1} is nested too deeply for a study file")
         node = yaml.compose(text, Loader=_Loader)
         if node is None:
             return None, lines
@@ -116,8 +124,6 @@ def _load(source: str, text: str) -> tuple[Any, dict[Path_, int]]:
         raise UserError(f"{source}{where} is not YAML: {what}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{source} is not YAML: {str(error).splitlines()[0]}") from None
-    except RecursionError:
-        raise UserError(f"{source} is nested too deeply for a study file") from None
 
 
 def _check_event(source: str, event: Any) -> None:
@@ -128,8 +134,11 @@ def _check_event(source: str, event: Any) -> None:
     tag = getattr(event, "tag", None)
     if tag is not None:
         raise UserError(f"{where}: {tag.replace('tag:yaml.org,2002:', '!!')} is a YAML tag; write a plain value")
-    if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_LENGTH:
-        raise UserError(f"{where}: a value has {len(event.value):,} characters; at most {MAX_LENGTH:,}")
+    if isinstance(event, yaml.ScalarEvent):
+        if len(event.value) > MAX_LENGTH:
+            raise UserError(f"{where}: a value has {len(event.value):,} characters; at most {MAX_LENGTH:,}")
+        if any("\ud800" <= sign <= "\udfff" for sign in event.value):
+            raise UserError(f"{where}: {_short(event.value)} has half a character in it; write it whole")
 
 
 def _note_lines(source: str, node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:

@@ -137,6 +137,8 @@ def reason(error: BaseException, url: URL | None = None) -> str:
 
 
 def _check_file(url: URL, text: str, *, create: bool) -> None:
+    # Looks at the file without opening it: closing it again would drop the locks that this process may hold
+    # through SQLite, and two writers would ruin the file (https://sqlite.org/howtocorrupt.html, section 2.2).
     assert url.database is not None
     path = Path(url.database)
     if path.is_dir():
@@ -148,10 +150,6 @@ def _check_file(url: URL, text: str, *, create: bool) -> None:
     target = path if path.exists() else path.parent
     if not os.access(target, os.R_OK | os.W_OK):
         raise StorageUrlError(f"storage {shown(text)} cannot be written: no permission for {target}")
-    if path.is_file() and path.stat().st_size:
-        with path.open("rb") as file:
-            if file.read(16) != b"SQLite format 3\0":
-                raise StorageUrlError(f"storage {shown(text)} is no SQLite file; name another one")
 
 
 def _use_write_ahead_log(storage: RDBStorage) -> None:

@@ -357,7 +357,7 @@ def test_a_file_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (tmp_path / ("x" * 300 + ".csv"), "cannot be read: File name too long"),
     ):
         with pytest.raises(DataError, match=re.escape(message)):
-            load_split(spec_of(path))
+            read_table(path)
     with socket.socket(socket.AF_UNIX) as server:
         monkeypatch.chdir(tmp_path)  # a socket's path must be short
         server.bind("socket.csv")

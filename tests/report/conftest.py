@@ -107,7 +107,7 @@ class Builder:
         pace = rng.uniform(2, 6)
         losses, state, reason, epochs = [], "complete", None, study.budget.epochs
         for epoch in range(1, study.budget.epochs + 1):
-            losses.append(error * 3 + 2.0 * math.exp(-epoch / pace) + 0.02 * rng.random())
+            losses.append(round(error * 3 + 2.0 * math.exp(-epoch / pace) + 0.02 * rng.random(), 6))
             if epoch in study.rungs[:-1]:
                 peers = at_rung.setdefault(epoch, [])
                 peers.append(losses[-1] * parameters**0.1)
@@ -127,9 +127,9 @@ class Builder:
         measured = {
             "accuracy": right / cls.VALIDATION_ROWS,
             "cross_entropy": losses[-1],
-            "rmse": 40 + 400 * shown,
-            "mae": 30 + 300 * shown,
-            "r2": 1 - 2 * shown,
+            "rmse": round(40 + 400 * shown, 4),
+            "mae": round(30 + 300 * shown, 4),
+            "r2": round(1 - 2 * shown, 6),
             "parameters": float(parameters),
             "flops": 2.0 * parameters,
             "latency_ms": round(0.05 + parameters * 2e-5 + 0.01 * rng.random(), 6),
@@ -147,7 +147,8 @@ class Builder:
             values={name: metrics[name] for name in study.objectives} if complete else {},
             metrics=metrics,
             points=tuple(
-                EpochPoint(epoch=i + 1, train_loss=loss * 0.9, validation_loss=loss) for i, loss in enumerate(losses)
+                EpochPoint(epoch=i + 1, train_loss=round(loss * 0.9, 6), validation_loss=loss)
+                for i, loss in enumerate(losses)
             ),
             epochs=epochs,
             seconds=None if state == "running" else round(epochs * 0.02, 3),

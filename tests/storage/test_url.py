@@ -71,7 +71,7 @@ def test_a_server_that_does_not_answer_is_the_operators_to_mend() -> None:
         (lambda folder: folder, "is a folder"),
         (
             lambda folder: _written(folder / "notes.txt", b"This is not a database, whatever its name."),
-            "no SQLite file",
+            "not a database",
         ),
         (lambda folder: _written(folder / "half.db", b"SQLite format 3\0" + b"\xff" * 200), "cannot be opened"),
     ],

@@ -1,0 +1,206 @@
+"""`kansearch optimize` as a user runs it: one command, real workers, an exact budget, a report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kansearch.storage.studies import load_study
+from kansearch.storage.trials import read_records
+from kansearch.storage.url import open_storage
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run the command in a folder of the test's own, with no terminal."""
+
+    def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kansearch", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return command
+
+
+def records(folder: Path, name: str = "small"):  # type: ignore[no-untyped-def]
+    return read_records(load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), name))
+
+
+def test_one_command_ends_with_a_front_and_a_report(run: Run, study_file: Path, tmp_path: Path) -> None:
+    """A study file becomes a study, workers train it, and three files hold the same numbers."""
+    done = run("optimize", study_file, "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    assert "6/6 trials" in done.stdout
+    assert "Pareto front of small" in done.stdout
+    assert "Report: reports/small/report.html" in done.stdout
+    assert not CONTROL.search(done.stdout), "a pipe gets text without control codes"
+    report = json.loads((tmp_path / "reports/small/report.json").read_text())
+    assert report["format"] == 1
+    assert report["objectives"] == [
+        {"name": "rmse", "direction": "minimize"} | report["objectives"][0],
+        {"name": "parameters", "direction": "minimize"} | report["objectives"][1],
+    ]
+    assert {"study", "front", "baseline", "counts", "epochs_spent", "hypervolume", "versions"} <= set(report)
+    assert report["counts"]["complete"] + report["counts"]["pruned"] == 6
+    for member in report["front"]:
+        assert set(member["values"]) == {"rmse", "parameters"}
+        assert member["family"] in ("mlp", "kan")
+        assert {"width", "learning_rate"} <= set(member["params"])
+    assert report["baseline"]["family"] == "mlp"
+    with (tmp_path / "reports/small/trials.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 6
+    page = (tmp_path / "reports/small/report.html").read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+
+
+def test_the_same_seed_gives_the_same_front(run: Run, study_file: Path, tmp_path: Path) -> None:
+    """Two runs with one worker are the same, trial by trial; another seed draws others."""
+
+    def front(name: str, seed: int) -> list[object]:
+        done = run("optimize", study_file, "--workers", 1, "--name", name, "--seed", seed, "--trials", 8)
+        assert done.returncode == 0, done.stderr
+        report = json.loads((tmp_path / "reports" / name / "report.json").read_text())
+        return [(member["trial"], member["params"], member["values"]) for member in report["front"]]
+
+    first = front("first", 3)
+    assert front("second", 3) == first
+    assert front("third", 4) != first
+
+
+def test_a_study_that_was_stopped_draws_what_it_would_have_drawn(run: Run, study_file: Path, tmp_path: Path) -> None:
+    """Four trials and then four more are the same eight as in one go."""
+    for trials in (4, 8):
+        assert run("optimize", study_file, "--workers", 1, "--name", "twice", "--trials", trials).returncode == 0
+    assert run("optimize", study_file, "--workers", 1, "--name", "once", "--trials", 8).returncode == 0
+    twice, once = ([(r.params, r.values, r.state) for r in records(tmp_path, name)] for name in ("twice", "once"))
+    assert twice == once
+
+
+def test_running_again_changes_nothing_and_a_changed_file_is_refused(
+    run: Run, study_file: Path, tmp_path: Path
+) -> None:
+    """A finished study is only reported again; a study file that differs is refused with what differs."""
+    assert run("optimize", study_file, "--workers", 1).returncode == 0
+    before = records(tmp_path)
+    again = run("optimize", study_file, "--workers", 1)
+    assert again.returncode == 0
+    assert "goes on" in again.stdout
+    assert records(tmp_path) == before
+    changed = run("optimize", study_file, "--set", "space.width.high=9")
+    assert changed.returncode == 2
+    assert "space.width.high: 8.0 in the storage, 9.0 in the file" in changed.stderr
+    assert "Traceback" not in changed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing.yaml"], "nothing.yaml does not exist"),
+        (["{study}", "--workers", "0"], "--workers is 0; must be from 1 to 1024"),
+        (["{study}", "--trials", "0"], "budget.trials"),
+        (["{study}", "--seed", "-1"], "search.seed"),
+        (["{study}", "--set", "space.widht=3"], 'did you mean "width"?'),
+        (["{study}", "--set", "nonsense"], "PATH=VALUE"),
+        (["{study}", "--name", "no spaces"], "name"),
+        (["{study}", "--output", "{study}"], "the report cannot be written"),
+        (["{study}", "--storage", "sqlit:///x.db"], 'did you mean "sqlite"?'),
+        (["{study}", "--storage", "sqlite:///no/such/folder/x.db"], "folder that does not exist"),
+        (["{study}", "--storage", "postgres://u:hunter2@h:x/d"], "***"),
+        (["{study}", "--set", "data={path: no.csv, target: y, task: regression}"], "no.csv"),
+        (["{study}", "--set", "constraints=['parameters <= 2']"], "most break parameters <= 2; the smallest"),
+    ],
+)
+def test_bad_input_gets_one_clear_message(run: Run, study_file: Path, arguments: list[str], message: str) -> None:
+    """Exit code 2, what is wrong, no traceback, no password, and no study left behind."""
+    done = run("optimize", *(argument.format(study=study_file) for argument in arguments))
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert "hunter2" not in done.stderr + done.stdout
+    assert not any(study_file.parent.glob("reports/*/report.*"))
+
+
+def test_a_searched_hyperparameter_without_effect_is_reported(run: Run, study_file: Path) -> None:
+    """Widths of a network without hidden rows, and an L1 weight of plain networks, do nothing: we say so."""
+    settings = ["space.family=mlp", "space.depth=1", "space.l1={low: 0.001, high: 0.1, log: true}"]
+    done = run("optimize", study_file, "--workers", 1, *(part for text in settings for part in ("--set", text)))
+    assert done.returncode == 0, done.stderr
+    assert "warning: space.width: changes nothing in the loss" in done.stdout
+    assert "warning: space.l1: never used" in done.stdout
+    assert "space.learning_rate" not in done.stdout.split("front")[0]
+
+
+def test_status_report_and_doctor_read_a_study(run: Run, study_file: Path, tmp_path: Path) -> None:
+    """Everything about a study can be asked for later, without its file."""
+    assert run("optimize", study_file, "--workers", 1).returncode == 0
+    overview, status = run("status"), run("status", "small")
+    assert "small" in overview.stdout
+    assert "6/6 trials" in status.stdout
+    again = run("report", "small", "--output", "elsewhere")
+    assert again.stdout.strip() == "elsewhere/report.html"
+    assert (tmp_path / "elsewhere/trials.csv").exists()
+    doctor = run("doctor")
+    assert doctor.returncode == 0
+    assert "studies: small" in doctor.stdout
+    misspelt = run("status", "smal")
+    assert (misspelt.returncode, 'did you mean "small"' in misspelt.stderr) == (2, True)
+
+
+def test_the_storage_may_come_from_the_environment(run: Run, study_file: Path, tmp_path: Path) -> None:
+    """KANSEARCH_STORAGE names the storage where no flag does."""
+    done = run("optimize", study_file, "--workers", 1, KANSEARCH_STORAGE=f"sqlite:///{tmp_path / 'other.db'}")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "other.db").exists()
+    assert not (tmp_path / "kansearch.db").exists()
+
+
+def test_ctrl_c_stops_cleanly_and_the_study_goes_on_later(study_file: Path, tmp_path: Path) -> None:
+    """Interrupted, the command ends with 130 and says how to go on; the budget is exact in the end."""
+    command = [sys.executable, "-m", "kansearch", "optimize", str(study_file), "--workers", "2", "--trials", "40"]
+    command += ["--set", "budget.epochs=200"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    _wait_for_trials(tmp_path, 3)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "go on with: kansearch optimize" in output
+    states = [record.state for record in records(tmp_path)]
+    assert "running" not in states
+    assert states.count("complete") + states.count("pruned") < 40
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    states = [record.state for record in records(tmp_path)]
+    assert states.count("complete") + states.count("pruned") == 40
+    assert set(states) <= {"complete", "pruned", "fail"}
+
+
+def _wait_for_trials(folder: Path, n_finished: int, deadline_s: float = 60) -> None:
+    deadline = time.monotonic() + deadline_s
+    while time.monotonic() < deadline:
+        try:
+            if sum(record.state in ("complete", "pruned") for record in records(folder)) >= n_finished:
+                return
+        except Exception:  # noqa: BLE001 - the study does not exist yet
+            pass
+        time.sleep(0.2)
+    raise AssertionError("the study did not begin")

@@ -1,0 +1,66 @@
+"""Every kind of KAN layer and of network, for tests that hold for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import get_args
+
+import torch
+from torch import Tensor, nn
+
+from kansearch.models.bases import BASE_FUNCTIONS
+from kansearch.models.kan import KANLayer
+from kansearch.models.kernel import KERNELS
+from kansearch.models.layer import CurveLayer
+from kansearch.specs.trial import FIXED_BASES, Activation, ModelSpec, Pattern
+
+BASES = (*BASE_FUNCTIONS, *FIXED_BASES)
+BRANCHES = ("silu", "identity", "none")
+
+FORMS = [("dictionary", name) for name in BASES] + [(form, name) for form in KERNELS for name in BASE_FUNCTIONS]
+"""Every form of a KAN layer with every base function it can have."""
+
+
+def random(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, generator=random(seed), dtype=dtype)
+
+
+def make_layer(form: str, name: str, n_inputs: int = 3, n_outputs: int = 2, **kwargs: object) -> CurveLayer:
+    """A float64 layer with its initial weights."""
+    common = {"generator": random(1), "dtype": torch.float64}
+    if form == "dictionary":
+        return KANLayer(n_inputs, n_outputs, name, **{"n_basis": 4, **common, **kwargs})
+    return KERNELS[form](n_inputs, n_outputs, name, **{**common, **kwargs})
+
+
+def stir(module: nn.Module, seed: int = 2) -> None:
+    """Move all parameters away from where they start, as training does."""
+    generator = random(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype))
+
+
+def _specs() -> Iterator[ModelSpec]:
+    for form, name in FORMS:
+        for layer_norm in (False, True):
+            yield ModelSpec(layer=form, base_function=name, width=5, depth=3, n_basis=4, layer_norm=layer_norm)
+    for branch in BRANCHES:
+        for n_basis in (2, 3, 9):
+            yield ModelSpec(base_branch=branch, n_basis=n_basis, base_function="b_spline", width=4)
+            yield ModelSpec(base_branch=branch, n_basis=n_basis, base_function="chebyshev", depth=1)
+    for activation in get_args(Activation):
+        for depth in (1, 2, 4):
+            yield ModelSpec(family="mlp", activation=activation, depth=depth, width=7, layer_norm=depth == 4)
+    for pattern in get_args(Pattern):
+        for depth in (3, 4, 5):
+            for form in ("dictionary", *KERNELS):
+                yield ModelSpec(family="hybrid", pattern=pattern, depth=depth, width=6, layer=form, dropout=0.1)
+
+
+SPECS = list(_specs())
+"""Every form with every base function, every branch, activation and pattern, plain and normalised."""
