@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from collections.abc import Mapping
 
 import optuna
@@ -28,6 +29,15 @@ def importances(study: StoredStudy) -> Mapping[str, Mapping[str, float]]:
     if len(complete) < MIN_TRIALS:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    with warnings.catch_warnings():
+        # It says that a hyperparameter which not every trial has is judged by those that have it: as it should be.
+        warnings.simplefilter("ignore", UserWarning)
+        return _shares(study, own, evaluator)
+
+
+def _shares(
+    study: StoredStudy, own: optuna.Study, evaluator: optuna.importance.BaseImportanceEvaluator
+) -> Mapping[str, Mapping[str, float]]:
     return {
         name: {
             parameter: float(share)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
 import optuna
@@ -26,6 +27,7 @@ from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
 from kansearch.pareto import Losses, as_losses, dominance, non_dominated_ranks
+from kansearch.search.samplers import StudyView, rivals
 from kansearch.specs.metrics import Direction
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import RungResult
@@ -46,9 +48,11 @@ def decide(study: StoredStudy, trial: RunningTrial, result: RungResult) -> Decis
     pruner = spec.search.pruner
     if pruner.name == "none":
         return Decision.CONTINUE
-    trials = study.storage.get_all_trials(study.study_id, deepcopy=False)
+    everyone = study.storage.get_all_trials(study.study_id, deepcopy=False)
+    trials = rivals(spec, everyone, trial.params.get("family"))
     if pruner.name != "pareto":
-        stop = make_pruner(spec).prune(_as_study(study), study.storage.get_trial(trial.id))
+        view: Any = StudyView(study.storage, trials)
+        stop = make_pruner(spec).prune(optuna.Study(spec.name, view), study.storage.get_trial(trial.id))
         return Decision.PRUNE if stop else Decision.CONTINUE
     peers = [
         vector(spec, metrics)
@@ -125,7 +129,3 @@ def make_pruner(spec: StudySpec) -> BasePruner:
             return optuna.pruners.PatientPruner(None, **{"patience": 1, **options})  # type: ignore[arg-type]
         case _:
             return optuna.pruners.NopPruner()
-
-
-def _as_study(study: StoredStudy) -> optuna.Study:
-    return optuna.Study(study.spec.name, study.storage)

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial
 
-from kansearch.specs.study import SamplerSpec
+from kansearch.specs.study import SamplerSpec, StudySpec
 
 TPE_DEFAULTS = {"multivariate": True, "group": True, "constant_liar": True, "n_startup_trials": 8}
 """Said outright, for Optuna's own defaults differ between one and several objectives."""
@@ -48,12 +48,22 @@ DRAFT_ID = -1
 """Stands for the trial that does not exist yet while its hyperparameters are drawn."""
 
 
-class SamplingView:
-    """A storage as a sampler sees it: some of a study's trials, and a draft that has no row yet.
+def rivals(spec: StudySpec, trials: Sequence[FrozenTrial], family: object) -> list[FrozenTrial]:
+    """The trials that a family's sampler learns from and its pruner compares with.
+
+    Families that share a study's epochs evenly are searched side by side, each as if it were alone; where the
+    sampler chooses among them, all trials are rivals.
+    """
+    if spec.search.families == "free":
+        return list(trials)
+    return [trial for trial in trials if trial.params.get("family") == family]
+
+
+class StudyView:
+    """A storage that shows some of a study's trials, and a draft that has no row yet.
 
     A candidate may be rejected, so it must not leave a trace: what the sampler notes of the draft is kept here
-    until the trial is created whole. And a sampler that searches one family must see that family's trials only.
-    Everything else goes to the real storage.
+    until the trial is created whole. Everything else goes to the real storage.
     """
 
     def __init__(self, storage: BaseStorage, trials: Sequence[FrozenTrial]) -> None:

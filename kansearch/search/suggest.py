@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from kansearch.errors import UserError
 from kansearch.models.build import build, why_unbuildable
 from kansearch.models.cost import cost, latency_ms
-from kansearch.search.samplers import DRAFT_ID, SamplingView, make_sampler
+from kansearch.search.samplers import DRAFT_ID, StudyView, make_sampler, rivals
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
@@ -45,7 +45,7 @@ def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int) -> C
     spec = study.spec
     trials = study.storage.get_all_trials(study.study_id, deepcopy=False)
     family = next_family(spec, trials)
-    visible = [t for t in trials if family is None or t.params.get("family") == family]
+    visible = rivals(spec, trials, family)
     seeds = np.random.SeedSequence([spec.search.seed, worker, len(trials)])
     sampler = make_sampler(spec.search.sampler, int(seeds.generate_state(1)[0]))
     refusals: dict[str, int] = {}
@@ -120,7 +120,7 @@ class _Draft:
         self.sampler = sampler
         self.params: dict[str, Any] = {}
         self.distributions: dict[str, BaseDistribution] = {}
-        self.view = SamplingView(study.storage, visible)
+        self.view = StudyView(study.storage, visible)
         self.study = optuna.Study(study.spec.name, self.view, sampler=sampler)  # type: ignore[arg-type]
         self.frozen = FrozenTrial(
             trial_id=DRAFT_ID,

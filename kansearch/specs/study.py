@@ -156,13 +156,13 @@ def _check_options(owner: str, given: Mapping[str, object], known: Mapping[str, 
             raise PydanticCustomError(
                 "option_type",
                 "is {value}; {owner} needs {kind} here",
-                {"value": repr(value)[:60], "owner": owner, "kind": names[option.type], "at": key},
+                {"value": _shown(value), "owner": owner, "kind": names[option.type], "at": key},
             )
         if isinstance(value, (int, float)) and not option.low <= value <= option.high:
             raise PydanticCustomError(
                 "option_range",
                 "is {value}; must be from {low} to {high}",
-                {"value": repr(value)[:60], "low": f"{option.low:g}", "high": f"{option.high:,.0f}", "at": key},
+                {"value": _shown(value), "low": f"{option.low:g}", "high": f"{option.high:,.0f}", "at": key},
             )
         if option.allowed and value not in option.allowed:
             raise PydanticCustomError(
@@ -200,7 +200,7 @@ class Constraint(Spec):
         words = str(value).replace("<=", " <= ").replace(">=", " >= ").split()
         if len(words) != 3 or words[1] not in ("<=", ">="):
             raise PydanticCustomError(
-                "constraint", "is {value}; write it as NAME <= NUMBER or NAME >= NUMBER", {"value": repr(value)[:60]}
+                "constraint", "is {value}; write it as NAME <= NUMBER or NAME >= NUMBER", {"value": _shown(value)}
             )
         try:
             bound = float(words[2].replace("_", ""))
@@ -221,6 +221,11 @@ class Constraint(Spec):
 
     def __str__(self) -> str:
         return f"{self.metric} {self.sign} {self.bound:g}"
+
+
+def _shown(value: object) -> str:
+    """A value as a study file has it, never more than a few words."""
+    return "empty" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)[:60]
 
 
 def _known_metric(name: str) -> str:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 import traceback
 
-import torch
-
 from kansearch.data.splits import Split, load_split
 from kansearch.errors import DataError, KansearchError
 from kansearch.search.objective import claim, run_trial
@@ -45,8 +43,6 @@ def work(study: StoredStudy, number: int, stop: StopSignals) -> None:
         BrokenStudyError: If the study's ceiling of failures is reached.
         DataError: If the data changed since the study began.
     """
-    # One thread each: two pools of threads on the same cores were seen to slow each other a hundred times.
-    torch.set_num_threads(1)
     split = load_split(study.spec.data)
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')

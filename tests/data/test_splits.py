@@ -111,6 +111,27 @@ def test_more_precise_numbers_can_be_asked_for() -> None:
     torch.testing.assert_close(split.train_x.float(), load_split(DataSpec(name="wine")).train_x)
 
 
+def test_a_split_can_be_had_in_another_precision() -> None:
+    """Numbers change their type, classes stay whole numbers, all else stays as it was."""
+    for name in ("wine", "diabetes"):
+        split = load_split(DataSpec(name=name))
+        double = split.to(torch.float64)
+        assert double.train_x.dtype is double.validation_x.dtype is torch.float64
+        assert double.train_y.dtype is (torch.int64 if name == "wine" else torch.float64)
+        assert torch.equal(double.train_x.float(), split.train_x)
+        assert (double.digest, double.encoder, double.n_train) == (split.digest, split.encoder, split.n_train)
+
+
+def test_a_few_rows_of_a_split_are_a_split() -> None:
+    """The first rows of both parts, with counts to match; asking for more than there are gives all."""
+    split = load_split(DataSpec(name="wine"))
+    few = split.head(50)
+    assert (few.n_train, few.n_validation) == (50, 36)
+    assert torch.equal(few.train_x, split.train_x[:50])
+    assert torch.equal(few.validation_y, split.validation_y)
+    assert (len(few.train_y), len(few.validation_x)) == (50, 36)
+
+
 def test_bundled_classes_keep_their_numbers() -> None:
     """Class 1 of breast cancer is benign, as everywhere else."""
     split = load_split(DataSpec(name="breast_cancer"))

@@ -438,7 +438,12 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "option true": (
         with_plain("search: {sampler: {n_startup_trials: true}}"),
         "search.sampler.n_startup_trials",
-        "tpe needs a whole number here",
+        "is true; tpe needs a whole number here",
+    ),
+    "option empty": (
+        with_plain("search: {sampler: {n_startup_trials: }}"),
+        "search.sampler.n_startup_trials",
+        "is empty; tpe needs a whole number here",
     ),
     "option a list": (
         with_plain("search: {sampler: {n_startup_trials: [1]}}"),
