@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-
 
 COMMAND = "from typer.testing import CliRunner\nfrom kansearch.cli.app import app\n"
 
@@ -40,5 +40,5 @@ def test_rooms_of_status_and_report_never_import_torch(room: str) -> None:
 
 def test_the_floors_of_the_house_hold() -> None:
     """Imports go down the floors of the architecture, never up."""
-    done = subprocess.run(["lint-imports"], capture_output=True, text=True, check=False)
+    done = subprocess.run([Path(sys.executable).with_name("lint-imports")], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout

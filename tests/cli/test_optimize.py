@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
@@ -42,7 +43,7 @@ def run(tmp_path: Path) -> Run:
     return command
 
 
-def records(folder: Path, name: str = "small"):  # type: ignore[no-untyped-def]
+def records(folder: Path, name: str = "small") -> tuple[TrialRecord, ...]:
     return read_records(load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), name))
 
 
@@ -132,7 +133,7 @@ def test_running_again_changes_nothing_and_a_changed_file_is_refused(
 )
 def test_bad_input_gets_one_clear_message(run: Run, study_file: Path, arguments: list[str], message: str) -> None:
     """Exit code 2, what is wrong, no traceback, no password, and no study left behind."""
-    done = run("optimize", *(argument.format(study=study_file) for argument in arguments))
+    done = run("optimize", *(argument.replace("{study}", str(study_file)) for argument in arguments))
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
