@@ -16,7 +16,7 @@ from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.models.build import why_unbuildable
 from kansearch.models.cost import cost
-from kansearch.search.suggest import refusal, trial_spec
+from kansearch.search.suggest import refusal, takes_turns, trial_spec
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
 from kansearch.specs.study import StudySpec
 from kansearch.training.loop import train
@@ -40,29 +40,37 @@ Params = dict[str, Scalar]
 
 def search_warnings(spec: StudySpec, split: Split) -> tuple[str, ...]:
     """What the author of a study should know before it runs."""
+    if not spec.space.searched():
+        return ("space: nothing is searched, so all trials are the same; give a list, or low and high",)
     return (*_sampler_warnings(spec), *_effect_warnings(spec, split))
 
 
 def check_feasible(spec: StudySpec, n_inputs: int, n_outputs: int) -> None:
-    """Make sure that some network of the space can be built within the limits.
+    """Make sure that some network of the space, and of every family with a turn, keeps to the limits.
 
     Raises:
-        UserError: Naming the limit that most candidates break, and how near the best came.
+        UserError: Naming the family, the limit that most candidates break, and how near the best came.
     """
     random = np.random.default_rng(spec.search.seed)
-    refusals: Counter[str] = Counter()
-    smallest: int | None = None
-    for _ in range(N_DRAWS):
-        model = trial_spec(spec, _draw(spec, random)).model
-        reason = refusal(spec, model, n_inputs, n_outputs)
-        if reason is None:
-            return
-        refusals[reason] += 1
-        if why_unbuildable(model) is None:
-            n_parameters = cost(model, n_inputs, n_outputs).parameters
-            smallest = n_parameters if smallest is None else min(smallest, n_parameters)
-    seen = "" if smallest is None else f"; the smallest of {N_DRAWS} drawn has {smallest:,} parameters"
-    raise UserError(f"no network of this space can be trained: most break {refusals.most_common(1)[0][0]}{seen}")
+    families = spec.space.families() if takes_turns(spec) else (None,)
+    for family in families:
+        refusals: Counter[str] = Counter()
+        smallest: int | None = None
+        for _ in range(N_DRAWS):
+            model = trial_spec(spec, _draw(spec, random, family)).model
+            reason = refusal(spec, model, n_inputs, n_outputs)
+            if reason is None:
+                break
+            refusals[reason] += 1
+            if why_unbuildable(model) is None:
+                n_parameters = cost(model, n_inputs, n_outputs).parameters
+                smallest = n_parameters if smallest is None else min(smallest, n_parameters)
+        else:
+            seen = "" if smallest is None else f"; the smallest of {N_DRAWS} drawn has {smallest:,} parameters"
+            raise UserError(
+                f"no {family or 'network'} of this space can be trained: "
+                f"most break {refusals.most_common(1)[0][0]}{seen}"
+            )
 
 
 def _sampler_warnings(spec: StudySpec) -> Iterator[str]:
@@ -94,12 +102,15 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
             yield f"space.{name}: changes nothing in the loss of this study's networks"
 
 
-def _draw(spec: StudySpec, random: np.random.Generator) -> Params:
+def _draw(spec: StudySpec, random: np.random.Generator, family: str | None = None) -> Params:
     params: Params = {}
 
     def draw(name: str, domain: Domain) -> Scalar:
         if isinstance(domain, Fixed):
             return domain.value
+        if name == "family" and family is not None:
+            params[name] = family
+            return family
         options = _options(domain)
         params[name] = options[int(random.integers(len(options)))]
         return params[name]

@@ -62,11 +62,16 @@ def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int) -> C
     raise UserError(f"no network of the space keeps to the limits: of {MAX_DRAWS} candidates most broke: {commonest}")
 
 
+def takes_turns(spec: StudySpec) -> bool:
+    """Whether families are searched in turns, and not chosen by the sampler."""
+    return spec.search.families == "balanced" and len(spec.space.families()) > 1
+
+
 def next_family(spec: StudySpec, trials: Sequence[FrozenTrial]) -> str | None:
     """The family whose turn it is: the one with the fewest epochs so far; None where the sampler chooses."""
-    families = spec.space.families()
-    if spec.search.families == "free" or len(families) == 1:
+    if not takes_turns(spec):
         return None
+    families = spec.space.families()
     spent = dict.fromkeys(families, 0)
     for trial in trials:
         name = trial.params.get("family")

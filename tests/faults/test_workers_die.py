@@ -1,0 +1,139 @@
+"""Workers that are killed: no trial lost, none counted twice, none left running, the budget exact."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kansearch.specs.trial import TrialRecord
+from kansearch.storage.studies import load_study
+from kansearch.storage.trials import read_records
+from kansearch.storage.url import open_storage
+
+pytestmark = pytest.mark.faults
+
+
+def start(study_file: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "kansearch", "optimize", str(study_file), *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=study_file.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def read(folder: Path) -> tuple[TrialRecord, ...]:
+    """The study's records; none while it does not exist."""
+    if not (folder / "kansearch.db").exists():
+        return ()
+    try:
+        return read_records(load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), "small"))
+    except Exception:  # noqa: BLE001 - its tables are being made
+        return ()
+
+
+def wait_for_finished(folder: Path, n: int) -> None:
+    deadline = time.monotonic() + 60
+    while sum(r.state in ("complete", "pruned") for r in read(folder)) < n:
+        assert time.monotonic() < deadline, "the search did not begin"
+        time.sleep(0.2)
+
+
+def children(process: subprocess.Popen[str]) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in listed.stdout.split()]
+
+
+def check_invariants(records: tuple[TrialRecord, ...], budget: int) -> None:
+    """The budget is exact, nobody is left running, and no network was trained to two ends."""
+    states = Counter(record.state for record in records)
+    assert states["complete"] + states["pruned"] == budget, states
+    assert set(states) <= {"complete", "pruned", "fail"}, states
+    ends = Counter(str(record.params) for record in records if record.state != "fail")
+    assert max(ends.values()) == 1
+    assert [record.number for record in records] == list(range(len(records)))
+
+
+@pytest.mark.slow
+def test_four_workers_on_one_file_keep_the_budget_exact_five_times(study_file: Path) -> None:
+    """Five times over, four workers spend exactly the budget, and nothing was ever locked."""
+    for run in range(5):
+        arguments = ("--workers", "4", "--trials", "40", "--name", f"run{run}")
+        process = start(study_file, *arguments)
+        output, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors
+        assert "locked" not in output + errors
+        study = load_study(open_storage(f"sqlite:///{study_file.parent / 'kansearch.db'}"), f"run{run}")
+        records = read_records(study)
+        assert not [record for record in records if record.state == "fail"]
+        check_invariants(records, 40)
+
+
+def test_killed_workers_lose_no_trial(study_file: Path) -> None:
+    """While random workers are killed, others take their trials over; the end is the same exact budget."""
+    process = start(
+        study_file, "--workers", "3", "--trials", "40", "--set", "budget.epochs=300", "--set", "search.pruner=none"
+    )
+    wait_for_finished(study_file.parent, 1)
+    dice = random.Random(0)
+    n_killed = 0
+    while process.poll() is None and n_killed < 3:
+        workers = children(process)
+        if workers:
+            os.kill(dice.choice(workers), signal.SIGKILL)
+            n_killed += 1
+        time.sleep(2.0)
+    _, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+    assert n_killed >= 1
+    records = read(study_file.parent)
+    check_invariants(records, 40)
+    for record in records:
+        if record.state == "fail":
+            assert record.reason == "its worker died"
+
+
+def test_killing_everything_at_once_loses_only_what_was_running(study_file: Path) -> None:
+    """After SIGKILL of the command and all its workers, the same command goes on to the exact budget."""
+    arguments = ("--workers", "2", "--trials", "30", "--set", "budget.epochs=300", "--set", "search.pruner=none")
+    process = start(study_file, *arguments)
+    wait_for_finished(study_file.parent, 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = {r.number: r for r in read(study_file.parent) if r.state in ("complete", "pruned")}
+    again = start(study_file, *arguments)
+    _, errors = again.communicate(timeout=180)
+    assert again.returncode == 0, errors
+    records = read(study_file.parent)
+    check_invariants(records, 30)
+    assert all(records[number] == record for number, record in before.items())
+
+
+def test_a_worker_that_keeps_dying_ends_the_search_with_its_last_words(study_file: Path) -> None:
+    """Workers that cannot even start are not started for ever; the operator is told why."""
+    broken = study_file.parent / "broken"
+    broken.mkdir()
+    (broken / "optuna.py").write_text("raise ImportError('this optuna is broken')\n")
+    request = (
+        "from kansearch.launch.local import LocalWorkers\n"
+        "from kansearch.launch.request import LaunchRequest\n"
+        "import time\n"
+        f"workers = LocalWorkers(LaunchRequest('small', 1, {{'PYTHONPATH': {str(broken)!r}}}))\n"
+        "while workers.poll():\n    time.sleep(0.05)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", request], capture_output=True, text=True, timeout=60, check=False)
+    assert "LaunchError: worker 0 died 3 times within 10 s of its start" in done.stderr
+    assert "this optuna is broken" in done.stderr

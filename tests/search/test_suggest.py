@@ -1,0 +1,207 @@
+"""Candidates: drawn by any sampler, refused untrained over a limit, families in turns."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+
+import optuna
+import pytest
+
+from kansearch.data.splits import load_split
+from kansearch.errors import UserError
+from kansearch.models.build import why_unbuildable
+from kansearch.models.cost import cost
+from kansearch.search.effects import check_feasible, search_warnings
+from kansearch.search.suggest import next_family, suggest, trial_spec
+from kansearch.specs.study import StudySpec
+from kansearch.storage.studies import StoredStudy
+from kansearch.storage.trials import PRUNED, begin_trial, read_records
+from tests.studies import search
+
+MakeSpec = Callable[..., StudySpec]
+MakeStudy = Callable[..., StoredStudy]
+
+
+def draws(study: StoredStudy, n: int, worker: int = 0) -> list[dict[str, object]]:
+    drawn = []
+    for _ in range(n):
+        candidate = suggest(study, 1, 1, worker)
+        begin_trial(study, candidate)
+        drawn.append(dict(candidate.params))
+    return drawn
+
+
+def test_candidates_over_a_limit_are_never_trained_and_use_no_budget(make_study: MakeStudy) -> None:
+    """All trials keep to the limit, their number is the budget, and the storage holds no trace of the others."""
+    study = make_study("constraints=['parameters <= 100']", "budget.trials=12", "budget.epochs=1")
+    search(study)
+    records = read_records(study)
+    assert len(records) == 12
+    assert all(record.metrics["parameters"] <= 100 for record in records)
+    rejected = [trial.user_attrs["kansearch:rejected"] for trial in study.storage.get_all_trials(study.study_id)]
+    assert sum(rejected) > 0
+
+
+def test_limits_that_no_network_keeps_are_named_with_the_smallest_seen(make_spec: MakeSpec) -> None:
+    """An impossible limit is a user's error, found before anything is stored."""
+    with pytest.raises(UserError, match=r"no mlp .* parameters <= 3; the smallest of 200 drawn has 7 parameters"):
+        check_feasible(make_spec("constraints=['parameters <= 3']"), 1, 1)
+    with pytest.raises(UserError, match=r"no kan .* parameters <= 40; the smallest of 200 drawn has 87 parameters"):
+        check_feasible(make_spec("constraints=['parameters <= 40']"), 1, 1)
+    check_feasible(make_spec("constraints=['parameters <= 40']", "search.families=free"), 1, 1)
+
+
+def test_networks_that_cannot_be_built_are_drawn_again(make_study: MakeStudy) -> None:
+    """A fixed basis on an edge layer, or a hybrid of one layer, never becomes a trial."""
+    overrides = ("space.family=[kan, hybrid]", "space.layer=[edge, dictionary]", "space.depth={low: 1, high: 3}")
+    study = make_study(*overrides, "space.base_function=[b_spline, tanh]", "budget.trials=40")
+    for params in draws(study, 40):
+        assert why_unbuildable(trial_spec(study.spec, params).model) is None
+
+
+def test_families_take_turns_by_epochs(make_study: MakeStudy) -> None:
+    """Every family gets the same epochs, up to those of one trial."""
+    study = search(make_study("budget.trials=40", "budget.epochs=9", "space.family=[mlp, kan, hybrid]"))
+    spent = Counter[str | None]()
+    for record in read_records(study):
+        spent[record.family] += record.epochs
+    assert set(spent) == {"mlp", "kan", "hybrid"}
+    assert max(spent.values()) - min(spent.values()) <= 9
+
+
+def test_a_free_study_leaves_the_family_to_the_sampler(make_spec: MakeSpec) -> None:
+    """With families: free nobody's turn is decided; likewise where there is but one family."""
+    assert next_family(make_spec("search.families=free"), []) is None
+    assert next_family(make_spec("space.family=[kan]"), []) is None
+    assert next_family(make_spec(), []) == "mlp"
+
+
+def test_hyperparameters_exist_only_where_they_mean_something(make_study: MakeStudy) -> None:
+    """A plain network has no base function; a condition of the study file holds in every draw."""
+    study = make_study(
+        "space.base_function=[tanh, gaussian]",
+        "space.n_basis={low: 2, high: 9, when: {base_function: [gaussian]}}",
+        "budget.trials=40",
+    )
+    for params in draws(study, 40):
+        assert ("base_function" in params) == (params["family"] == "kan")
+        assert ("n_basis" in params) == (params.get("base_function") == "gaussian")
+
+
+def test_workers_draw_from_different_streams(make_study: MakeStudy) -> None:
+    """Two workers that look at the same trials draw different candidates; the same worker the same."""
+    study = make_study()
+    first, again, other = (suggest(study, 1, 1, worker) for worker in (0, 0, 1))
+    assert first == again
+    assert first.params != other.params
+
+
+def test_the_training_seed_comes_from_the_hyperparameters_and_the_studys_seed(make_spec: MakeSpec) -> None:
+    """The same network gets the same seed whichever sampler drew it; another study seed gives another."""
+    params = {"family": "kan", "width": 4, "learning_rate": 0.01}
+    assert trial_spec(make_spec(), params) == trial_spec(make_spec("search.sampler=random"), params)
+    assert trial_spec(make_spec(), params).seed != trial_spec(make_spec("search.seed=1"), params).seed
+    assert trial_spec(make_spec(), params).seed != trial_spec(make_spec(), {**params, "width": 5}).seed
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "nsga2", "nsga3"])
+def test_every_sampler_searches_two_objectives(make_study: MakeStudy, sampler: str) -> None:
+    """Each sampler draws a whole study with families, conditions and pruning."""
+    overrides = ("space.base_function=[tanh, gaussian]", "budget.trials=24", "budget.epochs=3")
+    study = search(make_study(f"search.sampler={sampler}", *overrides))
+    states = Counter(record.state for record in read_records(study))
+    assert states["complete"] + states["pruned"] == 24
+    assert states["complete"] >= 2
+
+
+@pytest.mark.parametrize("pruner", ["pareto", "none", "median", "percentile", "successive_halving", "hyperband"])
+def test_every_pruner_works_for_one_objective(make_study: MakeStudy, pruner: str) -> None:
+    """Optuna's pruners and ours stop trials of a study with one objective at its rungs."""
+    options = ", n_startup_trials: 2" if pruner in ("median", "percentile") else ""
+    overrides = ("objectives=rmse", "budget.trials=24", "budget.epochs=9", "space.family=mlp")
+    study = search(make_study(f"search.pruner={{name: {pruner}{options}}}", *overrides))
+    records = read_records(study)
+    assert len(records) == 24
+    assert {record.epochs for record in records} <= {1, 3, 9}
+    assert any(record.state == "pruned" for record in records) == (pruner != "none")
+
+
+def test_cmaes_searches_numbers_of_one_objective(make_study: MakeStudy) -> None:
+    """CMA-ES moves widths and rates; its state survives from one candidate to the next."""
+    study = make_study("search.sampler=cmaes", "objectives=rmse", "budget.trials=16", "space.family=mlp")
+    search(study)
+    assert sum(record.state in ("complete", "pruned") for record in read_records(study)) == 16
+
+
+def test_a_patient_pruner_waits(make_study: MakeStudy) -> None:
+    """The patient pruner lets trials go on that still improve."""
+    study = make_study("search.pruner={name: patient, patience: 1}", "objectives=rmse", "space.family=mlp")
+    assert len(read_records(search(study))) == 6
+
+
+def test_tpe_survives_pruned_trials() -> None:
+    """Optuna 5.0's TPE fails on a pruned trial with intermediate values and two objectives; infeasible, it does not.
+
+    If the first half stops failing, the constraint in prune_trial is no longer needed.
+    """
+
+    def ask_after_pruned(infeasible: bool) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = optuna.samplers.TPESampler(n_startup_trials=2, seed=0, multivariate=True, group=True)
+        study = optuna.create_study(directions=["minimize", "minimize"], sampler=sampler)
+        for _ in range(12):
+            trial = study.ask()
+            x = trial.suggest_float("x", 0, 1)
+            if trial.number % 2:
+                study._storage.set_trial_intermediate_value(trial._trial_id, 1, x)
+                if infeasible:
+                    trial.set_constraint(PRUNED, 0.5)
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+            else:
+                study.tell(trial, [x, 1 - x])
+
+    with pytest.raises(RuntimeError, match="single direction"):
+        ask_after_pruned(infeasible=False)
+    ask_after_pruned(infeasible=True)
+
+
+def test_what_is_searched_in_vain_is_found(make_spec: MakeSpec) -> None:
+    """A width without hidden rows and an L1 that no family uses are named; what matters is not."""
+    spec = make_spec("space.family=[mlp]", "space.depth=1", "space.l1=[0.0, 0.1]")
+    found = search_warnings(spec, load_split(spec.data))
+    assert [text.split(":")[0] for text in found] == ["space.width", "space.l1"]
+
+
+def test_all_hyperparameters_of_a_full_space_have_an_effect(make_spec: MakeSpec) -> None:
+    """No false alarm: every hyperparameter that reaches the loss is seen to do so."""
+    spec = make_spec(
+        "space={family: [mlp, kan, hybrid], width: {low: 3, high: 6}, depth: {low: 2, high: 3},"
+        " layer: [dictionary, edge],"
+        " base_function: [tanh, gaussian], n_basis: [2, 4], base_branch: [silu, none], grid_range: {low: 1, high: 3},"
+        " activation: [relu, tanh], pattern: [first, last], layer_norm: [true, false], dropout: {low: 0.0, high: 0.3},"
+        " batch_size: [16, 32], optimizer: [adam, adamw], learning_rate: {low: 0.001, high: 0.1},"
+        " schedule: [constant, cosine],"
+        " activation_rate: [0.5, 1.0], weight_decay: {low: 0.0, high: 0.1}, l1: {low: 0.0, high: 0.01},"
+        " entropy: {low: 0.0, high: 0.01}, unfreeze: [none, all_at, gradual_forward, gradual_backward],"
+        " unfreeze_start: {low: 0.1, high: 0.5}, unfreeze_interval: {low: 0.1, high: 0.4}, patience: [0, 3],"
+        " dtype: [float32, float64]}"
+    )
+    assert search_warnings(spec, load_split(spec.data)) == ()
+
+
+def test_genetic_samplers_beside_a_pruner_are_warned_of(make_spec: MakeSpec) -> None:
+    """NSGA-II counts complete trials only, so pruning starves it: the author is told."""
+    spec = make_spec("search.sampler=nsga2")
+    (found,) = search_warnings(spec, load_split(spec.data))
+    assert "nsga2 learns from complete trials only" in found
+
+
+def test_costs_of_a_trial_are_those_of_its_network(make_study: MakeStudy) -> None:
+    """What a trial records as parameters is the closed form of its architecture."""
+    study = search(make_study("budget.epochs=1"))
+    for record in read_records(study):
+        model = trial_spec(study.spec, record.params).model
+        assert record.metrics["parameters"] == cost(model, 1, 1).parameters

@@ -1,0 +1,46 @@
+"""The study files that teach the format: each is valid, commented and runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from kansearch.data.splits import load_split
+from kansearch.search.effects import check_feasible, search_warnings
+from kansearch.specs.study_file import load_study_file
+from kansearch.storage.studies import create_study
+from kansearch.storage.trials import read_records
+from kansearch.storage.url import open_storage
+from tests.studies import search
+
+STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_file_runs_tiny(path: Path, storage_url: str) -> None:
+    """With a tiny budget each study draws, trains, prunes and completes trials of its families."""
+    spec = load_study_file(path, ["budget.trials=12", "budget.epochs=4", "data.n_train=64"])
+    split = load_split(spec.data)
+    check_feasible(spec, split.n_inputs, split.n_outputs)
+    study = create_study(open_storage(storage_url), spec, digest=split.digest, data_line="", versions={})
+    search(study, split)
+    records = read_records(study)
+    states = Counter(record.state for record in records)
+    assert states["complete"] + states["pruned"] == 12
+    assert states["complete"] >= 2
+    assert {record.family for record in records} == set(spec.space.families())
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_file_searches_nothing_in_vain(path: Path) -> None:
+    """No study of ours gives a warning of its own."""
+    spec = load_study_file(path)
+    assert search_warnings(spec, load_split(spec.data)) == ()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_a_study_file_says_how_it_is_run(path: Path) -> None:
+    """Its comments show the command, with the file's own name."""
+    assert f"#   kansearch optimize studies/{path.name}" in path.read_text()
