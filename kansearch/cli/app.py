@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -63,11 +65,13 @@ def optimize(
 ) -> None:
     """Create or resume a study, search with local workers, and write the report."""
     from kansearch.cli.optimize import Optimize
+    from kansearch.storage.url import masked
 
     changes = list(overrides or [])
     changes += [] if trials is None else [f"budget.trials={trials}"]
     changes += [] if seed is None else [f"search.seed={seed}"]
-    raise typer.Exit(Optimize(study_file, name, _storage_url(storage), changes, workers, output).run())
+    again = shlex.join(["kansearch", *(masked(argument) for argument in sys.argv[1:])])
+    raise typer.Exit(Optimize(study_file, name, _storage_url(storage), changes, workers, output, again).run())
 
 
 @app.command()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 
 from kansearch.cli.progress import Progress
 from kansearch.cli.results import report_study
-from kansearch.cli.tables import console, table
+from kansearch.cli.tables import console, say, table
 from kansearch.errors import KansearchError, UserError
 from kansearch.launch.local import LocalWorkers
 from kansearch.launch.request import LaunchRequest
 from kansearch.report.render import check_writable
-from kansearch.report.words import front_rows, verdict
+from kansearch.report.words import front_rows, verdict_sentences
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import StoredStudy, create_study, find_study, refuse_changes
@@ -38,10 +39,11 @@ class Optimize:
         overrides: list[str],
         workers: int | None,
         output: Path | None,
+        command: str,
     ) -> None:
         if workers is not None and not 1 <= workers <= MAX_WORKERS:
             raise UserError(f"--workers is {workers}; must be from 1 to {MAX_WORKERS}")
-        self.study_file = study_file
+        self.command = command
         self.storage_url = storage_url
         self.n_workers = workers or min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS)
         self.spec: StudySpec = load_study_file(study_file, overrides, name)
@@ -51,25 +53,23 @@ class Optimize:
     def run(self) -> int:
         """Do it all; returns the exit code."""
         check_writable(self.output)
-        study = self._study()
+        with self.console.status("reading the data, checking the space") if self.console.is_terminal else nullcontext():
+            study = self._study()
         interrupted = self._search(study)
         summary, page = report_study(study, self.output)
         header, rows = front_rows(summary)
         self.console.print()
         if rows:
             self.console.print(table(f"Pareto front of {self.spec.name}: {len(rows)} networks", header, rows))
-            self.console.print(verdict(summary), soft_wrap=True)
+            for sentence in verdict_sentences(summary):
+                say(self.console, sentence)
         else:
             self.console.print("No trial is complete yet, so there is no front.")
-        self.console.print(f"Report: {page}", soft_wrap=True)
+        say(self.console, f"Report: {page}")
         if interrupted:
-            again = f"kansearch optimize {self.study_file}" + self._name_flag()
-            self.console.print(f"Stopped. Nothing finished is lost; go on with: {again}", soft_wrap=True)
+            say(self.console, f"Stopped. Nothing finished is lost; go on with: {self.command}")
             return INTERRUPTED
         return 0
-
-    def _name_flag(self) -> str:
-        return f" --name {self.spec.name}" if self.spec.name != self.study_file.stem else ""
 
     def _study(self) -> StoredStudy:
         """The stored study: found and unchanged, or new."""
@@ -83,7 +83,7 @@ class Optimize:
         if study is not None:
             refuse_changes(study, self.spec, split.digest)
             study.set_budget(self.spec.budget)
-            self.console.print(f"Study {self.spec.name} goes on  ({data_line})", soft_wrap=True)
+            say(self.console, f"Study {self.spec.name} goes on  ({data_line})")
         else:
             from kansearch.search.effects import check_feasible, search_warnings
 
@@ -91,9 +91,9 @@ class Optimize:
             warnings = search_warnings(self.spec, split)
             study = create_study(storage, self.spec, digest=split.digest, data_line=data_line, versions=versions())
             study.warn(warnings)
-            self.console.print(f"Study {self.spec.name}  ({data_line})", soft_wrap=True)
+            say(self.console, f"Study {self.spec.name}  ({data_line})")
         for warning in study.warnings:
-            self.console.print(f"warning: {warning}", style="yellow", soft_wrap=True)
+            say(self.console, f"warning: {warning}", style="yellow")
         return study
 
     def _search(self, study: StoredStudy) -> bool:

@@ -10,11 +10,12 @@ from typing import Self
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
 from rich.text import Text
 
 from kansearch.cli.tables import duration, table
+from kansearch.report.architecture import family_name
 from kansearch.report.progress import front_of, objectives_of
+from kansearch.report.words import format_value, short_label
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
@@ -96,14 +97,18 @@ class Progress:
 
     def _display(self, records: Sequence[TrialRecord]) -> Group:
         done = _count(records, "complete", "pruned")
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(ProgressBar(total=self._study.budget, completed=done, width=40), Text(self._counts(records)))
+        bar = ProgressBar(total=self._study.budget, completed=done, width=60)
         names = self._study.spec.objectives
         front = front_of(records, objectives_of(names, records))
-        header = ["trial", "family", *names]
-        rows = [[str(r.number), r.family or "", *(f"{v:.4g}" for v in r.values.values())] for r in front[:MAX_FRONT]]
-        title = f"front so far: {len(front)} networks" if front else "front so far: no trial is complete yet"
-        return Group(bar, table(title, header, rows) if rows else Text(title))
+        front.sort(key=lambda record: [record.values[name] for name in reversed(names)])
+        header = ["trial", "family", *(short_label(name) for name in names)]
+        rows = [
+            [str(r.number), family_name(r.family), *(format_value(name, r.values[name]) for name in names)]
+            for r in front[:MAX_FRONT]
+        ]
+        more = f", {MAX_FRONT} of them" if len(front) > MAX_FRONT else ""
+        title = f"front so far: {len(front)} networks{more}" if front else "front so far: no trial is complete yet"
+        return Group(bar, Text(self._counts(records)), Text(), table(title, header, rows) if rows else Text(title))
 
 
 def _count(records: Sequence[TrialRecord], *states: str) -> int:

@@ -7,8 +7,8 @@ from collections import Counter
 from optuna.storages import BaseStorage
 
 from kansearch.cli.results import summarize_study
-from kansearch.cli.tables import console, table
-from kansearch.report.words import front_rows, verdict
+from kansearch.cli.tables import console, say, table
+from kansearch.report.words import front_rows, verdict_sentences
 from kansearch.storage.studies import StoredStudy, load_study, study_names
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import shown
@@ -19,7 +19,7 @@ def show_studies(storage: BaseStorage, url: str) -> None:
     out = console()
     names = study_names(storage)
     if not names:
-        out.print(f"No studies in {shown(url)} yet; `kansearch optimize STUDY.yaml` makes one.", soft_wrap=True)
+        say(out, f"No studies in {shown(url)} yet; `kansearch optimize STUDY.yaml` makes one.")
         return
     rows = []
     for name in names:
@@ -43,24 +43,25 @@ def show_study(study: StoredStudy) -> None:
     records = read_records(study)
     states = Counter(record.state for record in records)
     done = states["complete"] + states["pruned"]
-    out.print(f"{study.spec.name}: {study.data_line}", soft_wrap=True)
-    out.print(
+    say(out, f"Study {study.spec.name}  ({study.data_line})")
+    say(
+        out,
         f"{done}/{study.budget} trials · {states['complete']} complete · {states['pruned']} pruned · "
         f"{states['fail']} failed · {states['running']} running · {states['waiting']} waiting · "
         f"{sum(record.epochs for record in records):,} epochs",
-        soft_wrap=True,
     )
     workers = Counter(record.worker for record in records if record.state == "running")
     for worker, n_trials in sorted(workers.items(), key=str):
         out.print(f"  worker {worker}: {n_trials} running")
     failures = Counter(record.reason or "no reason known" for record in records if record.state == "fail")
     for reason, n_trials in failures.most_common(10):
-        out.print(f"  failed {n_trials} times: {reason}", soft_wrap=True)
+        say(out, f"  failed {n_trials} times: {reason}")
     for warning in study.warnings:
-        out.print(f"  warning: {warning}", soft_wrap=True)
+        say(out, f"  warning: {warning}")
     summary = summarize_study(study)
     header, rows = front_rows(summary)
     if rows:
         out.print()
         out.print(table(f"Front: {len(rows)} networks", header, rows))
-        out.print(verdict(summary), soft_wrap=True)
+        for sentence in verdict_sentences(summary):
+            say(out, sentence)

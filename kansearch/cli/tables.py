@@ -27,10 +27,17 @@ class _Trimmed:
 
 def console() -> Console:
     """Where commands print: colours and a live display on a terminal, nothing but text elsewhere."""
+    # No markup: a name or a reason may hold brackets of its own.
+    plain: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
     if sys.stdout.isatty():
-        return Console(highlight=False)
+        return Console(**plain)
     # A pipe has no width of its own; rich would cut tables at 80 columns.
-    return Console(highlight=False, width=200, file=cast("TextIO", _Trimmed(sys.stdout)))
+    return Console(**plain, width=200, file=cast("TextIO", _Trimmed(sys.stdout)))
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a sentence: wrapped between words on a terminal, one line in a pipe."""
+    console.print(text, style=style, soft_wrap=not console.is_terminal)
 
 
 def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

@@ -45,32 +45,32 @@ def parse_url(text: str) -> URL:
     try:
         url = make_url(text.strip())
     except (exc.ArgumentError, ValueError):
-        raise StorageUrlError(f"storage URL {_masked(text)} is none; write {_EXAMPLES}") from None
+        raise StorageUrlError(f"storage URL {_quoted(text)} is none; write {_EXAMPLES}") from None
     dialect, _, driver = url.drivername.partition("+")
     if dialect not in _DRIVERS:
         close = difflib.get_close_matches(dialect, _DRIVERS, n=1)
         hint = f'did you mean "{close[0]}"?' if close else f"write {_EXAMPLES}"
-        raise StorageUrlError(f'storage URL {_masked(text)} begins with "{dialect}"; {hint}')
+        raise StorageUrlError(f'storage URL {_quoted(text)} begins with "{dialect}"; {hint}')
     if driver and driver != _DRIVERS[dialect].partition("+")[2]:
         known = _DRIVERS[dialect]
-        raise StorageUrlError(f'storage URL {_masked(text)} asks for the driver "{driver}"; write {known}://...')
+        raise StorageUrlError(f'storage URL {_quoted(text)} asks for the driver "{driver}"; write {known}://...')
     if dialect == "sqlite" and url.host:
-        raise StorageUrlError(f"storage URL {_masked(text)} has a host; a file has three slashes: sqlite:///study.db")
+        raise StorageUrlError(f"storage URL {_quoted(text)} has a host; a file has three slashes: sqlite:///study.db")
     if dialect == "sqlite" and (not url.database or url.database == ":memory:"):
-        raise StorageUrlError(f"storage URL {_masked(text)} names no file; workers need one: sqlite:///study.db")
+        raise StorageUrlError(f"storage URL {_quoted(text)} names no file; workers need one: sqlite:///study.db")
     return url.set(drivername=_DRIVERS[dialect])
 
 
 def shown(text: str) -> str:
     """The URL for people: a password in it becomes ***."""
     try:
-        return _masked(parse_url(text).render_as_string(hide_password=True)).strip('"')
+        return masked(parse_url(text).render_as_string(hide_password=True))
     except StorageUrlError:
-        return _masked(text)
+        return _quoted(text)
 
 
-def _masked(text: str) -> str:
-    """A text that may be a URL, without whatever may be a secret in it."""
+def masked(text: str) -> str:
+    """A text that may be or hold a URL, without whatever may be a secret in it."""
     text = text.strip()
     if "@" in text:
         # Up to the last @, so that a password may hold any character.
@@ -78,7 +78,11 @@ def _masked(text: str) -> str:
         scheme, slashes, login = login.partition("://") if "://" in login else ("", "", login)
         user, colon, _ = login.partition(":")
         text = f"{scheme}{slashes}{user}{colon}{'***' if colon else ''}@{rest}"
-    text = re.sub(r"(?i)((?:password|passwd|pwd|token|secret|key)=)[^&\s]*", r"\1***", text)
+    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|key)=)[^&\s]*", r"\1***", text)
+
+
+def _quoted(text: str) -> str:
+    text = masked(text)
     return f'"{text}"' if len(text) <= 200 else f'"{text[:197]}..."'
 
 
@@ -133,7 +137,7 @@ def reason(error: BaseException, url: URL | None = None) -> str:
     line = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     if url is not None and url.password:
         line = line.replace(str(url.password), "***")
-    return _masked(line).strip('"')
+    return masked(line)
 
 
 def _check_file(url: URL, text: str, *, create: bool) -> None:
