@@ -6,7 +6,7 @@ import importlib
 import os
 
 from kansearch.cli.tables import console
-from kansearch.errors import KansearchError
+from kansearch.errors import KansearchError, UserError
 from kansearch.storage.studies import study_names
 from kansearch.storage.url import open_storage, parse_url, shown
 from kansearch.versions import versions
@@ -35,7 +35,7 @@ def _versions() -> str:
     found = versions()
     missing = [name for name, version in found.items() if version == "missing"]
     if missing:
-        raise KansearchError(f"not installed: {', '.join(missing)}; pip install kansearch again")
+        raise UserError(f"not installed: {', '.join(missing)}; pip install kansearch again")
     return ", ".join(f"{name} {version}" for name, version in found.items())
 
 
@@ -43,10 +43,10 @@ def _torch() -> str:
     try:
         torch = importlib.import_module("torch")
     except Exception as error:  # noqa: BLE001 - a broken build fails in its own ways
-        raise KansearchError(f"torch cannot be imported: {error}; install a build for this machine") from None
+        raise UserError(f"torch cannot be imported: {error}; install a build for this machine") from None
     result = (torch.ones(2, 2) @ torch.ones(2, 2)).sum().item()
     if result != 8:
-        raise KansearchError(f"torch multiplies wrongly (8 became {result}); install another build")
+        raise UserError(f"torch multiplies wrongly (8 became {result}); install another build")
     cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none; trials train on the CPU"
     return f"computes; CUDA device: {cuda}"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
 from kansearch.cli.progress import Progress
 from kansearch.cli.results import report_study
 from kansearch.cli.tables import console, say, table
-from kansearch.errors import KansearchError, UserError
+from kansearch.errors import KansearchError, LaunchError, UserError
 from kansearch.launch.local import LocalWorkers
 from kansearch.launch.request import LaunchRequest
 from kansearch.report.render import check_writable
@@ -73,13 +74,17 @@ class Optimize:
 
     def _study(self) -> StoredStudy:
         """The stored study: found and unchanged, or new."""
+        # One thread for the trainings of the check, like everywhere.
+        import torch
+
+        torch.set_num_threads(1)
         # Data before storage: a study whose data cannot be read must not be created.
         from kansearch.data.splits import describe, load_split
 
         split = load_split(self.spec.data)
         storage = open_storage(self.storage_url)
         study = find_study(storage, self.spec.name)
-        data_line = describe(self.spec.data)
+        data_line = describe(self.spec.data, split)
         if study is not None:
             refuse_changes(study, self.spec, split.digest)
             study.set_budget(self.spec.budget)
@@ -88,9 +93,14 @@ class Optimize:
             from kansearch.search.effects import check_feasible, search_warnings
 
             check_feasible(self.spec, split.n_inputs, split.n_outputs)
-            warnings = search_warnings(self.spec, split)
-            study = create_study(storage, self.spec, digest=split.digest, data_line=data_line, versions=versions())
-            study.warn(warnings)
+            study = create_study(
+                storage,
+                self.spec,
+                digest=split.digest,
+                data_line=data_line,
+                versions=versions(),
+                warnings=search_warnings(self.spec, split),
+            )
             say(self.console, f"Study {self.spec.name}  ({data_line})")
         for warning in study.warnings:
             say(self.console, f"warning: {warning}", style="yellow")
@@ -100,27 +110,32 @@ class Optimize:
         """Keep workers at it until the budget is done; returns whether a person stopped them."""
         if _is_done(study):
             return False
-        environment = {ENVIRONMENT: self.storage_url}
-        workers = LocalWorkers(LaunchRequest(self.spec.name, self.n_workers, environment))
+        request = LaunchRequest(self.spec.name, self.n_workers, {ENVIRONMENT: self.storage_url})
+        # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`.
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        progress = Progress(study, self.console)
+        workers = LocalWorkers(request)
         try:
-            with progress:
+            workers.start()
+            with Progress(study, self.console) as progress:
                 while workers.poll():
                     rescue_lost_trials(study)
                     progress.update()
-                    progress.wait(POLL_S)
+                    time.sleep(POLL_S)
         except KeyboardInterrupt:
             self.console.print("Stopping the workers ...")
+            workers.stop()
+            rescue_lost_trials(study)
             return True
         finally:
             workers.stop()
-            rescue_lost_trials(study)
             signal.signal(signal.SIGTERM, previous)
+        rescue_lost_trials(study)
+        if _is_done(study):
+            return False
         gave_up = workers.ended_with()
-        if gave_up is not None and not _is_done(study):
+        if gave_up is not None:
             raise _WorkerGaveUpError(*gave_up)
-        return False
+        raise LaunchError(f"the workers of {self.spec.name} were stopped from outside; go on with: {self.command}")
 
 
 class _WorkerGaveUpError(KansearchError):

@@ -55,10 +55,6 @@ class Progress:
             self._live.stop()
         self._line(read_records(self._study))
 
-    def wait(self, seconds: float) -> None:
-        """Let some time pass."""
-        time.sleep(seconds)
-
     def update(self) -> None:
         """Show how things stand."""
         records = read_records(self._study)

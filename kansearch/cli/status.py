@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from optuna.storages import BaseStorage
-
 from kansearch.cli.results import summarize_study
 from kansearch.cli.tables import console, say, table
 from kansearch.report.words import front_rows, verdict_sentences
+from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, load_study, study_names
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import shown
 
 
-def show_studies(storage: BaseStorage, url: str) -> None:
+def show_studies(storage: Storage, url: str) -> None:
     """Print a line for each study of the storage."""
     out = console()
     names = study_names(storage)

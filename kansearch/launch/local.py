@@ -27,8 +27,12 @@ class LocalWorkers:
 
     def __init__(self, request: LaunchRequest) -> None:
         self._request = request
-        self._workers = [_Worker(request, number) for number in range(request.n_workers)]
-        self.n_restarts = 0
+        self._workers: list[_Worker] = []
+
+    def start(self) -> None:
+        """Start them all."""
+        for number in range(self._request.n_workers):
+            self._workers.append(_Worker(self._request, number))
 
     def poll(self) -> int:
         """Replace workers that died; returns how many still work.
@@ -76,7 +80,6 @@ class LocalWorkers:
                 f"worker {worker.number} died {MAX_RESTARTS_IN_A_ROW} times within {QUICK_DEATH_S:.0f} s of its start "
                 f"({how})\n{worker.last_words()}".rstrip()
             )
-        self.n_restarts += 1
         worker.start(self._request)
 
 

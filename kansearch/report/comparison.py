@@ -240,6 +240,6 @@ def accuracy_step(records: Sequence[TrialRecord]) -> float | None:
     None where fewer than MIN_ACCURACIES different ones were measured, which could hide the true step.
     """
     seen = {record.metrics.get("accuracy", record.values.get("accuracy")) for record in records}
-    # Accuracies come from 32-bit arithmetic; closer than a millionth is the same one.
+    # Closer than a millionth is the same one.
     distinct = np.unique(np.round([value for value in seen if value is not None], 6))
     return float(np.diff(distinct).min()) if len(distinct) >= MIN_ACCURACIES else None

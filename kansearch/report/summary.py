@@ -203,8 +203,7 @@ def _place(record: TrialRecord, objectives: Sequence[Objective]) -> tuple[float,
 
 def _unpruned(record: TrialRecord, epochs: int) -> int:
     """Epochs of a trial that is never pruned; one that diverged or stopped by itself would have ended all the same."""
-    reason = record.reason or ""
-    if record.state != "pruned" or reason.startswith("diverged") or reason.endswith("is no finite number"):
+    if record.state != "pruned" or record.end is not None:
         return record.epochs
     return max(epochs, record.epochs)
 

@@ -12,7 +12,7 @@ from kansearch.specs.metrics import METRICS
 CAVEAT = (
     "One seed was used for each trial, and all values were measured on the validation split that also chose these "
     "networks: they are not test values, and the best of many is flattered. Small differences may not survive "
-    "fresh seeds; `kansearch evaluate` retrains the front with several and measures the test split once."
+    "fresh seeds."
 )
 """What must stand beside every comparison."""
 

@@ -8,7 +8,7 @@ differently.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.models.build import why_unbuildable
 from kansearch.models.cost import cost
-from kansearch.search.suggest import refusal, takes_turns, trial_spec
+from kansearch.search.samplers import takes_turns
+from kansearch.search.suggest import refusal, trial_spec
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
 from kansearch.specs.study import StudySpec
 from kansearch.training.loop import train
@@ -56,8 +57,8 @@ def check_feasible(spec: StudySpec, n_inputs: int, n_outputs: int) -> None:
     for family in families:
         refusals: Counter[str] = Counter()
         smallest: int | None = None
-        for _ in range(N_DRAWS):
-            model = trial_spec(spec, _draw(spec, random, family)).model
+        for index in range(N_DRAWS):
+            model = trial_spec(spec, _draw(spec, random, family, inside=index % 2 > 0)).model
             reason = refusal(spec, model, n_inputs, n_outputs)
             if reason is None:
                 break
@@ -88,8 +89,8 @@ def _sampler_warnings(spec: StudySpec) -> Iterator[str]:
 
 def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
     random = np.random.default_rng(spec.search.seed)
-    drawn = [_draw(spec, random) for _ in range(N_DRAWS)]
-    drawn = [params for params in drawn if why_unbuildable(trial_spec(spec, params).model) is None]
+    drawn = [_draw(spec, random, inside=index % 2 > 0) for index in range(N_DRAWS)]
+    drawn = [params for params in drawn if _is_trainable(spec, split, params)]
     # Small networks first: they show an effect as well as large ones, and sooner.
     drawn.sort(key=lambda params: float(params.get("width", 0)))
     for name in spec.space.searched():
@@ -97,12 +98,19 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
         if not contexts:
             yield f"space.{name}: never used, for its conditions never hold"
         elif name not in ONLY_ENDS_TRIALS and not any(
-            _changes_loss(spec, split, params, name) for params in contexts[:: max(1, len(contexts) // N_CONTEXTS)]
+            # Where the ends of a range break a limit, other values that were drawn do not.
+            _changes_loss(spec, split, params, name, [contexts[0][name], contexts[-1][name]])
+            for params in contexts[:: max(1, len(contexts) // N_CONTEXTS)]
         ):
             yield f"space.{name}: changes nothing in the loss of this study's networks"
 
 
-def _draw(spec: StudySpec, random: np.random.Generator, family: str | None = None) -> Params:
+def _is_trainable(spec: StudySpec, split: Split, params: Params) -> bool:
+    return refusal(spec, trial_spec(spec, params).model, split.n_inputs, split.n_outputs) is None
+
+
+def _draw(spec: StudySpec, random: np.random.Generator, family: str | None = None, *, inside: bool) -> Params:
+    """One setting of the space: ranges at one of their ends, or anywhere inside."""
     params: Params = {}
 
     def draw(name: str, domain: Domain) -> Scalar:
@@ -112,11 +120,20 @@ def _draw(spec: StudySpec, random: np.random.Generator, family: str | None = Non
             params[name] = family
             return family
         options = _options(domain)
+        if inside and isinstance(domain, Range) and domain.step is None:
+            options = (_anywhere(domain, random),)
         params[name] = options[int(random.integers(len(options)))]
         return params[name]
 
     spec.space.assign(draw)
     return params
+
+
+def _anywhere(domain: Range, random: np.random.Generator) -> float:
+    low, high = (np.log(domain.low), np.log(domain.high)) if domain.log else (domain.low, domain.high)
+    value = random.uniform(low, high)
+    value = float(np.exp(value)) if domain.log else float(value)
+    return round(value) if domain.integer else min(max(value, domain.low), domain.high)
 
 
 def _options(domain: Domain) -> tuple[Scalar, ...]:
@@ -131,14 +148,14 @@ def _options(domain: Domain) -> tuple[Scalar, ...]:
     return tuple(dict.fromkeys((int(low), int(high)) if domain.integer else (low, high)))
 
 
-def _changes_loss(spec: StudySpec, split: Split, params: Params, name: str) -> bool:
+def _changes_loss(spec: StudySpec, split: Split, params: Params, name: str, alternatives: Sequence[Scalar]) -> bool:
     """Whether another value gives another loss, given the same others and the same seed."""
     before = _losses(spec, split, params, name)
     # A changed value may bring hyperparameters to life that were not drawn before.
     others = {other: _options(domain)[0] for other, domain in spec.space.domains.items()} | params
-    for value in _options(spec.space.domains[name]):
+    for value in (*_options(spec.space.domains[name]), *alternatives):
         changed = {**others, name: value}
-        if value == params[name] or why_unbuildable(trial_spec(spec, changed).model) is not None:
+        if value == params[name] or not _is_trainable(spec, split, changed):
             continue
         if _losses(spec, split, changed, name) != before:
             return True

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from kansearch.specs.metrics import METRICS
+from kansearch.specs.metrics import METRICS, Direction, Metric
 from kansearch.storage.studies import StoredStudy
 
 MIN_TRIALS = 8
@@ -30,7 +30,8 @@ def importances(study: StoredStudy) -> Mapping[str, Mapping[str, float]]:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     with warnings.catch_warnings():
-        # It says that a hyperparameter which not every trial has is judged by those that have it: as it should be.
+        # It says that it takes small values for good ones, which _loss sees to, and that a hyperparameter which not
+        # every trial has is judged by those that have it, as it should be.
         warnings.simplefilter("ignore", UserWarning)
         return _shares(study, own, evaluator)
 
@@ -42,7 +43,7 @@ def _shares(
         name: {
             parameter: float(share)
             for parameter, share in optuna.importance.get_param_importances(
-                own, evaluator=evaluator, target=functools.partial(_value, index)
+                own, evaluator=evaluator, target=functools.partial(_loss, index, METRICS[name])
             ).items()
         }
         for index, name in enumerate(study.spec.objectives)
@@ -50,5 +51,6 @@ def _shares(
     }
 
 
-def _value(index: int, trial: FrozenTrial) -> float:
-    return float(trial.values[index])
+def _loss(index: int, metric: Metric, trial: FrozenTrial) -> float:
+    """An objective so that smaller is better: PED-ANOVA asks what sets the smallest values apart."""
+    return float(trial.values[index]) * (-1 if metric.direction is Direction.MAXIMIZE else 1)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from kansearch.data.splits import Split
 from kansearch.search.pruners import Decision, decide
 from kansearch.search.suggest import suggest, trial_spec
-from kansearch.specs.trial import End, RungResult
+from kansearch.specs.trial import End
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import (
     RunningTrial,
@@ -46,20 +46,18 @@ def run_trial(
         split: Of the study's data.
         while_training: Entered whenever only the network is at work, never while the storage is.
     """
-    results = train([trial_spec(study.spec, trial.params)], split)
+    spec = study.spec
+    needed = dict.fromkeys([*spec.objectives, *(constraint.metric for constraint in spec.constraints)])
+    results = train([trial_spec(spec, trial.params).model_copy(update={"seed": trial.seed})], split)
     while True:
         with while_training():
             result = next(results)
         write_rung(study, trial, result)
-        missing = [name for name in study.spec.objectives if name not in result.metrics]
+        missing = [name for name in needed if name not in result.metrics]
         if result.end is End.DIVERGED or missing:
             reason = f"diverged: {result.reason}" if result.reason else f"{', '.join(missing)} is no finite number"
-            return prune_trial(study, trial, reason, _progress(study, result))
+            return prune_trial(study, trial, reason, progress=0.0, end=End.DIVERGED)
         if result.end is not None:
             return complete_trial(study, trial, result)
         if decide(study, trial, result) is Decision.PRUNE:
-            return prune_trial(study, trial, f"pruned at epoch {result.epoch}", _progress(study, result))
-
-
-def _progress(study: StoredStudy, result: RungResult) -> float:
-    return result.epoch / study.spec.budget.epochs
+            return prune_trial(study, trial, f"pruned at epoch {result.epoch}", result.epoch / spec.budget.epochs)

@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.pruners import BasePruner
-from optuna.trial import TrialState
 
 from kansearch.pareto import Losses, as_losses, dominance, non_dominated_ranks
 from kansearch.search.samplers import StudyView, rivals
@@ -32,7 +31,7 @@ from kansearch.specs.metrics import Direction
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import RungResult
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import RunningTrial, rung_metrics
+from kansearch.storage.trials import RunningTrial, rung_metrics, still_ours
 
 
 class Decision(Enum):
@@ -52,14 +51,13 @@ def decide(study: StoredStudy, trial: RunningTrial, result: RungResult) -> Decis
     trials = rivals(spec, everyone, trial.params.get("family"))
     if pruner.name != "pareto":
         view: Any = StudyView(study.storage, trials)
-        stop = make_pruner(spec).prune(optuna.Study(spec.name, view), study.storage.get_trial(trial.id))
+        with still_ours():
+            stop = make_pruner(spec).prune(optuna.Study(spec.name, view), study.storage.get_trial(trial.id))
         return Decision.PRUNE if stop else Decision.CONTINUE
     peers = [
         vector(spec, metrics)
         for peer in trials
-        # A failed trial's second try inherits nothing, and its first life must not count beside it.
-        if peer.number != trial.number and peer.state is not TrialState.FAIL
-        if (metrics := rung_metrics(peer, result.rung)) is not None
+        if peer.number != trial.number and (metrics := rung_metrics(peer, result.rung)) is not None
     ]
     own = vector(spec, result.metrics)
     return decide_by_rank(own, peers, [d is Direction.MAXIMIZE for d in spec.directions], pruner.reduction_factor)
@@ -128,4 +126,4 @@ def make_pruner(spec: StudySpec) -> BasePruner:
         case "patient":
             return optuna.pruners.PatientPruner(None, **{"patience": 1, **options})  # type: ignore[arg-type]
         case _:
-            return optuna.pruners.NopPruner()
+            raise ValueError(f"{pruner.name} is no pruner of Optuna's")

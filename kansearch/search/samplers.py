@@ -10,7 +10,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from kansearch.specs.study import SamplerSpec, StudySpec
 
@@ -18,13 +18,17 @@ TPE_DEFAULTS = {"multivariate": True, "group": True, "constant_liar": True, "n_s
 """Said outright, for Optuna's own defaults differ between one and several objectives."""
 
 
-def make_sampler(spec: SamplerSpec, seed: int) -> BaseSampler:
+def make_sampler(spec: SamplerSpec, seed: int, study_seed: int) -> BaseSampler:
     """The sampler that a study names.
 
     A sampler is made anew for every candidate, with a seed of its own: so what a study draws depends on its
-    seed and its trials alone, and a study that was stopped goes on as if it had not been.
+    seed and its trials alone, and a study that was stopped goes on as if it had not been. A quasi-random sequence
+    is one for the whole study, so qmc has the study's seed; its place in the sequence stands in the storage.
     """
     options: dict[str, Any] = dict(spec.options)
+    if spec.name == "qmc":
+        options["independent_sampler"] = optuna.samplers.RandomSampler(seed=seed)
+        seed = study_seed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return _SAMPLERS[spec.name](seed=seed, **options)
@@ -44,31 +48,40 @@ _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "cmaes": functools.partial(optuna.samplers.CmaEsSampler, warn_independent_sampling=False),
 }
 
+SCOPE = "kansearch:scope:"
+"""Prefix of the study attributes that belong to one family's sampler."""
+
 DRAFT_ID = -1
 """Stands for the trial that does not exist yet while its hyperparameters are drawn."""
+
+
+def takes_turns(spec: StudySpec) -> bool:
+    """Whether families are searched in turns, and not chosen by the sampler."""
+    return spec.search.families == "balanced" and len(spec.space.families()) > 1
 
 
 def rivals(spec: StudySpec, trials: Sequence[FrozenTrial], family: object) -> list[FrozenTrial]:
     """The trials that a family's sampler learns from and its pruner compares with.
 
     Families that share a study's epochs evenly are searched side by side, each as if it were alone; where the
-    sampler chooses among them, all trials are rivals.
+    sampler chooses among them, all trials are rivals. A failed trial is nobody's: its second try counts.
     """
-    if spec.search.families == "free":
-        return list(trials)
-    return [trial for trial in trials if trial.params.get("family") == family]
+    lives = [trial for trial in trials if trial.state is not TrialState.FAIL]
+    return [trial for trial in lives if trial.params.get("family") == family] if takes_turns(spec) else lives
 
 
 class StudyView:
     """A storage that shows some of a study's trials, and a draft that has no row yet.
 
     A candidate may be rejected, so it must not leave a trace: what the sampler notes of the draft is kept here
-    until the trial is created whole. Everything else goes to the real storage.
+    until the trial is created whole. What it notes of the study (a population, a place in a sequence) is kept
+    under the name of the scope, so that families do not read each other's. Everything else goes to the real storage.
     """
 
-    def __init__(self, storage: BaseStorage, trials: Sequence[FrozenTrial]) -> None:
+    def __init__(self, storage: BaseStorage, trials: Sequence[FrozenTrial], scope: str = "") -> None:
         self._storage = storage
         self._trials = list(trials)
+        self._prefix = f"{SCOPE}{scope}:" if scope else ""
         self.draft_attrs: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -90,3 +103,13 @@ class StudyView:
     def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
         """What was noted of the draft, or of a real trial."""
         return self.draft_attrs if trial_id == DRAFT_ID else self._storage.get_trial_system_attrs(trial_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """What was noted of the study in this scope."""
+        attrs = self._storage.get_study_system_attrs(study_id)
+        own = {key.removeprefix(self._prefix): v for key, v in attrs.items() if key.startswith(self._prefix)}
+        return {key: v for key, v in own.items() if not key.startswith(SCOPE)}
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Note something of the study in this scope."""
+        self._storage.set_study_system_attr(study_id, self._prefix + key, value)

@@ -16,12 +16,16 @@ from optuna.trial import FrozenTrial, TrialState
 from kansearch.errors import UserError
 from kansearch.models.build import build, why_unbuildable
 from kansearch.models.cost import cost, latency_ms
-from kansearch.search.samplers import DRAFT_ID, StudyView, make_sampler, rivals
+from kansearch.search.samplers import DRAFT_ID, StudyView, make_sampler, rivals, takes_turns
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
-from kansearch.specs.study import StudySpec
+from kansearch.specs.study import SamplerSpec, StudySpec
 from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import RUNG, Candidate
+from kansearch.storage.trials import DEATHS, RUNG, Candidate
+
+MAX_REFUSALS = 20
+"""Candidates over a limit that a sampler may propose in a row before the next are drawn at random: it learns nothing
+from refusals, and one that models the study would propose the same optimum again."""
 
 MAX_DRAWS = 2000
 """Draws before we say that no network keeps to the limits."""
@@ -46,12 +50,16 @@ def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int) -> C
     trials = study.storage.get_all_trials(study.study_id, deepcopy=False)
     family = next_family(spec, trials)
     visible = rivals(spec, trials, family)
-    seeds = np.random.SeedSequence([spec.search.seed, worker, len(trials)])
-    sampler = make_sampler(spec.search.sampler, int(seeds.generate_state(1)[0]))
+    # Second tries do not count, or a study that was stopped would draw others than one that was not.
+    n_drawn = sum(DEATHS not in trial.user_attrs for trial in trials)
+    seed = int(np.random.SeedSequence([spec.search.seed, worker, n_drawn]).generate_state(1)[0])
+    sampler = make_sampler(spec.search.sampler, seed, spec.search.seed)
     refusals: dict[str, int] = {}
     for n_rejected in range(MAX_DRAWS):
-        draft = _Draft(study, sampler, visible)
-        draft.draw_all(family)
+        if n_rejected == MAX_REFUSALS:
+            sampler = make_sampler(SamplerSpec(name="random"), seed, spec.search.seed)
+        draft = _Draft(study, sampler, visible, family)
+        draft.draw_all()
         trial = trial_spec(spec, draft.params)
         reason = refusal(spec, trial.model, n_inputs, n_outputs)
         if reason is None:
@@ -60,11 +68,6 @@ def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int) -> C
         refusals[reason] = refusals.get(reason, 0) + 1
     commonest = max(refusals, key=lambda text: refusals[text])
     raise UserError(f"no network of the space keeps to the limits: of {MAX_DRAWS} candidates most broke: {commonest}")
-
-
-def takes_turns(spec: StudySpec) -> bool:
-    """Whether families are searched in turns, and not chosen by the sampler."""
-    return spec.search.families == "balanced" and len(spec.space.families()) > 1
 
 
 def next_family(spec: StudySpec, trials: Sequence[FrozenTrial]) -> str | None:
@@ -108,10 +111,14 @@ def refusal(spec: StudySpec, model: ModelSpec, n_inputs: int, n_outputs: int) ->
     closed_form = cost(model, n_inputs, n_outputs)
     known: dict[str, float] = {"parameters": closed_form.parameters, "flops": closed_form.flops}
     for constraint in spec.constraints:
-        if constraint.metric == "latency_ms":
-            known["latency_ms"] = latency_ms(build(model, n_inputs, n_outputs), n_inputs)
         if constraint.metric in known and constraint.violation(known[constraint.metric]) > 0:
             return str(constraint)
+    # A network over another limit is not even built.
+    for constraint in spec.constraints:
+        if constraint.metric == "latency_ms":
+            measured = latency_ms(build(model, n_inputs, n_outputs), n_inputs)
+            if constraint.violation(measured) > 0:
+                return str(constraint)
     return None
 
 
@@ -119,13 +126,18 @@ class _Draft:
     """Hyperparameters being drawn for a trial that does not exist yet; mirrors optuna.Trial's suggesting."""
 
     def __init__(
-        self, study: StoredStudy, sampler: optuna.samplers.BaseSampler, visible: Sequence[FrozenTrial]
+        self,
+        study: StoredStudy,
+        sampler: optuna.samplers.BaseSampler,
+        visible: Sequence[FrozenTrial],
+        family: str | None,
     ) -> None:
         self.spec = study.spec
+        self.family = family
         self.sampler = sampler
         self.params: dict[str, Any] = {}
         self.distributions: dict[str, BaseDistribution] = {}
-        self.view = StudyView(study.storage, visible)
+        self.view = StudyView(study.storage, visible, scope=family or "")
         self.study = optuna.Study(study.spec.name, self.view, sampler=sampler)  # type: ignore[arg-type]
         self.frozen = FrozenTrial(
             trial_id=DRAFT_ID,
@@ -141,23 +153,24 @@ class _Draft:
             intermediate_values={},
         )
 
-    def draw_all(self, family: str | None) -> None:
-        """Draw every hyperparameter that exists, the family given or not."""
+    def draw_all(self) -> None:
+        """Draw every hyperparameter that exists; the family only where it has no turn."""
         self.sampler.before_trial(self.study, self.frozen)
         relative_space = self.sampler.infer_relative_search_space(self.study, self.frozen)
-        relative_space.pop("family", None) if family is not None else None
+        if self.family is not None:
+            relative_space.pop("family", None)
         relative = self.sampler.sample_relative(self.study, self.frozen, relative_space)
 
         def draw(name: str, domain: Domain) -> Scalar:
             if isinstance(domain, Fixed):
                 return domain.value
             distribution = to_distribution(domain)
-            if name == "family" and family is not None:
-                value: Scalar = family
+            if name == "family" and self.family is not None:
+                value: Scalar = self.family
             elif name in relative and relative_space.get(name) == distribution:
                 value = relative[name]
             elif distribution.single():
-                value = distribution.to_external_repr(distribution.to_internal_repr(_only_value(domain)))
+                value = distribution.to_external_repr(distribution.to_internal_repr(_first_value(domain)))
             else:
                 value = self.sampler.sample_independent(self.study, self.frozen, name, distribution)
             self.params[name] = value
@@ -177,7 +190,7 @@ def to_distribution(domain: Domain) -> BaseDistribution:
     return CategoricalDistribution(domain.choices)
 
 
-def _only_value(domain: Domain) -> Scalar:
+def _first_value(domain: Domain) -> Scalar:
     if isinstance(domain, Range):
         return domain.low
     assert not isinstance(domain, Fixed)

@@ -220,7 +220,7 @@ class Constraint(Spec):
         return value - self.bound if self.sign == "<=" else self.bound - value
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.sign} {self.bound:g}"
+        return f"{self.metric} {self.sign} {self.bound:.12g}"
 
 
 def _shown(value: object) -> str:

@@ -200,6 +200,7 @@ class TrialRecord(Spec):
         seconds: From its start to its end; None while it has not ended.
         feasible: It meets every constraint of the study.
         reason: Why it ended before its last epoch.
+        end: Why its training was over by itself; None where it was not.
     """
 
     number: int
@@ -215,4 +216,5 @@ class TrialRecord(Spec):
     reason: str | None
     seed: int | None
     worker: str | None
+    end: End | None = None
     curves: tuple[Curve, ...] = ()

@@ -6,7 +6,6 @@ import difflib
 from collections.abc import Mapping, Sequence
 
 from optuna.exceptions import DuplicatedStudyError
-from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from pydantic import ValidationError
 
@@ -14,9 +13,12 @@ from kansearch.errors import StudyChangedError, UserError
 from kansearch.specs.metrics import Direction
 from kansearch.specs.study import Budget, StudySpec
 from kansearch.specs.trial import TrialRecord
-from kansearch.storage.ledger import BUDGET
+from kansearch.storage.ledger import BUDGET, Storage
 
 SPEC = "kansearch:spec"
+MARK = "kansearch"
+"""On every study of ours, from its first moment on."""
+
 DIGEST = "kansearch:data_digest"
 VERSIONS = "kansearch:versions"
 DATA = "kansearch:data"
@@ -26,12 +28,14 @@ WARNINGS = "kansearch:warnings"
 class StoredStudy:
     """A study as the storage keeps it; from here on nobody reads its file again."""
 
-    def __init__(self, storage: BaseStorage, study_id: int, spec: StudySpec) -> None:
+    def __init__(self, storage: Storage, study_id: int, spec: StudySpec) -> None:
         self.storage = storage
         self.study_id = study_id
         self.spec = spec
         self.finished: dict[int, TrialRecord] = {}
         """Records that can no longer change, by trial number: a study is read again every second."""
+        self.silent_since: dict[int, float] = {}
+        """When this process first saw a running trial without a sign of life, by its own clock."""
 
     @property
     def budget(self) -> int:
@@ -58,10 +62,6 @@ class StoredStudy:
         """What the user should know about the study's space."""
         return tuple(str(text) for text in self._attribute(WARNINGS) or ())  # type: ignore[attr-defined]
 
-    def warn(self, warnings: Sequence[str]) -> None:
-        """Keep warnings with the study."""
-        self.storage.set_study_user_attr(self.study_id, WARNINGS, list(warnings))
-
     def set_budget(self, budget: Budget) -> None:
         """Let so many trials count from now on."""
         self.spec = self.spec.model_copy(update={"budget": budget})
@@ -73,7 +73,13 @@ class StoredStudy:
 
 
 def create_study(
-    storage: BaseStorage, spec: StudySpec, *, digest: str, data_line: str, versions: Mapping[str, str]
+    storage: Storage,
+    spec: StudySpec,
+    *,
+    digest: str,
+    data_line: str,
+    versions: Mapping[str, str],
+    warnings: Sequence[str] = (),
 ) -> StoredStudy:
     """Write a new study.
 
@@ -84,14 +90,12 @@ def create_study(
         StudyDirection.MAXIMIZE if direction is Direction.MAXIMIZE else StudyDirection.MINIMIZE
         for direction in spec.directions
     ]
-    try:
-        study_id = storage.create_new_study(directions, spec.name)
-    except DuplicatedStudyError:
-        raise UserError(f'the storage already holds a study "{spec.name}"; choose another --name') from None
+    study_id = _new_study_id(storage, spec.name, directions)
     attributes: dict[str, object] = {
         DIGEST: digest,
         DATA: data_line,
         VERSIONS: dict(versions),
+        WARNINGS: list(warnings),
         BUDGET: spec.budget.trials,
         # Last: a study is whole once it has its spec.
         SPEC: spec.model_dump_json(),
@@ -102,7 +106,20 @@ def create_study(
     return StoredStudy(storage, study_id, spec)
 
 
-def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
+def _new_study_id(storage: Storage, name: str, directions: Sequence[StudyDirection]) -> int:
+    try:
+        study_id = storage.create_new_study(directions, name)
+    except DuplicatedStudyError:
+        study_id = storage.get_study_id_from_name(name)
+        attributes = storage.get_study_user_attrs(study_id)
+        # Whoever was creating it was killed before it was whole: nothing can be in it, so we finish it.
+        if MARK not in attributes or SPEC in attributes or storage.get_study_directions(study_id) != list(directions):
+            raise UserError(f'the storage already holds a study "{name}"; choose another --name') from None
+    storage.set_study_user_attr(study_id, MARK, True)
+    return study_id
+
+
+def find_study(storage: Storage, name: str) -> StoredStudy | None:
     """The study of that name; None where the storage has none.
 
     Raises:
@@ -112,7 +129,10 @@ def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
         study_id = storage.get_study_id_from_name(name)
     except KeyError:
         return None
-    text = storage.get_study_user_attrs(study_id).get(SPEC)
+    attributes = storage.get_study_user_attrs(study_id)
+    text = attributes.get(SPEC)
+    if text is None and MARK in attributes:
+        return None
     if text is None:
         raise UserError(f'study "{name}" of this storage was not made by kansearch; choose another --name')
     try:
@@ -122,7 +142,7 @@ def find_study(storage: BaseStorage, name: str) -> StoredStudy | None:
     return StoredStudy(storage, study_id, spec)
 
 
-def load_study(storage: BaseStorage, name: str) -> StoredStudy:
+def load_study(storage: Storage, name: str) -> StoredStudy:
     """The study of that name.
 
     Raises:
@@ -137,7 +157,7 @@ def load_study(storage: BaseStorage, name: str) -> StoredStudy:
     return study
 
 
-def study_names(storage: BaseStorage) -> list[str]:
+def study_names(storage: Storage) -> list[str]:
     """Names of our studies, oldest first."""
     return [study.study_name for study in storage.get_all_studies() if SPEC in study.user_attrs]
 

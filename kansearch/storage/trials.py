@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kansearch.specs.trial import Curve, EpochPoint, RungResult, TrialRecord
+from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
 from kansearch.storage.ledger import BudgetSpentError
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.url import HEARTBEAT_S
+from kansearch.storage.url import GRACE_S, HEARTBEAT_S
 
 SEED = "kansearch:seed"
 WORKER = "kansearch:worker"
 RUNG = "kansearch:rung:"
 CURVES = "kansearch:curves"
 REASON = "kansearch:reason"
-RETRY = "kansearch:retry"
+END = "kansearch:end"
+DEATHS = "kansearch:deaths"
+"""On a second try only: how many workers the trial has outlived."""
+
 HANDED_BACK = "kansearch:handed_back"
 REJECTED = "kansearch:rejected"
 PRUNED = "kansearch:pruned"
@@ -33,13 +39,26 @@ PRUNED = "kansearch:pruned"
 CONSTRAINT = "constraints:"
 """Prefix of the system attributes that Optuna 5's Trial.set_constraint writes."""
 
-MAX_RETRIES = 2
-"""A trial that lost its worker is tried again so many times."""
+COMPLETED_RUNG = "completed_rung_"
+"""Prefix of what Optuna's successive halving and Hyperband note of a trial."""
+
+MAX_DEATHS = 2
+"""A trial that outlived so many workers is not tried again after the next one."""
 
 
 def worker_id() -> str:
-    """This process, as trials remember it: host and process number."""
-    return f"{socket.gethostname()}/{os.getpid()}"
+    """This process, as trials remember it: where it runs and its number there."""
+    return f"{_here()}/{os.getpid()}"
+
+
+@functools.cache
+def _here() -> str:
+    """The host, and the boot and the namespace in which process numbers mean something."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8])
+        parts.append(str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]"))
+    return "-".join(parts)
 
 
 class TrialLostError(Exception):
@@ -47,7 +66,7 @@ class TrialLostError(Exception):
 
 
 @contextlib.contextmanager
-def _still_ours() -> Iterator[None]:
+def still_ours() -> Iterator[None]:
     """Writes of a trial that this process trains."""
     try:
         yield
@@ -99,6 +118,7 @@ def begin_trial(study: StoredStudy, candidate: Candidate) -> RunningTrial:
         system_attrs=dict(candidate.system_attrs),
     )
     trial_id = study.storage.create_new_trial(study.study_id, template)
+    study.storage.ledger.record_heartbeat(trial_id)
     number = study.storage.get_trial_number_from_id(trial_id)
     return RunningTrial(trial_id, number, candidate.params, candidate.seed)
 
@@ -108,6 +128,7 @@ def resume_trial(study: StoredStudy) -> RunningTrial | None:
     for trial in study.storage.get_all_trials(study.study_id, deepcopy=False, states=(TrialState.WAITING,)):
         with contextlib.suppress(UpdateFinishedTrialError):
             if study.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
+                study.storage.ledger.record_heartbeat(trial._trial_id)
                 study.storage.set_trial_user_attr(trial._trial_id, WORKER, worker_id())
                 return RunningTrial(trial._trial_id, trial.number, trial.params, trial.user_attrs[SEED])
     return None
@@ -117,13 +138,12 @@ def resume_trial(study: StoredStudy) -> RunningTrial | None:
 def heartbeat(study: StoredStudy, trial: RunningTrial) -> Iterator[None]:
     """Give signs of life for a trial while it is trained."""
     over = threading.Event()
-    backend = study.storage._backend  # type: ignore[attr-defined]
 
     def beat() -> None:
         while True:
             # A database that is away for a while must not end the training; GRACE_S is much longer than a beat.
             with contextlib.suppress(Exception):
-                backend.record_heartbeat(trial.id)
+                study.storage.ledger.record_heartbeat(trial.id)
             if over.wait(HEARTBEAT_S):
                 return
 
@@ -136,7 +156,7 @@ def heartbeat(study: StoredStudy, trial: RunningTrial) -> Iterator[None]:
         thread.join()
 
 
-@_still_ours()
+@still_ours()
 def write_rung(study: StoredStudy, trial: RunningTrial, result: RungResult) -> None:
     """Keep what a trial measured at a rung, and its quality as Optuna's intermediate value."""
     rung = {
@@ -156,7 +176,7 @@ def rung_metrics(trial: FrozenTrial, rung: int) -> Mapping[str, float] | None:
     return None if written is None else written["metrics"]
 
 
-@_still_ours()
+@still_ours()
 def complete_trial(study: StoredStudy, trial: RunningTrial, result: RungResult) -> None:
     """End a trial with its objective values, its constraints and its learned activations.
 
@@ -166,47 +186,53 @@ def complete_trial(study: StoredStudy, trial: RunningTrial, result: RungResult) 
     storage = study.storage
     for constraint in study.spec.constraints:
         # Samplers need every constraint of every complete trial, met or not.
-        violation = constraint.violation(result.metrics[constraint.metric])
+        # In units of the bound, so that no constraint outweighs the others, nor a pruned trial's.
+        violation = constraint.violation(result.metrics[constraint.metric]) / max(abs(constraint.bound), 1e-12)
         storage.set_trial_system_attr(trial.id, f"{CONSTRAINT}{constraint}", violation)
     if result.curves:
         storage.set_trial_user_attr(trial.id, CURVES, [curve.model_dump(mode="json") for curve in result.curves])
+    storage.set_trial_user_attr(trial.id, END, result.end)
     if result.reason:
         storage.set_trial_user_attr(trial.id, REASON, result.reason)
     values = [result.metrics[name] for name in study.spec.objectives]
     storage.set_trial_state_values(trial.id, TrialState.COMPLETE, values)
 
 
-@_still_ours()
-def prune_trial(study: StoredStudy, trial: RunningTrial, reason: str, progress: float) -> None:
+@still_ours()
+def prune_trial(study: StoredStudy, trial: RunningTrial, reason: str, progress: float, end: End | None = None) -> None:
     """End a trial early.
 
     Args:
         study: Of the trial.
         trial: The trial.
         reason: For people.
-        progress: Share of its epochs that it got.
+        progress: Share of its epochs that it got; 0 for one that could not be worse.
+        end: Where its training was over by itself; None where a pruner stopped it.
     """
-    if len(study.spec.objectives) > 1:
+    if end is not None:
+        study.storage.set_trial_user_attr(trial.id, END, end)
+    if len(study.spec.objectives) > 1 or end is not None:
         # TPE of Optuna 5.0 fails on a pruned trial with intermediate values in a study of several objectives,
-        # unless the trial is infeasible; the violation tells it how early the trial was stopped.
+        # unless the trial is infeasible; the violation tells it how early the trial was stopped. With one objective
+        # it keeps a trial that diverged late from passing for a good one.
         # test_tpe_survives_pruned_trials watches it.
         study.storage.set_trial_system_attr(trial.id, f"{CONSTRAINT}{PRUNED}", 1.0 - progress + 1e-9)
     study.storage.set_trial_user_attr(trial.id, REASON, reason)
     study.storage.set_trial_state_values(trial.id, TrialState.PRUNED)
 
 
-@_still_ours()
+@still_ours()
 def fail_trial(study: StoredStudy, trial: RunningTrial, reason: str) -> None:
     """End a trial that could not be trained; it uses no budget."""
     study.storage.set_trial_user_attr(trial.id, REASON, reason)
     study.storage.set_trial_state_values(trial.id, TrialState.FAIL)
 
 
-def hand_back(study: StoredStudy, trial_id: int, reason: str) -> bool:
+def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool) -> bool:
     """End a trial that lost its worker, and let another worker try the same again.
 
     The second try is a new trial with the same hyperparameters and seed. Returns whether there is one: no trial
-    is tried more than MAX_RETRIES times again, and the budget is never exceeded for it.
+    may see more than MAX_DEATHS of its workers (being asked to stop is none), and the budget is never exceeded.
     """
     storage = study.storage
     with contextlib.suppress(UpdateFinishedTrialError):
@@ -215,16 +241,19 @@ def hand_back(study: StoredStudy, trial_id: int, reason: str) -> bool:
         if not storage.set_trial_state_values(trial_id, TrialState.FAIL):
             return False
         trial = storage.get_trial(trial_id)
-        retry = int(trial.user_attrs.get(RETRY, 0)) + 1
-        if retry > MAX_RETRIES:
+        deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
+        if deaths > MAX_DEATHS:
             return False
         kept = {key: value for key, value in trial.user_attrs.items() if key in (SEED, REJECTED)}
         waiting = create_trial(
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={**kept, RETRY: retry},
-            system_attrs={key: value for key, value in trial.system_attrs.items() if not key.startswith(CONSTRAINT)},
+            user_attrs={**kept, DEATHS: deaths},
+            # The first life's verdicts are not the second's; what its sampler noted stays.
+            system_attrs={
+                k: v for k, v in trial.system_attrs.items() if not k.startswith((CONSTRAINT, COMPLETED_RUNG))
+            },
         )
         with contextlib.suppress(BudgetSpentError):
             storage.create_new_trial(study.study_id, waiting)
@@ -239,17 +268,27 @@ def rescue_lost_trials(study: StoredStudy) -> int:
     for GRACE_S seconds.
     """
     running = study.storage.get_all_trials(study.study_id, deepcopy=False, states=(TrialState.RUNNING,))
-    stale = set(study.storage._backend._get_stale_trial_ids(study.study_id)) if running else set()  # type: ignore[attr-defined]
+    if not running:
+        return 0
+    stale = {*study.storage.ledger._get_stale_trial_ids(study.study_id), *_silent_for_long(study)}
     lost = [trial._trial_id for trial in running if trial._trial_id in stale or _is_gone(trial.user_attrs.get(WORKER))]
     for trial_id in lost:
-        hand_back(study, trial_id, "its worker died")
+        hand_back(study, trial_id, "its worker died", died=True)
     return len(lost)
+
+
+def _silent_for_long(study: StoredStudy) -> set[int]:
+    """Trials whose worker died before their first sign of life, in the moment after it took them."""
+    now = time.monotonic()
+    silent = study.storage.ledger.silent_trial_ids(study.study_id)
+    study.silent_since = {trial_id: study.silent_since.get(trial_id, now) for trial_id in silent}
+    return {trial_id for trial_id, since in study.silent_since.items() if now - since > GRACE_S}
 
 
 def _is_gone(worker: str | None) -> bool:
     """Whether a worker of this host no longer runs."""
-    host, _, pid = (worker or "").rpartition("/")
-    if host != socket.gethostname() or not pid.isdigit():
+    place, _, pid = (worker or "").rpartition("/")
+    if place != _here() or not pid.isdigit():
         return False
     try:
         os.kill(int(pid), 0)
@@ -305,7 +344,9 @@ def _record(study: StoredStudy, trial: FrozenTrial) -> TrialRecord:
         epochs=rungs[-1]["epoch"] if rungs else 0,
         seconds=_seconds(trial.datetime_start, trial.datetime_complete),
         feasible=all(violation <= 0 for violation in violations),
-        reason=attrs.get(REASON),
+        # A worker may have ended its trial while somebody was declaring it dead.
+        reason=None if attrs.get(HANDED_BACK) and trial.state is not TrialState.FAIL else attrs.get(REASON),
+        end=attrs.get(END),
         seed=attrs.get(SEED),
         worker=attrs.get(WORKER),
         curves=tuple(Curve.model_validate(curve) for curve in attrs.get(CURVES, ())),

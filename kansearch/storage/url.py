@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage
-from optuna.storages._cached_storage import _CachedStorage
+from optuna.storages import RDBStorage
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, make_url
 
 from kansearch.errors import StorageError, StorageUrlError
-from kansearch.storage.ledger import LedgerStorage
+from kansearch.storage.ledger import LedgerStorage, Storage
 
 DEFAULT_URL = "sqlite:///kansearch.db"
 """A file in the current folder."""
@@ -86,7 +85,7 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if len(text) <= 200 else f'"{text[:197]}..."'
 
 
-def open_storage(text: str, *, create: bool = True) -> BaseStorage:
+def open_storage(text: str, *, create: bool = True) -> Storage:
     """Connect to a storage and create its tables where they are missing.
 
     Args:
@@ -123,7 +122,7 @@ def open_storage(text: str, *, create: bool = True) -> BaseStorage:
     except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         kind = StorageUrlError if is_sqlite else StorageError
         raise kind(f"storage {shown(text)} cannot be opened: {reason(error, url)}") from None
-    return _CachedStorage(storage)
+    return Storage(storage)
 
 
 def reason(error: BaseException, url: URL | None = None) -> str:

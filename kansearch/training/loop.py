@@ -42,8 +42,6 @@ def train(specs: Sequence[TrialSpec], split: Split) -> Iterator[RungResult]:
     Yields:
         A result of every trial at each of its rungs, the trials in turn; the last of a trial has an `end`.
     """
-    # One thread: these networks are small, and pools of threads on shared cores were seen to fight each other.
-    torch.set_num_threads(1)
     pack = Pack(split)
     for spec in specs:
         pack.admit(spec)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
+
+import torch
 
 from kansearch.data.splits import Split, load_split
 from kansearch.errors import DataError, KansearchError
@@ -43,6 +46,8 @@ def work(study: StoredStudy, number: int, stop: StopSignals) -> None:
         BrokenStudyError: If the study's ceiling of failures is reached.
         DataError: If the data changed since the study began.
     """
+    # One thread: these networks are small, and pools of threads on shared cores were seen to fight each other.
+    torch.set_num_threads(1)
     split = load_split(study.spec.data)
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
@@ -61,13 +66,19 @@ def work(study: StoredStudy, number: int, stop: StopSignals) -> None:
 
 
 def _train(study: StoredStudy, trial: RunningTrial, split: Split, stop: StopSignals) -> None:
+    # Whatever we wanted to write of a trial that was handed back meanwhile, its second try counts.
+    with contextlib.suppress(TrialLostError):
+        _train_or_fail(study, trial, split, stop)
+
+
+def _train_or_fail(study: StoredStudy, trial: RunningTrial, split: Split, stop: StopSignals) -> None:
     try:
         with heartbeat(study, trial):
             run_trial(study, trial, split, stop.interruptible)
     except StopRequestedError:
-        hand_back(study, trial.id, "its worker was asked to stop")
+        hand_back(study, trial.id, "its worker was asked to stop", died=False)
     except TrialLostError:
-        return
+        raise
     except MemoryError:
         fail_trial(study, trial, "out of memory")
     except (RuntimeError, ValueError, ArithmeticError) as error:

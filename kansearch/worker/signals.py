@@ -30,10 +30,10 @@ class StopSignals:
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """Code that may be left at any instruction."""
-        if self.requested:
-            raise StopRequestedError
         self._interruptible = True
         try:
+            if self.requested:
+                raise StopRequestedError
             yield
         finally:
             self._interruptible = False

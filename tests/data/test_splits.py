@@ -56,7 +56,7 @@ def test_every_declared_set_is_here() -> None:
 )
 def test_data_are_described_in_one_line(name: str, line: str) -> None:
     """A person reads the size and kind of the data at a glance."""
-    assert describe(DataSpec(name=name)) == line
+    assert describe(DataSpec(name=name), load_split(DataSpec(name=name))) == line
 
 
 @pytest.mark.parametrize("name", [*BUNDLED_SETS, *FUNCTIONS])
@@ -182,7 +182,8 @@ def test_classes_are_split_in_proportion(counts: list[int], validation: float, t
         found = np.bincount(target[part], minlength=len(counts))
         assert found.min() >= 1
         fair = np.array(counts) * len(part) / n
-        assert np.abs(found - fair).max() <= 3
+        # A row of every class in every part: each class that is too small for that takes about one from the others.
+        assert np.abs(found - fair).max() <= len(counts) + 1
 
 
 def test_training_rows_are_not_sorted_by_class() -> None:

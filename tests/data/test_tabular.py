@@ -115,7 +115,7 @@ def test_rows_without_a_target_are_left_out_and_counted(tmp_path: Path, task: Ta
     split = load_split(spec)
     assert split.n_train + split.n_validation + split.n_test == 60
     assert split.n_dropped == 20
-    assert describe(spec).endswith("; 20 rows without a target left out")
+    assert describe(spec, load_split(spec)).endswith("; 20 rows without a target left out")
 
 
 def test_ignored_columns_reach_no_network(tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_a_broken_table_ends_in_one_clear_line(
 ) -> None:
     """The message names file, place and value, and what is allowed; every reader gives the same one."""
     path = write(tmp_path, content)
-    for reader in (load_split, load_test, describe):
+    for reader in (load_split, load_test):
         with pytest.raises(DataError) as error:
             reader(spec_of(path, **fields))
         assert error.value.exit_code == 2

@@ -16,7 +16,7 @@ from kansearch.specs.data import DataSpec
 from kansearch.specs.metrics import METRICS, Direction
 from kansearch.specs.space import Choice, Fixed, Range, Space
 from kansearch.specs.study import StudySpec
-from kansearch.specs.trial import Curve, EpochPoint, TrialRecord
+from kansearch.specs.trial import Curve, End, EpochPoint, TrialRecord
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -155,6 +155,7 @@ class Builder:
             # As the storage gives it: a pruned trial of several objectives counts as infeasible.
             feasible=feasible and (state != "pruned" or len(study.objectives) == 1),
             reason=reason,
+            end=End.DIVERGED if reason and reason.startswith("diverged") else None,
             seed=1000 + number,
             worker="host/1",
             curves=cls.curves(params["depth"], params["width"], number) if complete and family != "mlp" else (),

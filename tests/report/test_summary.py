@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kansearch.pareto import as_losses, dominance, hypervolume
 from kansearch.report.progress import REFERENCE, GrowingFront, objectives_of
 from kansearch.report.summary import MAX_CURVES, MAX_POINTS
-from kansearch.specs.trial import EpochPoint, TrialRecord
+from kansearch.specs.trial import End, EpochPoint, TrialRecord
 
 vectors = st.lists(
     st.tuples(st.integers(0, 8).map(lambda n: n / 8), st.integers(1, 9).map(lambda n: float(n * 100))),
@@ -206,8 +206,8 @@ def test_unpruned_cost_counts_pruned_trials_in_full(builder: Any) -> None:
     records = [
         builder.record(0, value, epochs=12, reason="stopped early"),
         builder.record(1, state="pruned", epochs=3, reason="pruned at epoch 3"),
-        builder.record(2, state="pruned", epochs=2, reason="diverged: the loss is nan"),
-        builder.record(3, state="pruned", epochs=1, reason="rmse is no finite number"),
+        builder.record(2, state="pruned", epochs=2, reason="diverged: the loss is nan", end=End.DIVERGED),
+        builder.record(3, state="pruned", epochs=1, reason="rmse is no finite number", end=End.DIVERGED),
         builder.record(4, state="fail", epochs=5, reason="its worker died"),
     ]
     summary = builder.summary(records=records)

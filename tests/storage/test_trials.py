@@ -15,11 +15,12 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from kansearch.errors import StudyChangedError, UserError
+from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult
 from kansearch.storage.ledger import BudgetSpentError
 from kansearch.storage.studies import StoredStudy, create_study, find_study, load_study, refuse_changes
 from kansearch.storage.trials import (
-    MAX_RETRIES,
+    MAX_DEATHS,
     WORKER,
     Candidate,
     TrialLostError,
@@ -149,7 +150,7 @@ def test_a_trial_handed_back_is_tried_again_with_the_same_seed(make_study: MakeS
     study = make_study("budget.trials=1")
     first = begin_trial(study, candidate(0.05))
     write_rung(study, first, result(0, 1))
-    assert hand_back(study, first.id, "its worker was asked to stop")
+    assert hand_back(study, first.id, "its worker was asked to stop", died=False)
     second = resume_trial(study)
     assert second is not None
     assert (second.number, second.params, second.seed) == (1, first.params, first.seed)
@@ -162,17 +163,17 @@ def test_a_trial_handed_back_is_tried_again_with_the_same_seed(make_study: MakeS
 
 
 def test_a_trial_is_not_tried_for_ever(make_study: MakeStudy) -> None:
-    """A trial that keeps losing its worker is given up after MAX_RETRIES further tries."""
+    """A trial that keeps losing its worker is given up after MAX_DEATHS further tries."""
     study = make_study()
     trial = begin_trial(study, candidate())
-    for _ in range(MAX_RETRIES):
-        hand_back(study, trial.id, "its worker died")
+    for _ in range(MAX_DEATHS):
+        hand_back(study, trial.id, "its worker died", died=True)
         again = resume_trial(study)
         assert again is not None
         trial = again
-    assert not hand_back(study, trial.id, "its worker died")
+    assert not hand_back(study, trial.id, "its worker died", died=True)
     assert resume_trial(study) is None
-    assert count_states(study) == Counter(fail=MAX_RETRIES + 1, complete=0, pruned=0, running=0, waiting=0, broken=0)
+    assert count_states(study) == Counter(fail=MAX_DEATHS + 1, complete=0, pruned=0, running=0, waiting=0, broken=0)
 
 
 def test_trials_of_a_dead_process_are_rescued_at_once(make_study: MakeStudy) -> None:
@@ -194,7 +195,7 @@ def test_a_worker_that_comes_back_too_late_does_no_harm(make_study: MakeStudy) -
     """Whatever it writes of a trial that was handed back is refused; the second try counts."""
     study = make_study()
     trial = begin_trial(study, candidate())
-    hand_back(study, trial.id, "gave no sign of life")
+    hand_back(study, trial.id, "gave no sign of life", died=True)
     with pytest.raises(TrialLostError):
         write_rung(study, trial, result(0, 1))
     with pytest.raises(TrialLostError):
@@ -242,3 +243,97 @@ def test_a_name_cannot_be_taken_twice(make_study: MakeStudy) -> None:
     study = make_study()
     with pytest.raises(UserError, match="already holds"):
         create_study(study.storage, study.spec, digest="", data_line="", versions={})
+
+
+RACE = """
+import sys, time
+from kansearch.storage.studies import load_study
+from kansearch.storage.trials import rescue_lost_trials, resume_trial
+from kansearch.storage.url import open_storage
+study = load_study(open_storage(sys.argv[1]), "small")
+study.storage.get_all_trials(study.study_id)
+print("ready", flush=True)
+sys.stdin.readline()
+act = {"resume": lambda: resume_trial(study) is not None, "rescue": lambda: rescue_lost_trials(study)}[sys.argv[2]]
+print(int(act()), flush=True)
+"""
+
+
+def _race(storage_url: str, act: str) -> list[int]:
+    """What six processes answer that do the same thing at the same moment."""
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACE, storage_url, act], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(6)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("\n")
+        racer.stdin.flush()
+    return [int(racer.communicate()[0]) for racer in racers]
+
+
+def test_only_one_process_gets_a_waiting_trial(make_study: MakeStudy, storage_url: str) -> None:
+    """Of six processes that take the same waiting trial at the same moment, exactly one gets it."""
+    study = make_study()
+    for _ in range(3):
+        hand_back(study, begin_trial(study, candidate()).id, "its worker was asked to stop", died=False)
+    winners = _race(storage_url, "resume")
+    # Each process takes the first that waits; three trials find three takers and no trial finds two.
+    states = Counter(record.state for record in read_records(study))
+    assert states == Counter(fail=3, running=sum(winners), waiting=3 - sum(winners))
+    assert 1 <= sum(winners) <= 3
+
+
+def test_a_lost_trial_gets_one_second_try_however_many_look(make_study: MakeStudy, storage_url: str) -> None:
+    """Of six processes that rescue the same trial at the same moment, one hands it back."""
+    study = make_study("budget.trials=6")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    for _ in range(3):
+        trial = begin_trial(study, candidate())
+        place = study.storage.get_trial(trial.id).user_attrs[WORKER].rpartition("/")[0]
+        study.storage.set_trial_user_attr(trial.id, WORKER, f"{place}/{gone.pid}")
+    _race(storage_url, "rescue")
+    assert Counter(record.state for record in read_records(study)) == Counter(fail=3, waiting=3)
+
+
+def test_a_trial_without_any_sign_of_life_is_lost_in_the_end(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker elsewhere that died in the moment it took a trial never gave a sign; we wait our grace, then act."""
+    study = make_study()
+    monkeypatch.setattr("kansearch.storage.ledger.LedgerStorage.record_heartbeat", lambda *_: None)
+    trial = begin_trial(study, candidate())
+    study.storage.set_trial_user_attr(trial.id, WORKER, "another-host/1")
+    clock = iter([0.0, 20.0, 40.0])
+    monkeypatch.setattr("kansearch.storage.trials.time.monotonic", lambda: next(clock))
+    assert [rescue_lost_trials(study) for _ in range(3)] == [0, 0, 1]
+
+
+def test_being_asked_to_stop_never_uses_up_a_trial(make_study: MakeStudy) -> None:
+    """On a machine that is taken away again and again, a trial is handed on for as long as it takes."""
+    study = make_study()
+    trial = begin_trial(study, candidate())
+    for _ in range(MAX_DEATHS + 3):
+        assert hand_back(study, trial.id, "its worker was asked to stop", died=False)
+        again = resume_trial(study)
+        assert again is not None
+        trial = again
+
+
+def test_a_study_whose_creation_was_cut_short_is_finished_by_the_next(
+    make_study: MakeStudy, storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name is not lost to a process that was killed between creating a study and writing its spec."""
+    storage = open_storage(storage_url)
+    with monkeypatch.context() as cut:
+        cut.setattr(StudySpec, "model_dump_json", lambda _: sys.exit("killed"))  # the spec is written last
+        with pytest.raises(SystemExit):
+            make_study()
+    assert find_study(storage, "small") is None
+    assert make_study().spec.name == "small"
