@@ -6,12 +6,14 @@ import difflib
 import logging
 import os
 import re
+import sqlite3
+import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import RDBStorage
 from sqlalchemy import event, exc
 from sqlalchemy.engine import URL, make_url
 
@@ -27,6 +29,9 @@ ENVIRONMENT = "KANSEARCH_STORAGE"
 _EXAMPLES = "sqlite:///study.db or postgresql://USER:PASSWORD@HOST/DATABASE"
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _SQLITE_WAIT_S = 60
+
+OPEN_TRIES = 6
+"""Processes that make the same tables at the same moment find out from each other in so many attempts."""
 
 HEARTBEAT_S = 5
 """Between two signs of life of a running trial."""
@@ -107,22 +112,35 @@ def open_storage(text: str, *, create: bool = True) -> Storage:
         # One connection for the trials and one for their heartbeat.
         engine |= {"pool_size": 1, "max_overflow": 1, "connect_args": {"connect_timeout": 10}}
     try:
-        storage = LedgerStorage(
-            url.render_as_string(hide_password=False),
-            engine_kwargs=engine,
-            heartbeat_interval=HEARTBEAT_S,
-            grace_period=GRACE_S,
-        )
         if is_sqlite:
-            _use_write_ahead_log(storage)
+            _use_write_ahead_log(str(url.database))
+        ledger = _open_ledger(url.render_as_string(hide_password=False), engine)
+        if is_sqlite:
+            event.listen(ledger.engine, "connect", _sync_at_checkpoints)
+            # The connections that made the tables are replaced by ones that listen.
+            ledger.engine.dispose()
     except ModuleNotFoundError as error:
         raise StorageUrlError(
             f"storage {shown(text)} needs the module {error.name}: pip install 'kansearch[postgres]'"
         ) from None
-    except (exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+    except (exc.SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError, RuntimeError) as error:
         kind = StorageUrlError if is_sqlite else StorageError
         raise kind(f"storage {shown(text)} cannot be opened: {reason(error, url)}") from None
-    return Storage(storage)
+    return Storage(ledger)
+
+
+def _open_ledger(url: str, engine: Mapping[str, Any]) -> LedgerStorage:
+    """Connect, and make the tables where they are missing."""
+    for attempt in range(OPEN_TRIES):
+        try:
+            return LedgerStorage(url, engine_kwargs=dict(engine), heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
+        except (exc.IntegrityError, exc.ProgrammingError, exc.OperationalError) as error:
+            # Another process is making the same tables at this moment.
+            raced = isinstance(error, exc.IntegrityError) or "already exists" in str(error)
+            if not raced or attempt == OPEN_TRIES - 1:
+                raise
+            time.sleep(0.1 * 2**attempt)
+    raise AssertionError("the last attempt returns or raises")
 
 
 def reason(error: BaseException, url: URL | None = None) -> str:
@@ -155,18 +173,20 @@ def _check_file(url: URL, text: str, *, create: bool) -> None:
         raise StorageUrlError(f"storage {shown(text)} cannot be written: no permission for {target}")
 
 
-def _use_write_ahead_log(storage: RDBStorage) -> None:
-    """Readers and the writer of a WAL file do not wait for each other; NORMAL syncs at checkpoints only."""
+def _use_write_ahead_log(path: str) -> None:
+    """Let readers and the writer of the file not wait for each other; the file remembers it."""
+    connection = sqlite3.connect(path, timeout=_SQLITE_WAIT_S)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+    finally:
+        connection.close()
 
-    def set_pragmas(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute("PRAGMA synchronous=NORMAL")
-        cursor.close()
 
-    event.listen(storage.engine, "connect", set_pragmas)
-    # The connections that RDBStorage opened for its own tables are replaced by ones with our pragmas.
-    storage.engine.dispose()
+def _sync_at_checkpoints(connection: Any, _record: Any) -> None:
+    """With a write-ahead log this loses nothing when a process dies, and is the fast half of a trial's writes."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
 
 
 def _quiet_optuna() -> None:

@@ -122,6 +122,18 @@ def test_killing_everything_at_once_loses_only_what_was_running(study_file: Path
     assert all(records[number] == record for number, record in before.items())
 
 
+def test_workers_stopped_from_outside_are_no_end_of_a_study(study_file: Path) -> None:
+    """When every worker is told to stop by somebody else, the command says so instead of calling the study done."""
+    process = start(study_file, "--workers", "1", "--trials", "30", "--set", "budget.epochs=300")
+    wait_for_finished(study_file.parent, 1)
+    for pid in children(process):
+        os.kill(pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert "stopped from outside; go on with: kansearch optimize" in errors
+    assert "running" not in {record.state for record in read(study_file.parent)}
+
+
 def test_a_worker_that_keeps_dying_ends_the_search_with_its_last_words(study_file: Path) -> None:
     """Workers that cannot even start are not started for ever; the operator is told why."""
     broken = study_file.parent / "broken"

@@ -6,18 +6,24 @@ import warnings
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import create_trial
 
 from kansearch.data.splits import load_split
 from kansearch.errors import UserError
 from kansearch.models.build import why_unbuildable
 from kansearch.models.cost import cost
 from kansearch.search.effects import check_feasible, search_warnings
+from kansearch.search.importance import importances
+from kansearch.search.objective import claim, run_trial
+from kansearch.search.samplers import rivals
 from kansearch.search.suggest import next_family, suggest, trial_spec
 from kansearch.specs.study import StudySpec
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import PRUNED, begin_trial, read_records
+from kansearch.storage.trials import PRUNED, begin_trial, hand_back, read_records
 from tests.studies import search
 
 MakeSpec = Callable[..., StudySpec]
@@ -205,3 +211,90 @@ def test_costs_of_a_trial_are_those_of_its_network(make_study: MakeStudy) -> Non
     for record in read_records(study):
         model = trial_spec(study.spec, record.params).model
         assert record.metrics["parameters"] == cost(model, 1, 1).parameters
+
+
+def test_a_list_of_one_family_is_searched_like_that_family(make_spec: MakeSpec, make_study: MakeStudy) -> None:
+    """`family: [kan]` and `family: kan` mean the same: the sampler learns from all trials."""
+    study = make_study("space.family=[kan]", "budget.trials=6")
+    search(study)
+    trials = study.storage.get_all_trials(study.study_id)
+    assert rivals(study.spec, trials, None) == trials
+    assert rivals(make_spec("space.family=kan"), trials, None) == trials
+
+
+def test_families_keep_their_populations_apart(make_study: MakeStudy) -> None:
+    """With NSGA-II every family has parents of its own: what one sampler notes of the study the other never reads."""
+    overrides = ("search.sampler={name: nsga2, population_size: 4}", "search.pruner=none", "budget.epochs=1")
+    study = search(make_study(*overrides, "budget.trials=40"))
+    noted = [key for key in study.storage.get_study_system_attrs(study.study_id) if "NSGAIISampler:parent" in key]
+    for family in ("mlp", "kan"):
+        assert any(f":{family}:" in key for key in noted), noted
+    trials = {trial._trial_id: trial for trial in study.storage.get_all_trials(study.study_id)}
+    for key in noted:
+        parents = study.storage.get_study_system_attrs(study.study_id)[key]
+        assert {trials[number].params["family"] for number in parents} == {"mlp" if ":mlp:" in key else "kan"}
+
+
+def test_a_sampler_that_proposes_only_refused_networks_gives_way_to_chance(make_study: MakeStudy) -> None:
+    """A Gaussian process that is sure of a network over the limit does not hold the study up."""
+    study = make_study(
+        "search.sampler={name: gp, n_startup_trials: 4}",
+        "objectives=rmse",
+        "space={family: mlp, width: {low: 2, high: 64}}",
+        "constraints=['parameters <= 40']",
+        "budget.trials=14",
+        "budget.epochs=1",
+    )
+    assert len(read_records(search(study))) == 14
+
+
+def test_a_limit_that_only_the_inside_of_a_range_keeps_is_no_obstacle(make_spec: MakeSpec) -> None:
+    """Neither end of the widths has 100 to 300 parameters, but networks between them do."""
+    bounds = "constraints=['parameters >= 100', 'parameters <= 300']"
+    check_feasible(make_spec(bounds, "space={family: mlp, width: {low: 2, high: 400}}"), 1, 1)
+
+
+def test_quasi_random_draws_are_one_sequence(make_study: MakeStudy) -> None:
+    """Scrambled or not, qmc spreads a study's draws evenly: each quarter of the axis gets its share."""
+    study = make_study(
+        "search.sampler={name: qmc, scramble: true}",
+        "space={family: mlp, dropout: {low: 0.0, high: 0.8}}",
+        "budget.trials=33",
+        "budget.epochs=1",
+    )
+    values = [float(record.params["dropout"]) for record in read_records(search(study))][1:]
+    quarters = Counter(int(value / 0.2) for value in values)
+    assert max(quarters.values()) - min(quarters.values()) <= 2, quarters
+
+
+def test_a_second_try_does_not_change_what_is_drawn_next(make_study: MakeStudy) -> None:
+    """A study that was stopped inside a trial draws what it would have drawn."""
+    study = make_study("budget.trials=20", "search.sampler=random")
+    split = load_split(study.spec.data)
+    run_trial(study, claim(study, split, 0), split)
+    undisturbed = suggest(study, 1, 1, 0)
+    trial = begin_trial(study, undisturbed)
+    hand_back(study, trial.id, "its worker was asked to stop", died=False)
+    again = claim(study, split, 0)
+    assert (again.params, again.seed) == (dict(undisturbed.params), undisturbed.seed)
+    after_a_stop = suggest(study, 1, 1, 0)
+
+    other = make_study("budget.trials=20", "search.sampler=random", "name=other")
+    run_trial(other, claim(other, split, 0), split)
+    begin_trial(other, suggest(other, 1, 1, 0))
+    assert suggest(other, 1, 1, 0) == after_a_stop
+
+
+def test_importances_explain_the_good_trials_of_a_maximised_objective(make_study: MakeStudy) -> None:
+    """Where one hyperparameter alone decides a high r2 and another a very low one, the first is the important one."""
+    study = make_study("objectives=r2", "space={family: mlp, dropout: {low: 0.0, high: 0.9}, l1: 0.0, width: 4}")
+    study.set_budget(study.spec.budget.model_copy(update={"trials": 1000}))
+    space = {"good": FloatDistribution(0, 1), "bad": FloatDistribution(0, 1)}
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        good, bad = random.uniform(size=2)
+        value = (0.9 if good > 0.9 else 0.5) - (5.0 if bad > 0.9 else 0.0) + 0.01 * random.uniform()
+        trial = create_trial(params={"good": good, "bad": bad}, distributions=space, value=value)
+        study.storage.create_new_trial(study.study_id, trial)
+    shares = importances(study)["r2"]
+    assert shares["good"] > shares["bad"]
