@@ -2,7 +2,8 @@
 
 A new base function is one line of BASE_FUNCTIONS, a new basis one class and its line of FIXED_BASES.
 
-Letters: B batch, I inputs, K functions of each input, R grid_range, f a base function.
+Letters: *P nothing, or the networks of a stack; B batch, I inputs, K functions of each input, R grid_range,
+f a base function.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Basis(nn.Module, ABC):
         self.grid_range = grid_range
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+    def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I K"]:
         """Evaluate the K functions of each input."""
 
 
@@ -153,9 +154,9 @@ class Atoms(Basis):
         self.beta = nn.Parameter(scales.to(dtype).repeat(n_inputs, 1))
         self.gamma = nn.Parameter(shifts.to(dtype).repeat(n_inputs, 1))
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+    def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I K"]:
         """f(beta x + gamma)."""
-        return self.function(x.unsqueeze(-1) * self.beta + self.gamma)
+        return self.function(torch.addcmul(self.gamma.unsqueeze(-3), x.unsqueeze(-1), self.beta.unsqueeze(-3)))
 
     @staticmethod
     def cost(function: BaseFunction, n_inputs: int, n_basis: int) -> Cost:
@@ -205,7 +206,7 @@ class BSpline(FixedBasis):
         """All G + 2 S + 1 of them."""
         return self.first_knot + self.spacing * self.places
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+    def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I K"]:
         """The recursion, for all intervals at once."""
         # With knots at 0, 1, 2, ... it is B_m,p(u) = ((u - m) B_m,p-1 + (m + p + 1 - u) B_m+1,p-1) / p.
         u = ((x - self.first_knot) * (1 / self.spacing)).unsqueeze(-1)
@@ -239,7 +240,7 @@ class GaussianRBF(FixedBasis):
             "places", (centres / self.distance).to(dtype or torch.get_default_dtype()), persistent=False
         )
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+    def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I K"]:
         """One Gaussian a centre."""
         return _gaussian((x * (1 / self.distance)).unsqueeze(-1) - self.places)
 
@@ -259,7 +260,7 @@ class Chebyshev(FixedBasis):
         del dtype  # nothing to store
         super().__init__(n_inputs, n_basis, grid_range)
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I K"]:
+    def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I K"]:
         """The recursion T_k = 2 t T_k-1 - T_k-2."""
         t = torch.tanh(x * (1 / self.grid_range))
         twice = 2 * t

@@ -4,7 +4,8 @@
 
 Every edge keeps a curve of its own, while the layer is one matrix product over features of its inputs.
 
-Letters: B batch, I inputs, O outputs, K functions of each input, K' = K + 1 with a base branch, else K.
+Letters: *P nothing, or the networks of a stack; B batch, I inputs, O outputs, K functions of each input,
+K' = K + 1 with a base branch, else K.
 """
 
 from __future__ import annotations
@@ -17,12 +18,11 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from kansearch.errors import UserError
-from kansearch.models.bases import BASE_BRANCHES, BaseFunction, basis_cost, make_basis
+from kansearch.models.bases import BASE_BRANCHES, BaseFunction, FixedBasis, basis_cost, make_basis
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, product_amplitudes
+from kansearch.models.layer import CurveLayer, affine, product_amplitudes
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
 
@@ -71,26 +71,35 @@ class KANLayer(CurveLayer):
             carrier.normal_(std=1 / math.sqrt(n_inputs * variance), generator=generator)
             self.c.copy_(-(self.weight() @ torch.tensor(means, dtype=self.c.dtype).repeat(n_inputs)))
 
-    def features(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B IK"]:
+    def features(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B IK"]:
         """What the matrix product mixes: K' numbers of input 0, K' of input 1, and so on."""
         values: Tensor = self.basis(x)
         if self.base is not None:
             values = torch.cat([values, self.base(x).unsqueeze(-1)], dim=-1)
         return values.flatten(-2)
 
-    def weight(self) -> Float[Tensor, "O IK"]:
+    def weight(self) -> Float[Tensor, "*P O IK"]:
         """How it mixes them, in the same order."""
         weight = self.W if self.V is None else torch.cat([self.W, self.V.unsqueeze(-1)], dim=-1)
         return weight.flatten(-2)
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
-        """One matrix product."""
-        return functional.linear(self.features(x), self.weight(), self.c)
+    def prepare(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B F"]:
+        """The features, unless they are learned."""
+        return self.features(x) if isinstance(self.basis, FixedBasis) else x
 
-    def forward_with_amplitudes(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O I"]]:
+    def mix(self, prepared: Float[Tensor, "*P B F"]) -> Float[Tensor, "*P B O"]:
+        """One matrix product."""
+        return affine(self._features(prepared), self.weight(), self.c)
+
+    def mix_with_amplitudes(
+        self, prepared: Float[Tensor, "*P B F"], shares: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"]]:
         """The same product; amplitudes from second moments of the features."""
-        features, weight = self.features(x), self.weight()
-        return functional.linear(features, weight, self.c), product_amplitudes(features, weight, self.n_inputs)
+        features, weight = self._features(prepared), self.weight()
+        return affine(features, weight, self.c), product_amplitudes(features, weight, self.n_inputs, shares)
+
+    def _features(self, prepared: Tensor) -> Tensor:
+        return prepared if isinstance(self.basis, FixedBasis) else self.features(prepared)
 
     def activation_parameters(self) -> list[nn.Parameter]:
         """The atoms; of a fixed basis the coefficients, if a base branch carries the signal without them."""

@@ -7,7 +7,7 @@
 b = exp(s) with s clamped to [-MAX_S, MAX_S]: scales stay positive (the sign of an odd f lives in a, and of W).
 Without the shift d an odd f makes every layer odd: it cannot learn x^2.
 
-Letters: B batch, I inputs, O outputs; a, b, c, d, s as above.
+Letters: *P nothing, or the networks of a stack; B batch, I inputs, O outputs; a, b, c, d, s as above.
 """
 
 from __future__ import annotations
@@ -21,12 +21,11 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from kansearch.models.bases import BaseFunction, base_function
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, product_amplitudes, safe_sqrt
+from kansearch.models.layer import CurveLayer, affine, product_amplitudes, safe_sqrt
 from kansearch.models.moments import normal_moments, normal_quadrature
 
 MAX_S = 3.0
@@ -97,9 +96,14 @@ class KernelActivation(CurveLayer):
         """What scales and shifts inside f."""
         return [self.s] if self.d is None else [self.s, self.d]
 
-    def _activated(self, x: Tensor, place: Any = ...) -> Tensor:
-        """f(b x + d), with all b and d or with those of one place."""
-        phase = self.scale()[place] * x
+    def _activated(self, x: Tensor) -> Tensor:
+        """f(b x + d) of rows, where b and d have one place for each column."""
+        phase = self.scale().unsqueeze(-2) * x
+        return self.function(phase if self.d is None else phase + self.d.unsqueeze(-2))
+
+    def _activated_at(self, place: Any, points: Tensor) -> Tensor:
+        """f(b x + d) of points, with the b and d of one place."""
+        phase = self.scale()[place] * points
         return self.function(phase if self.d is None else phase + self.d[place])
 
 
@@ -136,18 +140,22 @@ class EdgeLayer(_EdgeWeights):
     def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
         return n_outputs, n_inputs
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+    def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """Sums over the edges."""
-        return torch.cat([y for y, _ in self._chunks(x, with_squares=False)]) + self.c
+        sums = [y for y, _ in self._chunks(prepared, None)]
+        return torch.cat(sums, dim=-2) + self.c.unsqueeze(-2)
 
-    def forward_with_amplitudes(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O I"]]:
+    def mix_with_amplitudes(
+        self, prepared: Float[Tensor, "*P B I"], shares: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"]]:
         """The same sums; amplitudes from squares summed on the way."""
-        y, squares = zip(*self._chunks(x, with_squares=True), strict=True)
-        return torch.cat(y) + self.c, self.a.abs() * safe_sqrt(torch.stack(squares).sum(0) / len(x))
+        sums, squares = zip(*self._chunks(prepared, shares), strict=True)
+        amplitudes = self.a.abs() * safe_sqrt(torch.stack(squares).sum(0))
+        return torch.cat(sums, dim=-2) + self.c.unsqueeze(-2), amplitudes
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_ji f(b_ji x + d_ji)."""
-        return self.a[target, source] * self._activated(points, (target, source))
+        return self.a[target, source] * self._activated_at((target, source), points)
 
     @staticmethod
     def cost(n_inputs: int, n_outputs: int, function: str, *, shift: bool = True) -> Cost:
@@ -155,31 +163,34 @@ class EdgeLayer(_EdgeWeights):
         n_edges = n_inputs * n_outputs
         return Cost((2 + shift) * n_edges + n_outputs, n_edges * (3 + shift + base_function(function).flops))
 
-    def _chunks(self, x: Tensor, *, with_squares: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        """Sums over the edges, without c, and sums over the rows of the squares of f; chunk by chunk."""
+    def _chunks(self, x: Tensor, shares: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Sums over the edges, without c, and weighted sums over the rows of the squares of f; chunk by chunk."""
         # All tensors are arguments: the second evaluation must see what the first one saw.
-        arguments = (self.function, self.a, self.scale(), self.d, with_squares)
-        n_rows = max(1, MAX_NUMBERS // (self.n_inputs * self.n_outputs))
-        if len(x) <= n_rows:
-            yield _edges(x, *arguments)
+        arguments = (self.function, self.a, self.scale(), self.d)
+        n_rows = max(1, MAX_NUMBERS // self.a.numel())
+        if x.shape[-2] <= n_rows:
+            yield _edges(x, shares, *arguments)
             return
-        for begin in range(0, len(x), n_rows):
-            rows = x[begin : begin + n_rows]
-            yield checkpoint(_edges, rows, *arguments, use_reentrant=False, preserve_rng_state=False)
+        for begin in range(0, x.shape[-2], n_rows):
+            rows = slice(begin, begin + n_rows)
+            of_rows = None if shares is None else shares[rows]
+            yield checkpoint(
+                _edges, x[..., rows, :], of_rows, *arguments, use_reentrant=False, preserve_rng_state=False
+            )
 
 
 def _edges(
-    x: Float[Tensor, "B I"],
+    x: Float[Tensor, "*P B I"],
+    shares: Float[Tensor, " B"] | None,
     function: BaseFunction,
-    a: Float[Tensor, "O I"],
-    b: Float[Tensor, "O I"],
-    d: Float[Tensor, "O I"] | None,
-    with_squares: bool,
-) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O I"] | Float[Tensor, " 0"]]:
-    """Sums over the edges and, if asked for, over the rows of the squares of f."""
+    a: Float[Tensor, "*P O I"],
+    b: Float[Tensor, "*P O I"],
+    d: Float[Tensor, "*P O I"] | None,
+) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"] | Float[Tensor, " 0"]]:
+    """Sums over the edges and, with shares of the rows, the weighted sums over the rows of the squares of f."""
     phase = b.unsqueeze(-2) * x.unsqueeze(-3)
     values = function(phase if d is None else phase + d.unsqueeze(-2))
-    squares = values.square().sum(-2) if with_squares else values.new_empty(0)
+    squares = values.new_empty(0) if shares is None else shares @ values.square()
     return (values @ a.unsqueeze(-1)).squeeze(-1).mT, squares
 
 
@@ -191,26 +202,28 @@ class SharedLayer(_EdgeWeights):
         del n_outputs
         return (n_inputs,)
 
-    def features(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B I"]:
+    def features(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I"]:
         """What the matrix product mixes."""
         return self._activated(x)
 
-    def weight(self) -> Float[Tensor, "O I"]:
+    def weight(self) -> Float[Tensor, "*P O I"]:
         """How it mixes them."""
         return self.a
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+    def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """One matrix product."""
-        return functional.linear(self.features(x), self.weight(), self.c)
+        return affine(self.features(prepared), self.weight(), self.c)
 
-    def forward_with_amplitudes(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O I"]]:
+    def mix_with_amplitudes(
+        self, prepared: Float[Tensor, "*P B I"], shares: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"]]:
         """The same product; amplitudes from second moments of the features."""
-        features, weight = self.features(x), self.weight()
-        return functional.linear(features, weight, self.c), product_amplitudes(features, weight, self.n_inputs)
+        features, weight = self.features(prepared), self.weight()
+        return affine(features, weight, self.c), product_amplitudes(features, weight, self.n_inputs, shares)
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_ji f(b_i x + d_i)."""
-        return self.a[target, source] * self._activated(points, source)
+        return self.a[target, source] * self._activated_at(source, points)
 
     @staticmethod
     def cost(n_inputs: int, n_outputs: int, function: str, *, shift: bool = True) -> Cost:
@@ -247,14 +260,19 @@ class NodeLayer(KernelActivation):
                 self.d.fill_(d)
             self.c.fill_(-gain * mean)
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+    def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """One matrix product, then the curves."""
-        return self.a * self._activated(self.curve_inputs(x)) + self.c
+        return self._curves(prepared) + self.c.unsqueeze(-2)
 
-    def forward_with_amplitudes(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O 1"]]:
+    def mix_with_amplitudes(
+        self, prepared: Float[Tensor, "*P B I"], shares: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O 1"]]:
         """The same, and one amplitude a node."""
-        values = self.a * self._activated(self.curve_inputs(x))
-        return values + self.c, safe_sqrt(values.square().mean(-2)).unsqueeze(-1)
+        values = self._curves(prepared)
+        return values + self.c.unsqueeze(-2), safe_sqrt(shares @ values.square()).unsqueeze(-1)
+
+    def _curves(self, x: Tensor) -> Tensor:
+        return self.a.unsqueeze(-2) * self._activated(self.curve_inputs(x))
 
     def activation_parameters(self) -> list[nn.Parameter]:
         """a, s, d and c."""
@@ -264,14 +282,14 @@ class NodeLayer(KernelActivation):
         """W alone: a is no matrix of weights but part of the activations."""
         return [self.W]
 
-    def curve_inputs(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+    def curve_inputs(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """W x."""
-        return functional.linear(x, self.W)
+        return x @ self.W.mT
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_j f(b_j u + d_j)."""
         del source
-        return self.a[target] * self._activated(points, target)
+        return self.a[target] * self._activated_at(target, points)
 
     @staticmethod
     def cost(n_inputs: int, n_outputs: int, function: str, *, shift: bool = True) -> Cost:

@@ -1,6 +1,9 @@
 """What every layer of a network can do, and the ordinary layer.
 
-Letters: B batch, I inputs, O outputs, K functions of each input.
+A layer works on one network or on a stack of them: with parameters of P networks on a leading axis it takes
+inputs of P networks on a leading axis. What is said of shapes holds for each network of the stack.
+
+Letters: *P nothing, or the networks of a stack; B batch, I inputs, O outputs, K functions of each input.
 """
 
 from __future__ import annotations
@@ -25,9 +28,17 @@ class Layer(nn.Module, ABC):
         self.n_inputs = n_inputs
         self.n_outputs = n_outputs
 
-    @abstractmethod
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+    def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """The next row of nodes."""
+        return self.mix(self.prepare(x))
+
+    def prepare(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B F"]:
+        """All that depends on the inputs alone: for inputs that never change it is computed once."""
+        return x
+
+    @abstractmethod
+    def mix(self, prepared: Float[Tensor, "*P B F"]) -> Float[Tensor, "*P B O"]:
+        """The next row of nodes, from what `prepare` gave."""
 
     @abstractmethod
     def decayed_parameters(self) -> list[nn.Parameter]:
@@ -46,16 +57,27 @@ class CurveLayer(Layer):
     """False where a curve belongs to an output node alone."""
 
     @abstractmethod
+    def mix_with_amplitudes(
+        self, prepared: Float[Tensor, "*P B F"], shares: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"] | Float[Tensor, "*P O 1"]]:
+        """The next row of nodes, and the root mean square of each curve over the batch, without constants.
+
+        Args:
+            prepared: What `prepare` gave.
+            shares: Weight of each row in the mean; they add up to 1.
+        """
+
     def forward_with_amplitudes(
-        self, x: Float[Tensor, "B I"]
-    ) -> tuple[Float[Tensor, "B O"], Float[Tensor, "O I"] | Float[Tensor, "O 1"]]:
-        """The next row of nodes, and the root mean square of each curve over the batch, without constants."""
+        self, x: Float[Tensor, "*P B I"]
+    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"] | Float[Tensor, "*P O 1"]]:
+        """The next row of nodes, and the amplitudes, every row of the batch weighted the same."""
+        return self.mix_with_amplitudes(self.prepare(x), even_shares(x))
 
     @abstractmethod
     def activation_parameters(self) -> list[nn.Parameter]:
         """What shapes the curves beyond their weights; a schedule may freeze it at first."""
 
-    def curve_inputs(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B S"]:
+    def curve_inputs(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B S"]:
         """What the curves see: column i for those of input i or, where a curve is a node's, column j for node j's."""
         return x
 
@@ -89,9 +111,9 @@ class OrdinaryLayer(Layer):
         self.weight = nn.Parameter(deviation * torch.randn(n_outputs, n_inputs, generator=generator, dtype=dtype))
         self.bias = nn.Parameter(torch.zeros(n_outputs, dtype=dtype))
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+    def mix(self, prepared: Float[Tensor, "*P B F"]) -> Float[Tensor, "*P B O"]:
         """W x + c."""
-        return functional.linear(x, self.weight, self.bias)
+        return affine(prepared, self.weight, self.bias)
 
     def decayed_parameters(self) -> list[nn.Parameter]:
         """W."""
@@ -103,18 +125,37 @@ class OrdinaryLayer(Layer):
         return Cost(n_outputs * n_inputs + n_outputs, 2 * n_outputs * n_inputs)
 
 
-def product_amplitudes(features: Float[Tensor, "B IK"], weight: Float[Tensor, "O IK"], n_inputs: int) -> Tensor:
+def affine(
+    x: Float[Tensor, "*P B I"], weight: Float[Tensor, "*P O I"], constant: Float[Tensor, "*P O"]
+) -> Float[Tensor, "*P B O"]:
+    """W x + c for each row."""
+    if weight.dim() == 2:
+        return functional.linear(x, weight, constant)
+    return torch.baddbmm(constant.unsqueeze(-2), x, weight.mT)
+
+
+def even_shares(x: Float[Tensor, "*P B I"]) -> Float[Tensor, " B"]:
+    """Weights of the rows in a plain mean."""
+    return x.new_full((x.shape[-2],), 1 / x.shape[-2])
+
+
+def product_amplitudes(
+    features: Float[Tensor, "*P B IK"], weight: Float[Tensor, "*P O IK"], n_inputs: int, shares: Float[Tensor, " B"]
+) -> Float[Tensor, "*P O I"]:
     """Root mean square over the batch of every edge's curve, where curves are weighted sums of features.
 
     Exact, from the second moments C_i of the features of each input: sqrt(w_ji^T C_i w_ji); no tensor has
     more than B I K, O I K or I K^2 numbers.
 
-    Returns:
-        (O, I).
+    Args:
+        features: K of input 0, K of input 1, and so on.
+        weight: In the same order.
+        n_inputs: I.
+        shares: Weight of each row in the mean; they add up to 1.
     """
-    z = features.reshape(*features.shape[:-1], n_inputs, -1).transpose(-3, -2)
-    w = weight.reshape(*weight.shape[:-1], n_inputs, -1).transpose(-3, -2)
-    moments = z.mT @ z / z.shape[-2]
+    z = features.unflatten(-1, (n_inputs, -1)).transpose(-3, -2)
+    w = weight.unflatten(-1, (n_inputs, -1)).transpose(-3, -2)
+    moments = z.mT @ (z * shares.unsqueeze(-1))
     return safe_sqrt(((w @ moments) * w).sum(-1)).mT
 
 

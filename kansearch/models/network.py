@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional
 
 from kansearch.models.bases import base_function
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
+from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer, even_shares
 from kansearch.specs.trial import Curve
 
 
@@ -29,7 +30,7 @@ class Network(nn.Module):
     Attributes:
         generator: Draws the dropout masks. Not part of `state_dict`.
 
-    Shapes: B batch, I inputs, O outputs of a layer or of the network.
+    Shapes: *P nothing, or the networks of a stack; B batch, I inputs, O outputs of a layer or of the network.
     """
 
     def __init__(
@@ -48,34 +49,51 @@ class Network(nn.Module):
             isinstance(a, OrdinaryLayer) and isinstance(b, OrdinaryLayer) for a, b in pairwise(layers)
         )
         dtype = next(layers[0].parameters()).dtype
-        self.norms = nn.ModuleList(nn.LayerNorm(layer.n_outputs, dtype=dtype) for layer in layers[:-1] if layer_norm)
+        self.norms = nn.ModuleList(RowNorm(layer.n_outputs, dtype) for layer in layers[:-1] if layer_norm)
         self.dropout = dropout
         # Drawn with dropout or without, so that whatever draws from `generator` next draws the same.
         seed = torch.randint(2**63 - 1, (), generator=generator).item()
         self.generator = torch.Generator().manual_seed(int(seed))
 
-    def forward(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "B O"]:
+    def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """Outputs: numbers, logits or whatever the loss makes of them."""
-        for index, layer in enumerate(self.layers):
-            x = self._after(index, layer(x))
+        return self.mix(self.prepare(x))
+
+    def prepare(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B F"]:
+        """What the first layer makes of inputs alone, whatever its parameters are."""
+        prepared: Tensor = self._layers()[0].prepare(x)
+        return prepared
+
+    def mix(self, prepared: Float[Tensor, "*P B F"]) -> Float[Tensor, "*P B O"]:
+        """Outputs, from what `prepare` gave."""
+        x = prepared
+        for index, layer in enumerate(self._layers()):
+            x = self._after(index, layer.mix(x) if index == 0 else layer(x))
         return x
 
     def forward_with_amplitudes(
-        self, x: Float[Tensor, "B I"]
-    ) -> tuple[Float[Tensor, "B O"], list[Float[Tensor, "_ _"]]]:
+        self, x: Float[Tensor, "*P B I"]
+    ) -> tuple[Float[Tensor, "*P B O"], list[Float[Tensor, "*P _ _"]]]:
         """The outputs and, for each KAN layer, the root mean square of its curves over the batch.
 
         Amplitudes of a layer are shaped as its outputs and inputs, or (its outputs, 1) in the node form.
         A curve is all that its edge adds to the output node (a base branch included), or the whole of a node's
         activation in the node form; constants (c) are no part of it. Its gradient at a curve of 0 is 0.
         """
-        amplitudes = []
+        return self.mix_with_amplitudes(self.prepare(x), even_shares(x))
+
+    def mix_with_amplitudes(
+        self, prepared: Float[Tensor, "*P B F"], shares: Float[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "*P B O"], list[Float[Tensor, "*P _ _"]]]:
+        """The same, from what `prepare` gave, with a weight for each row in the mean."""
+        x, amplitudes = prepared, []
         for index, layer in enumerate(self._layers()):
+            of_inputs = x if index == 0 else layer.prepare(x)
             if isinstance(layer, CurveLayer):
-                x, of_layer = layer.forward_with_amplitudes(x)
+                x, of_layer = layer.mix_with_amplitudes(of_inputs, shares)
                 amplitudes.append(of_layer)
             else:
-                x = layer(x)
+                x = layer.mix(of_inputs)
             x = self._after(index, x)
         return x, amplitudes
 
@@ -106,8 +124,8 @@ class Network(nn.Module):
         self.train(was_training)
         return tuple(curves)
 
-    def _layers(self) -> Iterable[Layer]:
-        return cast("Iterable[Layer]", self.layers)
+    def _layers(self) -> list[Layer]:
+        return cast("list[Layer]", list(self.layers))
 
     def _after(self, index: int, x: Tensor) -> Tensor:
         """What becomes of a layer's output on its way to the next layer."""
@@ -117,15 +135,44 @@ class Network(nn.Module):
             x = self.norms[index](x)
         if self.activated[index]:
             x = self.activation(x)
-        if self.dropout and self.training:
-            x = x * self._mask(x)
-        return x
+        return self._drop(index, x)
+
+    def _drop(self, index: int, x: Tensor) -> Tensor:
+        """Silence nodes of a hidden row, while training."""
+        del index  # a stack has masks for each row
+        return x * self._mask(x) if self.dropout and self.training else x
 
     def _mask(self, x: Tensor) -> Tensor:
         if self.generator.device != x.device:
             self.generator = torch.Generator(x.device).manual_seed(self.generator.initial_seed())
         keep = 1 - self.dropout
         return torch.empty_like(x).bernoulli_(keep, generator=self.generator) / keep
+
+
+class RowNorm(nn.Module):
+    """Layer norm of a row of nodes; with `torch.nn.LayerNorm`'s parameters.
+
+    Attributes:
+        real: For a stack whose networks have different widths: which nodes they really have, (P, 1, W). The
+            others are 0 and stay so.
+    """
+
+    EPS = 1e-5
+
+    def __init__(self, width: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(width, dtype=dtype))
+        self.real: Tensor | None = None
+
+    def forward(self, x: Float[Tensor, "*P B W"]) -> Float[Tensor, "*P B W"]:
+        """Mean 0 and variance 1 in each row, then scaled and shifted."""
+        if self.real is None:
+            return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.EPS)
+        n_nodes = self.real.sum(-1, keepdim=True)
+        centred = (x - x.sum(-1, keepdim=True) / n_nodes) * self.real
+        variance = centred.square().sum(-1, keepdim=True) / n_nodes
+        return centred * (variance + self.EPS).rsqrt() * self.weight.unsqueeze(-2) + self.bias.unsqueeze(-2)
 
 
 def norm_cost(width: int) -> Cost:

@@ -1,10 +1,14 @@
-"""How good a network is on the validation split, by the names of kansearch.specs.metrics."""
+"""What is minimised, and how good a network is on the validation split, by the names of kansearch.specs.metrics.
+
+Letters: P trials of a pack, B rows, O outputs, I inputs of a layer.
+"""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -12,17 +16,21 @@ from kansearch.data.splits import Split
 from kansearch.specs.metrics import Task
 
 
-def loss(outputs: Tensor, targets: Tensor, task: Task) -> Tensor:
-    """Mean cross entropy in nats, or mean squared error of standardised targets.
+def losses(
+    outputs: Float[Tensor, "P B O"], targets: Tensor, task: Task, shares: Float[Tensor, " B"]
+) -> Float[Tensor, " P"]:
+    """Mean cross entropy in nats, or mean squared error of standardised targets, of each trial.
 
     Args:
-        outputs: (B, classes) logits, or (B, 1).
-        targets: (B,) class indices, or (B, 1).
+        outputs: Logits, or one number a row.
+        targets: (P, B) class indices, or (P, B, 1).
         task: Decides between the two.
+        shares: Weight of each row in the mean.
     """
     if task is Task.CLASSIFICATION:
-        return functional.cross_entropy(outputs, targets)
-    return functional.mse_loss(outputs, targets)
+        of_rows = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
+        return of_rows.view(outputs.shape[:2]) @ shares
+    return (outputs - targets).square().squeeze(-1) @ shares
 
 
 def quality(outputs: Tensor, split: Split) -> dict[str, float]:
@@ -36,7 +44,7 @@ def quality(outputs: Tensor, split: Split) -> dict[str, float]:
     """
     if split.task is Task.CLASSIFICATION:
         right = (outputs.argmax(dim=1) == split.validation_y).double().mean().item()
-        values = {"accuracy": right, "cross_entropy": loss(outputs, split.validation_y, split.task).item()}
+        values = {"accuracy": right, "cross_entropy": functional.cross_entropy(outputs, split.validation_y).item()}
     else:
         errors = (outputs - split.validation_y).double() * split.target_scale
         spread = (split.validation_y.double() * split.target_scale).var(correction=0).item()
@@ -49,15 +57,22 @@ def quality(outputs: Tensor, split: Split) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def entropy(amplitudes: Tensor) -> Tensor:
+def entropy(
+    amplitudes: Float[Tensor, "*P O I"], real: Bool[Tensor, "*P O I"] | None = None
+) -> Float[Tensor, "*P"]:
     """Entropy in nats of how a layer's amplitude is spread over its curves; low where few curves carry it.
 
     Args:
-        amplitudes: Of all curves of one layer, any shape, at least 0.
+        amplitudes: Of all curves of one layer, at least 0.
+        real: Which of them take part; all where there is none.
 
     Source: Liu et al. (2024), KAN, arXiv:2404.19756, equation 2.20.
     """
     # A grain of amplitude everywhere: logarithm and gradient stay finite where curves are still silent.
-    grain = torch.finfo(amplitudes.dtype).eps
-    shares = (amplitudes + grain) / (amplitudes + grain).sum()
-    return -(shares * shares.log()).sum()
+    grains = amplitudes + torch.finfo(amplitudes.dtype).eps
+    if real is not None:
+        grains = torch.where(real, grains, 0)
+    shares = grains / grains.sum((-2, -1), keepdim=True)
+    if real is not None:
+        shares = torch.where(real, shares, 1)  # log 1 = 0
+    return -(shares * shares.log()).sum((-2, -1))

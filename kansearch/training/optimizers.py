@@ -1,57 +1,168 @@
-"""Optimizers whose groups of parameters learn at rates of their own, and the schedule of the rate."""
+"""Adam for packs: every row of numbers is a trial with rates of its own, and one update serves them all.
+
+Letters: P trials, N numbers of a trial, G groups of activation parameters, T steps of an epoch. Where a table has
+G + 1 columns, the first stands for the parameters that are in no group.
+"""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
+import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int64
+from numpy.typing import NDArray
+from torch import Tensor
 
-from kansearch.models.build import Network
+from kansearch.models.stack import Segment
 from kansearch.specs.trial import TrainingSpec
+from kansearch.training.unfreeze import unfrozen_groups
 
 WARMUP_SHARE = 0.1
 """Share of the steps in which `warmup_cosine` rises."""
 
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
-def make_optimizer(network: Network, training: TrainingSpec) -> torch.optim.Optimizer:
-    """Adam or AdamW over the network's parameters.
 
-    Activation parameters learn at `activation_rate` times the learning rate; weight decay acts on weights
-    alone. A parameter that is frozen has no gradient, so it gets neither state nor decay until it is freed.
-    Every group keeps its own highest rate under `peak_lr`.
+class PackAdam:
+    """Adam or AdamW over rows of numbers.
+
+    Activation parameters learn at `activation_rate` times the learning rate; weight decay acts on weights alone.
+    A parameter that is frozen does not move, and has neither state nor decay until it is freed.
+
+    Args:
+        segments: Of a row.
+        real: Which numbers of its row each trial really has; the others never move.
+        trainings: Of the trials.
+        state: Of the trials, in the same order.
     """
-    activation = {id(parameter) for group in network.activation_groups() for parameter in group}
-    decayed = {id(parameter) for parameter in network.decayed_parameters()}
-    kinds: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-    for parameter in network.parameters():
-        kinds.setdefault((id(parameter) in activation, id(parameter) in decayed), []).append(parameter)
-    groups = [
-        {
-            "params": parameters,
-            "peak_lr": training.learning_rate * (training.activation_rate if is_activation else 1.0),
-            "weight_decay": training.weight_decay if is_decayed else 0.0,
-        }
-        for (is_activation, is_decayed), parameters in kinds.items()
-    ]
-    optimizer = torch.optim.AdamW if training.optimizer == "adamw" else torch.optim.Adam
-    # lr is set before every step by set_learning_rate.
-    return optimizer(groups, lr=training.learning_rate, fused=True)
+
+    def __init__(
+        self,
+        segments: Sequence[Segment],
+        real: Bool[Tensor, "P N"],
+        trainings: Sequence[TrainingSpec],
+        state: AdamState,
+    ) -> None:
+        self.state = state
+        self._segments = segments
+        self._trainings = trainings
+        self._decoupled = trainings[0].optimizer == "adamw"
+        self._real = None if real.all() else real.to(state.first.dtype)
+        self._column = torch.cat([torch.full((s.end - s.begin,), _column(s)) for s in segments])
+        self._scratch = torch.empty_like(state.first)
+        self._rates = torch.empty_like(state.first)
+
+    def begin_epoch(self, epochs: Sequence[int], n_steps: int) -> None:
+        """Look up the rates of an epoch's steps, and free what is to be freed.
+
+        Args:
+            epochs: That each trial begins, from 0.
+            n_steps: T.
+        """
+        n_groups = self.state.ages.shape[1] - 1
+        free = np.array([_free(t, epoch, n_groups) for t, epoch in zip(self._trainings, epochs, strict=True)])
+        self._forget_frozen(free)
+        rates = np.array([_rates(t, e, n_steps, n_groups) for t, e in zip(self._trainings, epochs, strict=True)])
+        rates = rates * free[:, None, :]
+        ages = self.state.ages.numpy()[:, None, :] + np.arange(1, n_steps + 1)[:, None]
+        root = np.sqrt(1 - BETA_2**ages)
+        decay = np.array([training.weight_decay for training in self._trainings])[:, None, None]
+        dtype = self.state.first.dtype
+        # (T, P, G + 1) each.
+        self._step_sizes = torch.from_numpy(rates * root / (1 - BETA_1**ages)).to(dtype).transpose(0, 1)
+        self._floors = torch.from_numpy(EPSILON * root).to(dtype).transpose(0, 1)
+        kept = 1 - rates * decay if self._decoupled else decay * free[:, None, :] * np.ones_like(rates)
+        self._decays = torch.from_numpy(kept).to(dtype).transpose(0, 1) if decay.any() else None
+        alike = (rates == rates[..., :1]).all() and (ages == ages[..., :1]).all()
+        self._alike = bool(alike)
+        self.state.ages += torch.from_numpy(free * n_steps)
+
+    def step(self, weights: Float[Tensor, "P N"], gradients: Float[Tensor, "P N"], step: int) -> None:
+        """Move the weights.
+
+        Source: Kingma & Ba (2015), arXiv:1412.6980, algorithm 1; the decay of Loshchilov & Hutter (2019),
+        arXiv:1711.05101, algorithm 2.
+        """
+        first, second, scratch = self.state.first, self.state.second, self._scratch
+        if self._decays is not None:
+            self._decay(weights, gradients, self._decays[step])
+        first.lerp_(gradients, 1 - BETA_1)
+        second.mul_(BETA_2).addcmul_(gradients, gradients, value=1 - BETA_2)
+        torch.sqrt(second, out=scratch)
+        scratch.add_(self._spread(self._floors[step]))
+        torch.div(first, scratch, out=scratch)
+        sizes = self._spread(self._step_sizes[step])
+        weights.sub_(scratch.mul_(sizes if self._real is None else torch.mul(self._real, sizes, out=self._rates)))
+
+    def _decay(self, weights: Tensor, gradients: Tensor, decays: Float[Tensor, "P G1"]) -> None:
+        for segment in self._segments:
+            if segment.decayed:
+                place = slice(segment.begin, segment.end)
+                factor = decays[:, _column(segment), None]
+                if self._decoupled:
+                    weights[:, place].mul_(factor)
+                else:
+                    gradients[:, place].addcmul_(weights[:, place], factor)
+
+    def _spread(self, table: Float[Tensor, "P G1"]) -> Float[Tensor, "P _"]:
+        """A value for each number, or one for all numbers of a trial where they are alike."""
+        return table[:, :1] if self._alike else torch.index_select(table, 1, self._column, out=self._rates)
+
+    def _forget_frozen(self, free: NDArray[np.bool_]) -> None:
+        """What gradients left behind while a group was frozen is no state of it."""
+        for row, column in zip(*np.nonzero(free & (self.state.ages.numpy() == 0)), strict=True):
+            for segment in self._segments:
+                if _column(segment) == column:
+                    self.state.first[row, segment.begin : segment.end] = 0
+                    self.state.second[row, segment.begin : segment.end] = 0
 
 
-def learning_rate_factor(training: TrainingSpec, step: int, n_steps: int) -> float:
-    """The share of the highest learning rate that a step (from 0) of a whole training uses.
+class AdamState:
+    """What Adam remembers of each trial.
+
+    Attributes:
+        first: Running means of the gradients.
+        second: Running means of their squares.
+        ages: Steps since each group was freed; 0 while it is frozen.
+    """
+
+    def __init__(self, first: Float[Tensor, "P N"], second: Float[Tensor, "P N"], ages: Int64[Tensor, "P G1"]) -> None:
+        self.first = first
+        self.second = second
+        self.ages = ages
+
+    @staticmethod
+    def fresh(n_numbers: int, n_groups: int, dtype: torch.dtype) -> AdamState:
+        """Of one trial that has not begun."""
+        zeros = torch.zeros(1, n_numbers, dtype=dtype)
+        return AdamState(zeros, zeros.clone(), torch.zeros(1, n_groups + 1, dtype=torch.int64))
+
+
+def _column(segment: Segment) -> int:
+    return 0 if segment.group is None else segment.group + 1
+
+
+def _free(training: TrainingSpec, epoch: int, n_groups: int) -> list[bool]:
+    unfrozen = unfrozen_groups(training, epoch, n_groups)
+    return [True, *(group in unfrozen for group in range(n_groups))]
+
+
+def _rates(training: TrainingSpec, epoch: int, n_steps: int, n_groups: int) -> NDArray[np.float64]:
+    """Learning rates (T, G + 1) of an epoch."""
+    steps = epoch * n_steps + np.arange(n_steps)
+    factors = learning_rate_factor(training, steps, n_steps * training.epochs)
+    columns = [1.0, *(training.activation_rate,) * n_groups]
+    return training.learning_rate * np.outer(factors, columns)
+
+
+def learning_rate_factor(training: TrainingSpec, steps: NDArray[np.int64], n_steps: int) -> NDArray[np.float64]:
+    """The share of the highest learning rate that each of some steps (from 0) of a whole training uses.
 
     Source: cosine without restarts of Loshchilov & Hutter (2017), arXiv:1608.03983, equation 5.
     """
     if training.schedule == "constant":
-        return 1.0
+        return np.ones(len(steps))
     warmup = round(WARMUP_SHARE * n_steps) if training.schedule == "warmup_cosine" else 0
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, n_steps - warmup)))
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> None:
-    """Let every group take its share of its own highest rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * factor
+    falling = 0.5 * (1 + np.cos(np.pi * (steps - warmup) / max(1, n_steps - warmup)))
+    return np.where(steps < warmup, (steps + 1) / (warmup + 1), falling)

@@ -1,0 +1,224 @@
+"""Networks of one structure as one network, whose parameters have a leading axis of networks.
+
+All parameters of a network are one row of a buffer. Networks of different widths share a structure whose rows
+of nodes are as wide as the next power of two: a network stands in the corner of each tensor, and beyond it are
+zeros, which add nothing and must not learn. How much is added depends on the network alone, so its results are
+the same whoever else is in the stack.
+
+Letters: P networks, N numbers of a row, B batch, I inputs, O outputs, W nodes of a hidden row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from kansearch.models.bases import BASE_FUNCTIONS, Atoms, BaseFunction
+from kansearch.models.build import build
+from kansearch.models.kan import KANLayer
+from kansearch.models.kernel import KernelActivation
+from kansearch.models.layer import CurveLayer
+from kansearch.models.network import Network, RowNorm
+from kansearch.specs.trial import FIXED_BASES, ModelSpec
+
+NARROWEST = 8
+"""Hidden rows are padded to this many nodes, or to a power of two above it."""
+
+
+def structure(spec: ModelSpec) -> ModelSpec:
+    """What networks must share to stand in one stack: their spec, without all that may differ.
+
+    >>> structure(ModelSpec(family="mlp", width=9, activation="tanh")) == structure(ModelSpec(family="mlp", width=16))
+    True
+    """
+    shared: dict[str, object] = {
+        "family": spec.family,
+        "depth": spec.depth,
+        "width": _power_of_two(max(spec.width, NARROWEST)) if spec.depth > 1 else NARROWEST,
+        "layer_norm": spec.layer_norm,
+    }
+    if spec.family == "hybrid":
+        shared["pattern"] = spec.pattern
+    if spec.family != "mlp":
+        shared["layer"] = spec.layer
+        if spec.layer == "dictionary":
+            shared["base_branch"] = spec.base_branch
+            if spec.base_function in FIXED_BASES:
+                shared |= {name: getattr(spec, name) for name in ("base_function", "n_basis", "grid_range")}
+            else:
+                shared["n_basis"] = _power_of_two(spec.n_basis)
+    return ModelSpec(**shared)  # type: ignore[arg-type]
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Neighbouring numbers of a row that are trained alike.
+
+    Attributes:
+        begin: The first.
+        end: One behind the last.
+        group: Which group of activation parameters they are; None for all other parameters.
+        decayed: Weight decay acts on them.
+    """
+
+    begin: int
+    end: int
+    group: int | None
+    decayed: bool
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a parameter lies."""
+
+    name: str
+    module: nn.Module
+    leaf: str
+    shape: torch.Size
+    begin: int
+    end: int
+
+
+class Stack(Network):
+    """One network made of P of a structure; inputs, outputs and amplitudes have P on their first axis.
+
+    Args:
+        shared: What `structure` gives for each of them.
+        n_inputs: I.
+        n_outputs: O.
+        dtype: Of all numbers.
+
+    Attributes:
+        n_numbers: N.
+        segments: Of a row, in order, all of it.
+        real_edges: For each KAN layer, which of its curves the networks really have.
+    """
+
+    def __init__(self, shared: ModelSpec, n_inputs: int, n_outputs: int, dtype: torch.dtype) -> None:
+        template = build(shared, n_inputs, n_outputs, torch.Generator(), dtype)
+        super().__init__(list(template.layers), generator=torch.Generator())  # type: ignore[arg-type]
+        self.norms = template.norms
+        self.depth = shared.depth
+        self.real_edges: list[Bool[Tensor, "P _ _"]] = []
+        self._masks: Sequence[Float[Tensor, "P B W"]] = ()
+        self._places, self.segments = self._lay_out()
+        self.n_numbers = self.segments[-1].end
+
+    def _lay_out(self) -> tuple[tuple[_Place, ...], tuple[Segment, ...]]:
+        groups = {id(p): index for index, group in enumerate(self.activation_groups()) for p in group}
+        decayed = {id(p) for p in self.decayed_parameters()}
+        named = [
+            ((groups.get(id(parameter), -1), id(parameter) not in decayed), f"{path}.{leaf}", module, leaf, parameter)
+            for path, module in self.named_modules()
+            for leaf, parameter in module.named_parameters(recurse=False)
+        ]
+        named.sort(key=lambda item: item[0])
+        places: list[_Place] = []
+        segments: list[Segment] = []
+        begin = 0
+        for (group, plain), alike in groupby(named, key=lambda item: item[0]):
+            first = begin
+            for _, name, module, leaf, parameter in alike:
+                places.append(_Place(name, module, leaf, parameter.shape, begin, begin + parameter.numel()))
+                begin += parameter.numel()
+            segments.append(Segment(first, begin, None if group < 0 else group, not plain))
+        return tuple(places), tuple(segments)
+
+    def embed(self, network: Network) -> Float[Tensor, " N"]:
+        """The row of a network."""
+        row = torch.zeros(self.n_numbers, dtype=next(network.parameters()).dtype)
+        for corner, parameter in self._corners(row, network):
+            corner.copy_(parameter.detach())
+        return row
+
+    def real_numbers(self, network: Network) -> Bool[Tensor, " N"]:
+        """Which numbers of its row a network really has."""
+        row = torch.zeros(self.n_numbers, dtype=torch.bool)
+        for corner, _ in self._corners(row, network):
+            corner.fill_(value=True)
+        return row
+
+    @torch.no_grad()
+    def extract(self, row: Float[Tensor, " N"], network: Network) -> None:
+        """Write a row into the network whose it is."""
+        for corner, parameter in self._corners(row, network):
+            parameter.copy_(corner)
+
+    def _corners(self, row: Tensor, network: Network) -> Iterator[tuple[Tensor, Tensor]]:
+        parameters = dict(network.named_parameters())
+        for place in self._places:
+            parameter = parameters[place.name]
+            whole = row[place.begin : place.end].view(place.shape)
+            yield whole[tuple(slice(size) for size in parameter.shape)], parameter
+
+    def attach(self, weights: Float[Tensor, "P N"], specs: Sequence[ModelSpec]) -> list[nn.Parameter]:
+        """Stand for these networks from now on.
+
+        Args:
+            weights: Their rows; the parameters are views of it.
+            specs: Their architectures.
+
+        Returns:
+            The parameters in the order of a row.
+        """
+        parameters = []
+        for place in self._places:
+            parameter = nn.Parameter(weights[:, place.begin : place.end].view(-1, *place.shape))
+            place.module._parameters[place.leaf] = parameter  # noqa: SLF001 - the setter would register it anew
+            parameters.append(parameter)
+        self.activation = by_network([spec.activation for spec in specs])
+        function = by_network([spec.base_function for spec in specs])
+        for layer in self._layers():
+            if isinstance(layer, KANLayer) and isinstance(layer.basis, Atoms):
+                layer.basis.function = function
+            elif isinstance(layer, KernelActivation):
+                layer.function = function
+        widths = torch.tensor([spec.width for spec in specs]).unsqueeze(-1)
+        self.real_edges = [
+            self._real(layer.n_outputs, widths, hidden=index < self.depth - 1).unsqueeze(-1)
+            & (
+                self._real(layer.n_inputs, widths, hidden=index > 0).unsqueeze(-2)
+                if layer.one_curve_an_edge
+                else torch.ones(1, 1, 1, dtype=torch.bool)
+            )
+            for index, layer in enumerate(self._layers())
+            if isinstance(layer, CurveLayer)
+        ]
+        for norm in self.norms:
+            assert isinstance(norm, RowNorm)
+            norm.real = self._real(norm.weight.shape[-1], widths, hidden=True).unsqueeze(-2).to(weights.dtype)
+        return parameters
+
+    def silence(self, masks: Sequence[Float[Tensor, "P B W"]]) -> None:
+        """Use these dropout masks, one a hidden row, until others come; none silence nothing."""
+        self._masks = masks
+
+    def _drop(self, index: int, x: Tensor) -> Tensor:
+        return x * self._masks[index] if self._masks and self.training else x
+
+    @staticmethod
+    def _real(n_nodes: int, widths: Tensor, *, hidden: bool) -> Bool[Tensor, "P W"]:
+        """Which nodes of a row the networks really have."""
+        return torch.arange(n_nodes) < (widths if hidden else torch.full_like(widths, n_nodes))
+
+
+def by_network(names: Sequence[str]) -> BaseFunction:
+    """A base function that is another one for each network of a stack; evaluations only."""
+    if len(set(names)) == 1:
+        return BASE_FUNCTIONS.get(names[0], BASE_FUNCTIONS["relu"])
+    runs = [(BASE_FUNCTIONS[name], len(list(run))) for name, run in groupby(names)]
+
+    def evaluate(x: Tensor) -> Tensor:
+        parts = x.split([length for _, length in runs])
+        return torch.cat([function(part) for (function, _), part in zip(runs, parts, strict=True)])
+
+    return replace(runs[0][0], evaluate=evaluate)

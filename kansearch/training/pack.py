@@ -1,0 +1,401 @@
+"""Packs: trials that are trained together, each as if it were alone.
+
+Trials whose networks and batches have one structure form a group: their parameters lie in one buffer, a row for
+each trial, and every layer, loss and update is computed for all of them at once. Whoever holds a pack decides at
+every rung who goes on: `advance` trains until trials reach rungs, `retire` frees the slot of one that is over,
+`admit` fills it, and nobody waits for anybody.
+
+Every trial draws from random streams of its own and is padded by a rule that looks at the trial alone, so its
+results depend on its spec and on the data, never on its neighbours or its slot.
+
+Letters: P trials of a group, N numbers of a trial's row, B rows of a batch, T steps of an epoch, V validation rows.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from kansearch.data.splits import Split
+from kansearch.models.build import build
+from kansearch.models.cost import cost, latency_ms
+from kansearch.models.stack import Stack, structure
+from kansearch.specs.trial import Curve, End, EpochPoint, ModelSpec, RungResult, TrainingSpec, TrialSpec
+from kansearch.training.metrics import entropy, losses, quality
+from kansearch.training.optimizers import AdamState, PackAdam
+
+EVALUATION_NUMBERS = 2**22
+"""Numbers of the largest hidden row in one forward pass without gradients: bounds the memory of an evaluation."""
+
+PREPARED_NUMBERS = 2**26
+"""Largest table of the features of raw inputs that is kept, in numbers."""
+
+MASK_NUMBERS = 2**20
+"""Numbers of a trial's dropout masks that are drawn at once."""
+
+CURVE_ROWS = 2048
+"""Training rows from which the learned activations are drawn."""
+
+ROW_MULTIPLE = 4
+"""Batches are padded to so many rows, so that vectorised code meets whole vectors in each trial."""
+
+
+class Pack:
+    """Trials that are trained together, each in a slot of its own.
+
+    Results do not depend on who else is in the pack. A pack is true while it holds a trial.
+
+    Args:
+        split: What the trials learn from and are judged by.
+        latency_at_rungs: Measure the latency of every network before it is trained; otherwise of those alone that
+            are trained to their end. It takes as long as training a small network for an epoch.
+    """
+
+    def __init__(self, split: Split, *, latency_at_rungs: bool = True) -> None:
+        self._split = split
+        self._latency_at_rungs = latency_at_rungs
+        self._groups: dict[_Kind, _Group] = {}
+        self._trainees: dict[int, _Trainee] = {}
+
+    def __len__(self) -> int:
+        return len(self._trainees)
+
+    def admit(self, spec: TrialSpec) -> int:
+        """Put a trial into the lowest free slot and return that slot.
+
+        Raises:
+            UserError: If the network cannot be built.
+        """
+        slot = next(slot for slot in range(len(self._trainees) + 1) if slot not in self._trainees)
+        trainee = _Trainee(slot, spec, self._split)
+        if self._latency_at_rungs:
+            trainee.measure_latency(self._split.n_inputs)
+        kind = _Kind.of(spec, self._split)
+        if kind not in self._groups:
+            self._groups[kind] = _Group(kind, self._split)
+        self._groups[kind].add(trainee)
+        self._trainees[slot] = trainee
+        return slot
+
+    def advance(self) -> Iterator[RungResult]:
+        """Train each group until some of its trials reach a rung, or their end, and give the results of these."""
+        for group in list(self._groups.values()):
+            yield from group.advance()
+
+    def retire(self, slot: int) -> None:
+        """Take a trial out of its slot."""
+        trainee = self._trainees.pop(slot)
+        kind = _Kind.of(trainee.spec, self._split)
+        group = self._groups[kind]
+        group.remove(trainee)
+        if not group.trainees:
+            del self._groups[kind]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What trials must share to be computed together."""
+
+    structure: ModelSpec
+    batch_size: int
+    optimizer: str
+    dtype: torch.dtype
+    has_penalty: bool
+    has_entropy: bool
+
+    @staticmethod
+    def of(spec: TrialSpec, split: Split) -> _Kind:
+        training = spec.training
+        return _Kind(
+            structure=structure(spec.model),
+            batch_size=min(training.batch_size, split.n_train),
+            optimizer=training.optimizer,
+            dtype=getattr(torch, training.dtype),
+            has_penalty=bool(training.l1 or training.entropy),
+            has_entropy=bool(training.entropy),
+        )
+
+
+class _Trainee:
+    """One trial on its way."""
+
+    def __init__(self, slot: int, spec: TrialSpec, split: Split) -> None:
+        self.slot = slot
+        self.spec = spec
+        self.random = torch.Generator().manual_seed(spec.seed)
+        self.dtype: torch.dtype = getattr(torch, spec.training.dtype)
+        self.network = build(spec.model, split.n_inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
+        self.rungs = spec.rungs or (spec.training.epochs,)
+        self.epoch = 0
+        self.seconds = 0.0
+        self.points: list[EpochPoint] = []
+        self.end: End | None = None
+        self.reason: str | None = None
+        self.best_loss = math.inf
+        self.best_epoch = 0
+        self.best_weights: Float[Tensor, " N"] | None = None
+        closed_form = cost(spec.model, split.n_inputs, split.n_outputs)
+        self.costs = {
+            "parameters": float(closed_form.parameters),
+            "flops": float(closed_form.flops),
+        }
+
+    def measure_latency(self, n_inputs: int) -> None:
+        """Let results hold the network's latency from now on."""
+        if "latency_ms" not in self.costs:
+            self.costs["latency_ms"] = latency_ms(self.network, n_inputs)
+
+    @property
+    def kin(self) -> tuple[str, str]:
+        """What neighbours should share to be evaluated fastest."""
+        return self.spec.model.base_function, self.spec.model.activation
+
+    @property
+    def is_at_rung(self) -> bool:
+        """Whether there is a result to give."""
+        return self.end is not None or self.epoch in self.rungs
+
+    def learn(self, train_loss: float, validation_loss: float, weights: Float[Tensor, " N"]) -> None:
+        """Take note of an epoch."""
+        self.epoch += 1
+        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
+            self.end = End.DIVERGED
+            worst = train_loss if not math.isfinite(train_loss) else validation_loss
+            self.reason = f"loss is {worst} after epoch {self.epoch}"
+            return
+        self.points.append(EpochPoint(epoch=self.epoch, train_loss=train_loss, validation_loss=validation_loss))
+        patience = self.spec.training.patience
+        if patience and validation_loss < self.best_loss:
+            self.best_loss, self.best_epoch, self.best_weights = validation_loss, self.epoch, weights.clone()
+        if patience and self.epoch - self.best_epoch >= patience:
+            self.end, self.reason = End.STOPPED_EARLY, f"no better validation loss since epoch {self.best_epoch}"
+        elif self.epoch == self.rungs[-1]:
+            self.end = End.COMPLETED
+
+    def result(self, metrics: dict[str, float], curves: tuple[Curve, ...]) -> RungResult:
+        """What was measured since the last rung."""
+        points, self.points = self.points, []
+        return RungResult(
+            slot=self.slot,
+            rung=next(index for index, epoch in enumerate(self.rungs) if epoch >= self.epoch),
+            epoch=self.epoch,
+            metrics={**metrics, **self.costs, "train_seconds": self.seconds},
+            points=tuple(points),
+            end=self.end,
+            reason=self.reason,
+            curves=curves,
+        )
+
+    def draw_masks(self, n_steps: int, n_rows: int) -> list[Float[Tensor, "T B W"]]:
+        """Dropout masks of some steps, for each hidden row, as wide as the trial's own network."""
+        model, network = self.spec.model, self.network
+        keep = 1 - model.dropout
+        shape = (n_steps, n_rows, model.width)
+        return [
+            (torch.rand(shape, generator=network.generator) < keep).to(self.dtype) / keep
+            for _ in range(model.depth - 1)
+        ]
+
+
+class _Group:
+    """Trials of one kind, a row each; trials that are evaluated alike stand side by side."""
+
+    def __init__(self, kind: _Kind, split: Split) -> None:
+        self.trainees: list[_Trainee] = []
+        self._kind = kind
+        self._split = split.to(kind.dtype)
+        self._stack = Stack(kind.structure, split.n_inputs, split.n_outputs, kind.dtype)
+        self._weights = torch.empty(0, self._stack.n_numbers, dtype=kind.dtype)
+        n_groups = len(self._stack.activation_groups())
+        self._fresh = AdamState.fresh(self._stack.n_numbers, n_groups, kind.dtype)
+        self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
+        self._n_steps = math.ceil(split.n_train / kind.batch_size)
+        self._n_rows = ROW_MULTIPLE * math.ceil(kind.batch_size / ROW_MULTIPLE)
+        self._train_x, self._validation_x = self._prepared()
+        self._shares = [self._share(n) for n in (kind.batch_size, split.n_train - (self._n_steps - 1) * kind.batch_size)]
+
+    def _prepared(self) -> tuple[Tensor, Tensor]:
+        """The inputs, or what the first layer makes of them whatever its parameters are, if that is not too much."""
+        x, validation_x = self._split.train_x, self._split.validation_x
+        with torch.no_grad():
+            width = self._stack.prepare(x[:1]).shape[-1]
+            self._is_prepared = width != x.shape[-1] and (len(x) + len(validation_x)) * width <= PREPARED_NUMBERS
+            if not self._is_prepared:
+                return x, validation_x
+            return self._stack.prepare(x), self._stack.prepare(validation_x)
+
+    def _share(self, n_real: int) -> Float[Tensor, " B"]:
+        """Weights of the rows of a batch: the rows that fill it up have none."""
+        shares = torch.zeros(self._n_rows, dtype=self._kind.dtype)
+        shares[:n_real] = 1 / n_real
+        return shares
+
+    # --- members ----------------------------------------------------------------------------------------
+
+    def add(self, trainee: _Trainee) -> None:
+        """Give a trial a row."""
+        kin = [other.kin for other in self.trainees]
+        place = len(kin) - kin[::-1].index(trainee.kin) if trainee.kin in kin else len(kin)
+        self.trainees.insert(place, trainee)
+        row = self._stack.embed(trainee.network).unsqueeze(0)
+        state, fresh = self._state, self._fresh
+        self._weights = _inserted(self._weights, place, row)
+        self._state = AdamState(
+            _inserted(state.first, place, fresh.first),
+            _inserted(state.second, place, fresh.second),
+            _inserted(state.ages, place, fresh.ages),
+        )
+        self._seat()
+
+    def remove(self, trainee: _Trainee) -> None:
+        """Take a trial's row away."""
+        place = self.trainees.index(trainee)
+        del self.trainees[place]
+        rest = torch.tensor([row for row in range(len(self._weights)) if row != place], dtype=torch.int64)
+        state = self._state
+        self._weights = self._weights[rest]
+        self._state = AdamState(state.first[rest], state.second[rest], state.ages[rest])
+        if self.trainees:
+            self._seat()
+
+    def _seat(self) -> None:
+        """Make everything that depends on who is in the group."""
+        trainings = [trainee.spec.training for trainee in self.trainees]
+        real = torch.stack([self._stack.real_numbers(trainee.network) for trainee in self.trainees])
+        self._adam = PackAdam(self._stack.segments, real, trainings, self._state)
+        self._parameters = self._stack.attach(self._weights, [trainee.spec.model for trainee in self.trainees])
+        self._gradients = torch.empty_like(self._weights)
+        self._l1 = self._column([training.l1 for training in trainings])
+        self._entropy = self._column([training.entropy for training in trainings])
+
+    def _column(self, values: Sequence[float]) -> Float[Tensor, " P"]:
+        return torch.tensor(values, dtype=self._kind.dtype)
+
+    # --- training ---------------------------------------------------------------------------------------
+
+    def advance(self) -> list[RungResult]:
+        """Train until trials reach a rung, and give their results."""
+        while True:
+            outputs = self._train_epoch()
+            if any(trainee.is_at_rung for trainee in self.trainees):
+                return [
+                    self._result(row, trainee, outputs[row])
+                    for row, trainee in enumerate(self.trainees)
+                    if trainee.is_at_rung
+                ]
+
+    def _train_epoch(self) -> Float[Tensor, "P V O"]:
+        """One pass over the training data and one over the validation data; returns the outputs of the latter."""
+        begin = time.perf_counter()
+        self._stack.train()
+        self._adam.begin_epoch([trainee.epoch for trainee in self.trainees], self._n_steps)
+        order = self._draw_order()
+        totals = torch.zeros(len(self.trainees), dtype=self._kind.dtype)
+        for step in range(self._n_steps):
+            self._set_masks(step)
+            is_last = step == self._n_steps - 1
+            rows, shares = order[:, step].flatten(), self._shares[is_last]
+            of_trials = self._learn(rows, shares)
+            self._adam.step(self._weights, self._gradients, step)
+            n_real = self._split.n_train - step * self._kind.batch_size if is_last else self._kind.batch_size
+            totals += of_trials * n_real
+        self._stack.silence(())
+        outputs = self._predict()
+        targets = self._split.validation_y.expand(len(self.trainees), *self._split.validation_y.shape)
+        even = torch.full((len(self._split.validation_y),), 1 / len(self._split.validation_y), dtype=self._kind.dtype)
+        validation_losses = losses(outputs, targets, self._split.task, even).tolist()
+        train_losses = (totals / self._split.n_train).tolist()
+        seconds = (time.perf_counter() - begin) / len(self.trainees)
+        for row, trainee in enumerate(self.trainees):
+            trainee.seconds += seconds
+            trainee.learn(train_losses[row], validation_losses[row], self._weights[row])
+        return outputs
+
+    def _learn(self, rows: Int64[Tensor, " PB"], shares: Float[Tensor, " B"]) -> Float[Tensor, " P"]:
+        """Write the gradients of a step; returns the losses on the data."""
+        n_trials = len(self.trainees)
+        x = self._train_x.index_select(0, rows).view(n_trials, self._n_rows, -1)
+        y = self._split.train_y.index_select(0, rows).view(n_trials, self._n_rows, *self._split.train_y.shape[1:])
+        prepared = x if self._is_prepared else self._stack.prepare(x)
+        if self._kind.has_penalty:
+            outputs, amplitudes = self._stack.mix_with_amplitudes(prepared, shares)
+            of_trials = losses(outputs, y, self._split.task, shares)
+            total = of_trials.sum() + sum((self._l1 * a.sum((-2, -1))).sum() for a in amplitudes)
+            if self._kind.has_entropy:
+                for a, real in zip(amplitudes, self._stack.real_edges, strict=True):
+                    total = total + (self._entropy * entropy(a, real)).sum()
+        else:
+            of_trials = losses(self._stack.mix(prepared), y, self._split.task, shares)
+            total = of_trials.sum()
+        gradients = torch.autograd.grad(total, self._parameters)
+        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self._gradients)
+        return of_trials.detach()
+
+    def _draw_order(self) -> Int64[Tensor, "P T B"]:
+        """The rows of each batch of an epoch; rows that only fill up are the first row of the data."""
+        n_train, size = self._split.n_train, self._kind.batch_size
+        order = torch.zeros(len(self.trainees), self._n_steps, self._n_rows, dtype=torch.int64)
+        padded = torch.zeros(self._n_steps * size, dtype=torch.int64)
+        for row, trainee in enumerate(self.trainees):
+            padded[:n_train] = torch.randperm(n_train, generator=trainee.random)
+            order[row, :, :size] = padded.view(self._n_steps, size)
+        return order
+
+    def _set_masks(self, step: int) -> None:
+        """Hand out the dropout masks of a step; they are drawn for many steps at once."""
+        depth, width = self._kind.structure.depth, self._kind.structure.width
+        if depth == 1 or not any(trainee.spec.model.dropout for trainee in self.trainees):
+            return
+        n_drawn = max(1, MASK_NUMBERS // (self._n_rows * width))
+        if step % n_drawn == 0:
+            n_steps = min(n_drawn, self._n_steps - step)
+            shape = (n_steps, len(self.trainees), self._n_rows, width)
+            self._masks = [torch.ones(shape, dtype=self._kind.dtype) for _ in range(depth - 1)]
+            for row, trainee in enumerate(self.trainees):
+                if trainee.spec.model.dropout:
+                    for masks, own in zip(self._masks, trainee.draw_masks(n_steps, self._n_rows), strict=True):
+                        masks[:, row, :, : own.shape[-1]] = own
+        self._stack.silence([masks[step % n_drawn] for masks in self._masks])
+
+    # --- results ----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _predict(self) -> Float[Tensor, "P V O"]:
+        self._stack.eval()
+        n_trials = len(self.trainees)
+        n_rows = max(1, EVALUATION_NUMBERS // (n_trials * self._n_widest))
+        return torch.cat([self._outputs(x.expand(n_trials, *x.shape)) for x in self._validation_x.split(n_rows)], dim=1)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        return self._stack.mix(x if self._is_prepared else self._stack.prepare(x))
+
+    @property
+    def _n_widest(self) -> int:
+        """Numbers of the widest row of features."""
+        shared = self._kind.structure
+        widest = max(self._split.n_inputs, shared.width)
+        return widest if shared.family == "mlp" else widest * (shared.n_basis + 1)
+
+    def _result(self, row: int, trainee: _Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
+        if trainee.end not in (End.COMPLETED, End.STOPPED_EARLY):
+            return trainee.result({} if trainee.end is End.DIVERGED else quality(outputs, self._split), ())
+        weights = self._weights[row] if trainee.best_weights is None else trainee.best_weights
+        network = trainee.network
+        self._stack.extract(weights, network)
+        trainee.measure_latency(self._split.n_inputs)
+        network.eval()
+        if trainee.best_weights is not None:
+            with torch.no_grad():
+                outputs = network(self._split.validation_x)
+        curves = network.curves(self._split.train_x[:CURVE_ROWS])
+        return trainee.result(quality(outputs, self._split), curves)
+
+
+def _inserted(rows: Tensor, place: int, row: Tensor) -> Tensor:
+    return torch.cat([rows[:place], row, rows[place:]])

@@ -1,0 +1,259 @@
+"""Packs: what a trial measures does not depend on who is beside it."""
+
+from __future__ import annotations
+
+import random as dice
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from kansearch.data.splits import Split, load_split
+from kansearch.models.build import build
+from kansearch.models.stack import Stack, structure
+from kansearch.specs.data import DataSpec
+from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialSpec
+from kansearch.training.loop import train
+from kansearch.training.metrics import entropy
+from kansearch.training.pack import Pack
+
+
+@pytest.fixture(scope="module")
+def iris() -> Split:
+    return load_split(DataSpec(name="iris"))
+
+
+@pytest.fixture(scope="module")
+def sine() -> Split:
+    return load_split(DataSpec(name="multi_sine", n_train=250, n_validation=64, n_test=8))
+
+
+def trial(seed: int = 0, model: dict[str, Any] | None = None, **training: Any) -> TrialSpec:
+    spec = TrainingSpec(**{"epochs": 10, "batch_size": 16, "dtype": "float64", **training})
+    return TrialSpec(model=ModelSpec(**{"width": 4, **(model or {})}), training=spec, rungs=(1, 3, 10), seed=seed)
+
+
+def curve(results: Sequence[RungResult]) -> list[tuple[float, float]]:
+    return [(point.train_loss, point.validation_loss) for result in results for point in result.points]
+
+
+def results_of(specs: Sequence[TrialSpec], split: Split) -> list[list[RungResult]]:
+    results: list[list[RungResult]] = [[] for _ in specs]
+    for result in train(specs, split):
+        results[result.slot].append(result)
+    return results
+
+
+MODELS: list[dict[str, Any]] = [
+    {"family": "mlp", "width": 5, "dropout": 0.2},
+    {"family": "mlp", "width": 7, "activation": "tanh"},
+    {"family": "mlp", "width": 8, "activation": "gelu", "layer_norm": True},
+    {"family": "mlp", "width": 6, "layer_norm": True, "dropout": 0.1},
+    {"family": "kan", "base_function": "gaussian", "n_basis": 7},
+    {"family": "kan", "base_function": "sin", "n_basis": 5, "width": 6, "dropout": 0.1},
+    {"family": "kan", "base_function": "b_spline", "width": 3},
+    {"family": "kan", "base_function": "b_spline", "width": 8},
+    {"family": "kan", "base_function": "chebyshev", "n_basis": 4, "base_branch": "none"},
+    {"family": "kan", "base_function": "rbf", "depth": 3, "layer_norm": True},
+    {"family": "kan", "layer": "edge", "base_function": "tanh"},
+    {"family": "kan", "layer": "edge", "base_function": "gaussian", "width": 6},
+    {"family": "kan", "layer": "shared", "base_function": "silu"},
+    {"family": "kan", "layer": "node", "base_function": "sin", "width": 5},
+    {"family": "hybrid", "depth": 3, "pattern": "alternate"},
+    {"family": "kan", "depth": 1, "base_function": "relu"},
+]
+"""Sixteen kinds of networks, some of which share a group."""
+
+TRAININGS: list[dict[str, Any]] = [
+    {},
+    {"learning_rate": 0.05, "weight_decay": 0.1},
+    {"unfreeze": "gradual_forward", "unfreeze_start": 0.2, "unfreeze_interval": 0.3, "activation_rate": 0.5},
+    {"l1": 0.01, "schedule": "warmup_cosine"},
+    {"entropy": 0.01, "l1": 0.001},
+    {"optimizer": "adam", "weight_decay": 0.01, "schedule": "constant"},
+    {"unfreeze": "all_at", "unfreeze_start": 0.5, "weight_decay": 0.05},
+]
+
+MIXED = [
+    trial(seed, model, **TRAININGS[seed % len(TRAININGS)])
+    for seed, model in enumerate(MODELS * 2)
+    if not (model["family"] == "mlp" and {"l1", "unfreeze"} & TRAININGS[seed % len(TRAININGS)].keys())
+]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-9)])
+@pytest.mark.parametrize("data", ["iris", "sine"])
+def test_a_trial_has_the_curve_that_it_has_alone(
+    data: str, dtype: str, tolerance: float, request: pytest.FixtureRequest
+) -> None:
+    """Over the first 10 epochs, for trials of many kinds in one pack."""
+    split: Split = request.getfixturevalue(data)
+    specs = [s.model_copy(update={"training": s.training.model_copy(update={"dtype": dtype})}) for s in MIXED]
+    together = results_of(specs, split)
+    for spec, results in zip(specs, together, strict=True):
+        alone = curve(list(train([spec], split)))
+        assert len(alone) == 10
+        assert np.abs(np.array(curve(results)) - np.array(alone)).max() <= tolerance, spec
+
+
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_neighbours_and_slot_do_not_change_a_bit(model: dict[str, Any], sine: Split) -> None:
+    """In another slot of a pack with other neighbours, in float32, the curve is the same to the last bit."""
+    spec = trial(1, model, dtype="float32", learning_rate=0.03)
+    curves = []
+    for seed in (0, 1):
+        roll = dice.Random(seed)
+        width = int(structure(spec.model).width)
+        others = [
+            trial(roll.randrange(1000), {**model, "width": roll.randint(max(1, width // 2 + 1), width)}, dtype="float32")
+            for _ in range(7)
+        ]
+        place = roll.randrange(8)
+        results = results_of([*others[:place], spec, *others[place:]], sine)
+        curves.append(curve(results[place]))
+    assert curves[0] == curves[1]
+
+
+def test_a_freed_slot_is_filled_again(iris: Split) -> None:
+    """A trial that leaves at its rung makes room for another, and the others go on undisturbed."""
+    pack = Pack(iris)
+    first, second = pack.admit(trial(1)), pack.admit(trial(2))
+    list(pack.advance())
+    pack.retire(first)
+    assert pack.admit(trial(3)) == first
+    later: dict[int, list[RungResult]] = {first: [], second: []}
+    while not all(later.values()):
+        for result in pack.advance():
+            later[result.slot].append(result)
+    assert (later[first][0].rung, later[second][0].rung) == (0, 1)
+    alone = curve(list(train([trial(2)], iris)))
+    assert np.abs(np.array(curve(later[second][:1])) - np.array(alone[1:3])).max() <= 1e-9
+
+
+def test_nobody_waits_for_anybody(iris: Split) -> None:
+    """Trials at different epochs of one group reach their rungs when they reach them."""
+    pack = Pack(iris)
+    old = pack.admit(trial(1))
+    list(pack.advance())  # epoch 1
+    young = pack.admit(trial(2))
+    seen = [[(r.slot, r.epoch) for r in pack.advance()] for _ in range(3)]
+    assert seen == [[(young, 1)], [(old, 3)], [(young, 3)]]
+
+
+def test_a_neighbour_that_diverges_does_no_harm(sine: Split) -> None:
+    """One trial's numbers overflow; the other's are as if it were alone."""
+    wild = trial(1, {"family": "mlp"}, learning_rate=10.0, optimizer="adam", dtype="float32", schedule="constant")
+    tame = wild.model_copy(update={"training": wild.training.model_copy(update={"learning_rate": 0.01}), "seed": 2})
+    huge = _scaled(sine, 1e25)
+    together = results_of([wild, tame], huge)
+    assert together[0][-1].end is End.DIVERGED or together[0][-1].end is End.COMPLETED
+    assert curve(together[1]) == curve(list(train([tame], huge)))
+
+
+def _scaled(split: Split, factor: float) -> Split:
+    import dataclasses
+
+    return dataclasses.replace(split, train_y=split.train_y * factor)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw"])
+def test_the_update_is_pytorchs(optimizer: str, iris: Split) -> None:
+    """A pack of one ends with the weights that a plain loop with torch.optim's Adam gives."""
+    spec = trial(3, {"family": "mlp", "width": 5}, optimizer=optimizer, weight_decay=0.1, schedule="constant")
+    pack = Pack(iris)
+    slot = pack.admit(spec)
+    for _ in spec.rungs:
+        list(pack.advance())
+    ours = pack._trainees[slot].network
+
+    random = torch.Generator().manual_seed(spec.seed)
+    network = build(spec.model, iris.n_inputs, iris.n_outputs, random, torch.float64)
+    kind = torch.optim.AdamW if optimizer == "adamw" else torch.optim.Adam
+    weights = network.decayed_parameters()
+    others = [p for p in network.parameters() if not any(p is w for w in weights)]
+    groups = [{"params": weights, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    plain = kind(groups, lr=spec.training.learning_rate)
+    x, y = iris.train_x.double(), iris.train_y
+    for _ in range(spec.training.epochs):
+        for rows in torch.randperm(len(x), generator=random).split(spec.training.batch_size):
+            plain.zero_grad()
+            torch.nn.functional.cross_entropy(network(x[rows]), y[rows]).backward()
+            plain.step()
+    for name, parameter in network.named_parameters():
+        torch.testing.assert_close(ours.get_parameter(name), parameter, rtol=1e-9, atol=1e-11)
+
+
+def test_frozen_parameters_do_not_move_until_they_are_freed(iris: Split) -> None:
+    """Activation parameters keep their values, without decay; once freed they learn as if nothing had been."""
+    spec = trial(0, {"base_function": "b_spline"}, unfreeze="all_at", unfreeze_start=0.3, weight_decay=0.5)
+    pack = Pack(iris)
+    slot = pack.admit(spec)
+    network = pack._trainees[slot].network
+    before = [p.detach().clone() for group in network.activation_groups() for p in group]
+    group = next(iter(pack._groups.values()))
+
+    def now() -> list[torch.Tensor]:
+        group._stack.extract(group._weights[0], network)
+        return [p.detach() for of_layer in network.activation_groups() for p in of_layer]
+
+    list(pack.advance())
+    list(pack.advance())  # epoch 3: freed at the start of epoch index 3
+    assert all(torch.equal(p, b) for p, b in zip(now(), before, strict=True))
+    assert group._state.ages[0, 1:].tolist() == [0, 0]
+    list(pack.advance())
+    assert all(not torch.equal(p, b) for p, b in zip(now(), before, strict=True))
+    assert group._state.ages[0, 1:].tolist() == [7 * group._n_steps] * 2
+
+
+def test_activation_parameters_have_a_rate_of_their_own(iris: Split) -> None:
+    """With a rate that is almost none they hardly move, while everything else learns."""
+
+    def moved(rate: float) -> tuple[float, float]:
+        pack = Pack(iris)
+        network = pack._trainees[pack.admit(trial(0, activation_rate=rate))].network
+        before = {name: p.detach().clone() for name, p in network.named_parameters()}
+        for _ in range(3):
+            list(pack.advance())
+        shifts = {name: float((p.detach() - before[name]).abs().max()) for name, p in network.named_parameters()}
+        return shifts["layers.0.basis.beta"], shifts["layers.0.V"]
+
+    slow, fast = moved(1e-6), moved(1.0)
+    assert slow[0] < 1e-5 < 1e-2 < fast[0]
+    assert slow[1] > 1e-2
+
+
+def test_entropy_regularization_concentrates_the_curves(iris: Split) -> None:
+    """The same trial with a strong entropy penalty spreads its amplitude over fewer curves."""
+
+    def concentration(weight: float) -> float:
+        pack = Pack(iris)
+        spec = trial(0, entropy=weight, epochs=30, learning_rate=0.02).model_copy(update={"rungs": (30,)})
+        network = pack._trainees[pack.admit(spec)].network
+        list(pack.advance())
+        with torch.no_grad():
+            _, amplitudes = network.forward_with_amplitudes(iris.train_x.double())
+        return sum(float(entropy(a)) for a in amplitudes)
+
+    assert concentration(0.3) < 0.9 * concentration(0.0)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=str)
+def test_a_stack_computes_what_its_networks_compute(model: dict[str, Any]) -> None:
+    """Outputs and amplitudes of networks of different widths in one stack are those of each alone."""
+    shared = structure(ModelSpec(**{"width": 4, **model}))
+    specs = [ModelSpec(**{"width": 4, **model, "width": width}) for width in (5, 8, 6)]
+    stack = Stack(shared, 3, 2, torch.float64)
+    networks = [build(spec, 3, 2, torch.Generator().manual_seed(i), torch.float64) for i, spec in enumerate(specs)]
+    stack.attach(torch.stack([stack.embed(network) for network in networks]), specs)
+    x = torch.randn(3, 6, 3, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
+    stack.eval()
+    outputs, amplitudes = stack.forward_with_amplitudes(x)
+    for index, network in enumerate(networks):
+        network.eval()
+        y, of_layers = network.forward_with_amplitudes(x[index])
+        torch.testing.assert_close(outputs[index], y, rtol=0, atol=1e-12)
+        for ours, theirs in zip(amplitudes, of_layers, strict=True):
+            torch.testing.assert_close(ours[index, : theirs.shape[0], : theirs.shape[1]], theirs, rtol=0, atol=1e-12)
+            assert float(ours[index].sum()) == pytest.approx(float(theirs.sum()))
