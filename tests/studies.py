@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from kansearch.data.splits import Split, load_split
-from kansearch.search.objective import claim, run_trial
-from kansearch.storage.ledger import BudgetSpentError
+from kansearch.search.objective import StudyPack
 from kansearch.storage.studies import StoredStudy
 
 
-def search(study: StoredStudy, split: Split | None = None) -> StoredStudy:
+def search(study: StoredStudy, split: Split | None = None, size: int = 1) -> StoredStudy:
     """Spend a study's budget."""
-    split = split or load_split(study.spec.data)
-    try:
-        while True:
-            run_trial(study, claim(study, split, worker=0), split)
-    except BudgetSpentError:
-        return study
+    pack = StudyPack(study, split or load_split(study.spec.data), size=size)
+    pack.fill()
+    while pack.trials:
+        pack.advance()
+        pack.fill()
+    return study

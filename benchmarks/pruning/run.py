@@ -25,7 +25,7 @@ import torch
 
 from kansearch.data.splits import load_split
 from kansearch.pareto import hypervolume
-from kansearch.search.objective import claim, run_trial
+from kansearch.search.objective import StudyPack
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import create_study
 from kansearch.storage.trials import read_records
@@ -71,12 +71,15 @@ def search(task: str, pruner: str, seed: int, epochs: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         storage = open_storage(f"sqlite:///{folder}/study.db")
         study = create_study(storage, spec, digest=split.digest, data_line="", versions={})
+        pack = StudyPack(study, split)
         spent, n_trials = 0, 0
         while spent < epochs:
-            run_trial(study, claim(study, split, 0), split)
-            spent += read_records(study)[-1].epochs
-            n_trials += 1
-        complete = [r for r in read_records(study) if r.state == "complete" and r.feasible]
+            pack.fill()
+            while pack.trials:
+                pack.advance()
+            records = read_records(study)
+            spent, n_trials = sum(record.epochs for record in records), len(records)
+        complete = [r for r in records if r.state == "complete" and r.feasible]
     return {
         "hypervolume": BOXES[task].share([dict(r.values) for r in complete]),
         "trials": n_trials,

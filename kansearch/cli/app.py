@@ -26,6 +26,12 @@ StorageOption = Annotated[
     str | None,
     typer.Option("--storage", metavar="URL", help="Where studies are kept [KANSEARCH_STORAGE, else a file here]."),
 ]
+PackOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=256, metavar="N", help="Trials that a worker trains together [as many as pay, at most 16]."
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a study in the storage.")]
 
 
@@ -57,6 +63,7 @@ def optimize(
     storage: StorageOption = None,
     trials: Annotated[int | None, typer.Option(help="Budget of trials instead of the file's.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes [one a core, at most 8].")] = None,
+    pack: PackOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the search instead of the file's.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the report [reports/NAME].")] = None,
     overrides: Annotated[
@@ -71,7 +78,7 @@ def optimize(
     changes += [] if trials is None else [f"budget.trials={trials}"]
     changes += [] if seed is None else [f"search.seed={seed}"]
     again = shlex.join(["kansearch", *(masked(argument) for argument in sys.argv[1:])])
-    raise typer.Exit(Optimize(study_file, name, _storage_url(storage), changes, workers, output, again).run())
+    raise typer.Exit(Optimize(study_file, name, _storage_url(storage), changes, workers, pack, output, again).run())
 
 
 @app.command()
@@ -79,6 +86,7 @@ def worker(
     name: NameArgument,
     storage: StorageOption = None,
     number: Annotated[int, typer.Option(min=0, help="Of this worker among the study's; decides its draws.")] = 0,
+    pack: PackOption = None,
 ) -> None:
     """Train trials of a study until its budget is spent; `optimize` starts these."""
     from kansearch.worker.signals import StopSignals
@@ -89,7 +97,7 @@ def worker(
     from kansearch.storage.url import open_storage
     from kansearch.worker.loop import work
 
-    work(load_study(open_storage(_storage_url(storage)), name), number, stop)
+    work(load_study(open_storage(_storage_url(storage)), name), number, stop, pack)
 
 
 @app.command()

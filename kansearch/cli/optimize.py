@@ -39,6 +39,7 @@ class Optimize:
         storage_url: str,
         overrides: list[str],
         workers: int | None,
+        pack: int | None,
         output: Path | None,
         command: str,
     ) -> None:
@@ -47,6 +48,7 @@ class Optimize:
         self.command = command
         self.storage_url = storage_url
         self.n_workers = workers or min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS)
+        self.pack = pack
         self.spec: StudySpec = load_study_file(study_file, overrides, name)
         self.output = output or Path("reports") / self.spec.name
         self.console = console()
@@ -110,7 +112,7 @@ class Optimize:
         """Keep workers at it until the budget is done; returns whether a person stopped them."""
         if _is_done(study):
             return False
-        request = LaunchRequest(self.spec.name, self.n_workers, {ENVIRONMENT: self.storage_url})
+        request = LaunchRequest(self.spec.name, self.n_workers, self.pack, {ENVIRONMENT: self.storage_url})
         # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`.
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         workers = LocalWorkers(request)

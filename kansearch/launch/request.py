@@ -13,13 +13,16 @@ class LaunchRequest:
     Attributes:
         study: The study that they serve.
         n_workers: How many.
+        pack: Trials that each trains together; None lets it decide.
         environment: Added to theirs; the storage's URL travels here, where no process list shows it.
     """
 
     study: str
     n_workers: int
+    pack: int | None
     environment: Mapping[str, str]
 
     def command(self, python: str, number: int) -> list[str]:
         """The command line of one worker, numbered from 0."""
-        return [python, "-m", "kansearch", "worker", self.study, "--number", str(number)]
+        command = [python, "-m", "kansearch", "worker", self.study, "--number", str(number)]
+        return command if self.pack is None else [*command, "--pack", str(self.pack)]

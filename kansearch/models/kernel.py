@@ -284,7 +284,7 @@ class NodeLayer(KernelActivation):
 
     def curve_inputs(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """W x."""
-        return x @ self.W.mT
+        return affine(x, self.W)
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_j f(b_j u + d_j)."""

@@ -126,11 +126,18 @@ class OrdinaryLayer(Layer):
 
 
 def affine(
-    x: Float[Tensor, "*P B I"], weight: Float[Tensor, "*P O I"], constant: Float[Tensor, "*P O"]
+    x: Float[Tensor, "*P B I"], weight: Float[Tensor, "*P O I"], constant: Float[Tensor, "*P O"] | None = None
 ) -> Float[Tensor, "*P B O"]:
     """W x + c for each row."""
     if weight.dim() == 2:
         return functional.linear(x, weight, constant)
+    if weight.shape[:2] == (1, 1):
+        # One product with one column takes another way through BLAS, and differs in its last bit from what it is in
+        # company. test_a_trial_has_the_curve_that_it_has_alone watches it.
+        columns = constant if constant is None else constant.expand(2, -1)
+        return affine(x.expand(2, -1, -1), weight.expand(2, -1, -1), columns)[:1]
+    if constant is None:
+        return torch.bmm(x, weight.mT)
     return torch.baddbmm(constant.unsqueeze(-2), x, weight.mT)
 
 
@@ -153,8 +160,8 @@ def product_amplitudes(
         n_inputs: I.
         shares: Weight of each row in the mean; they add up to 1.
     """
-    z = features.unflatten(-1, (n_inputs, -1)).transpose(-3, -2)
-    w = weight.unflatten(-1, (n_inputs, -1)).transpose(-3, -2)
+    z = torch.unflatten(features, -1, (n_inputs, -1)).transpose(-3, -2)
+    w = torch.unflatten(weight, -1, (n_inputs, -1)).transpose(-3, -2)
     moments = z.mT @ (z * shares.unsqueeze(-1))
     return safe_sqrt(((w @ moments) * w).sum(-1)).mT
 

@@ -52,7 +52,7 @@ def structure(spec: ModelSpec) -> ModelSpec:
                 shared |= {name: getattr(spec, name) for name in ("base_function", "n_basis", "grid_range")}
             else:
                 shared["n_basis"] = _power_of_two(spec.n_basis)
-    return ModelSpec(**shared)  # type: ignore[arg-type]
+    return ModelSpec(**shared)
 
 
 def _power_of_two(n: int) -> int:
@@ -218,7 +218,7 @@ def by_network(names: Sequence[str]) -> BaseFunction:
     runs = [(BASE_FUNCTIONS[name], len(list(run))) for name, run in groupby(names)]
 
     def evaluate(x: Tensor) -> Tensor:
-        parts = x.split([length for _, length in runs])
+        parts = torch.split(x, [length for _, length in runs])
         return torch.cat([function(part) for (function, _), part in zip(runs, parts, strict=True)])
 
     return replace(runs[0][0], evaluate=evaluate)

@@ -58,7 +58,7 @@ def check_feasible(spec: StudySpec, n_inputs: int, n_outputs: int) -> None:
         refusals: Counter[str] = Counter()
         smallest: int | None = None
         for index in range(N_DRAWS):
-            model = trial_spec(spec, _draw(spec, random, family, inside=index % 2 > 0)).model
+            model = trial_spec(spec, draw_params(spec, random, family, inside=index % 2 > 0)).model
             reason = refusal(spec, model, n_inputs, n_outputs)
             if reason is None:
                 break
@@ -89,7 +89,7 @@ def _sampler_warnings(spec: StudySpec) -> Iterator[str]:
 
 def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
     random = np.random.default_rng(spec.search.seed)
-    drawn = [_draw(spec, random, inside=index % 2 > 0) for index in range(N_DRAWS)]
+    drawn = [draw_params(spec, random, inside=index % 2 > 0) for index in range(N_DRAWS)]
     drawn = [params for params in drawn if _is_trainable(spec, split, params)]
     # Small networks first: they show an effect as well as large ones, and sooner.
     drawn.sort(key=lambda params: float(params.get("width", 0)))
@@ -109,7 +109,7 @@ def _is_trainable(spec: StudySpec, split: Split, params: Params) -> bool:
     return refusal(spec, trial_spec(spec, params).model, split.n_inputs, split.n_outputs) is None
 
 
-def _draw(spec: StudySpec, random: np.random.Generator, family: str | None = None, *, inside: bool) -> Params:
+def draw_params(spec: StudySpec, random: np.random.Generator, family: str | None = None, *, inside: bool) -> Params:
     """One setting of the space: ranges at one of their ends, or anywhere inside."""
     params: Params = {}
 

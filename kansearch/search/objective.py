@@ -1,63 +1,120 @@
-"""One trial from its first epoch to its end in the storage."""
+"""The trials of a study that a process trains together, from their first epoch to their end in the storage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+
+from optuna.trial import FrozenTrial
 
 from kansearch.data.splits import Split
 from kansearch.search.pruners import Decision, decide
 from kansearch.search.suggest import suggest, trial_spec
-from kansearch.specs.trial import End
+from kansearch.specs.trial import End, RungResult
+from kansearch.storage.ledger import BudgetSpentError, TrialWrite
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import (
     RunningTrial,
-    begin_trial,
-    complete_trial,
-    prune_trial,
+    begin_trials,
+    complete_write,
+    fail_write,
+    places_left,
+    prune_write,
     resume_trial,
-    write_rung,
+    rung_write,
+    write,
 )
-from kansearch.training.loop import train
+from kansearch.training.pack import Pack
 
 
-def claim(study: StoredStudy, split: Split, worker: int) -> RunningTrial:
-    """The next trial for a worker: one that lost its worker before, or a new one.
+class StudyPack:
+    """A pack whose slots are filled with trials of a study, and whose trials are judged at their rungs.
 
-    Raises:
-        BudgetSpentError: If the budget holds no further trial.
-        UserError: If no network of the space keeps to the limits.
-    """
-    waiting = resume_trial(study)
-    return waiting or begin_trial(study, suggest(study, split.n_inputs, split.n_outputs, worker))
-
-
-def run_trial(
-    study: StoredStudy,
-    trial: RunningTrial,
-    split: Split,
-    while_training: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> None:
-    """Train a trial, keep what it measures at each rung, and stop it where it is not among the best.
+    A trial that is pruned or finished leaves at its rung, and the next one takes its slot. Whatever a rung brings is
+    written in one transaction, and so are the trials that begin.
 
     Args:
-        study: Of the trial.
-        trial: Claimed by this process.
+        study: Of the trials.
         split: Of the study's data.
-        while_training: Entered whenever only the network is at work, never while the storage is.
+        worker: Number of this worker; it decides its stream of random draws.
+        size: Of the pack.
     """
-    spec = study.spec
-    needed = dict.fromkeys([*spec.objectives, *(constraint.metric for constraint in spec.constraints)])
-    results = train([trial_spec(spec, trial.params).model_copy(update={"seed": trial.seed})], split)
-    while True:
+
+    def __init__(self, study: StoredStudy, split: Split, worker: int = 0, size: int = 1) -> None:
+        self._study = study
+        self._split = split
+        self._worker = worker
+        self._size = size
+        spec = study.spec
+        self._needed = tuple(dict.fromkeys([*spec.objectives, *(constraint.metric for constraint in spec.constraints)]))
+        self._pack = Pack(split, latency_at_rungs="latency_ms" in self._needed)
+        self._trials: dict[int, RunningTrial] = {}
+
+    @property
+    def trials(self) -> tuple[RunningTrial, ...]:
+        """Those that are being trained."""
+        return tuple(self._trials.values())
+
+    def fill(self) -> None:
+        """Let trials take the free slots: first those that lost their worker before, then new ones.
+
+        Raises:
+            UserError: If no network of the space keeps to the limits.
+        """
+        while len(self._trials) < self._size and (waiting := resume_trial(self._study)) is not None:
+            self._admit(waiting)
+        n_new = min(self._size - len(self._trials), places_left(self._study))
+        if n_new > 0:
+            split = self._split
+            candidates = suggest(self._study, split.n_inputs, split.n_outputs, self._worker, n_new)
+            # Other workers may have been faster.
+            try:
+                begun = begin_trials(self._study, candidates)
+            except BudgetSpentError:
+                return
+            for trial in begun:
+                self._admit(trial)
+
+    def advance(self, while_training: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """Train until some trials reach a rung, write what they measured, and decide who goes on.
+
+        Args:
+            while_training: Entered whenever only the networks are at work, never while the storage is.
+        """
         with while_training():
-            result = next(results)
-        write_rung(study, trial, result)
-        missing = [name for name in needed if name not in result.metrics]
+            results = self._pack.advance()
+        lost = write(self._study, [rung_write(self._study, self._trials[r.slot], r) for r in results])
+        everyone = self._study.trials()
+        ends = {result.slot: self._end(result, everyone) for result in results}
+        lost |= write(self._study, [end for end in ends.values() if end is not None and end.trial_id not in lost])
+        for slot, end in ends.items():
+            if end is not None or self._trials[slot].id in lost:
+                self._pack.retire(slot)
+                del self._trials[slot]
+
+    def fail(self, reason: str) -> None:
+        """End all trials as broken."""
+        write(self._study, [fail_write(trial, reason) for trial in self.trials])
+        for slot in self._trials:
+            self._pack.retire(slot)
+        self._trials.clear()
+
+    def _admit(self, trial: RunningTrial) -> None:
+        spec = trial_spec(self._study.spec, trial.params).model_copy(update={"seed": trial.seed})
+        self._trials[self._pack.admit(spec)] = trial
+
+    def _end(self, result: RungResult, everyone: Sequence[FrozenTrial]) -> TrialWrite | None:
+        """How a trial ends; None while it goes on."""
+        study, trial = self._study, self._trials[result.slot]
+        if result.end is End.OUT_OF_MEMORY:
+            return fail_write(trial, "out of memory")
+        missing = [name for name in self._needed if name not in result.metrics]
         if result.end is End.DIVERGED or missing:
             reason = f"diverged: {result.reason}" if result.reason else f"{', '.join(missing)} is no finite number"
-            return prune_trial(study, trial, reason, progress=0.0, end=End.DIVERGED)
+            return prune_write(study, trial, reason, progress=0.0, end=End.DIVERGED)
         if result.end is not None:
-            return complete_trial(study, trial, result)
-        if decide(study, trial, result) is Decision.PRUNE:
-            return prune_trial(study, trial, f"pruned at epoch {result.epoch}", result.epoch / spec.budget.epochs)
+            return complete_write(study, trial, result)
+        if decide(study, everyone, trial, result) is Decision.PRUNE:
+            progress = result.epoch / study.spec.budget.epochs
+            return prune_write(study, trial, f"pruned at epoch {result.epoch}", progress)
+        return None

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial
 
 from kansearch.pareto import Losses, as_losses, dominance, non_dominated_ranks
 from kansearch.search.samplers import StudyView, rivals
@@ -31,7 +32,7 @@ from kansearch.specs.metrics import Direction
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import RungResult
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import RunningTrial, rung_metrics, still_ours
+from kansearch.storage.trials import RunningTrial, rung_metrics
 
 
 class Decision(Enum):
@@ -41,18 +42,24 @@ class Decision(Enum):
     PRUNE = auto()
 
 
-def decide(study: StoredStudy, trial: RunningTrial, result: RungResult) -> Decision:
-    """Decide at a rung whether a trial goes on; the result must have been written."""
+def decide(study: StoredStudy, everyone: Sequence[FrozenTrial], trial: RunningTrial, result: RungResult) -> Decision:
+    """Decide at a rung whether a trial goes on.
+
+    Args:
+        study: Of the trial.
+        everyone: All trials of the study, with what this one measured.
+        trial: The trial.
+        result: What it measured.
+    """
     spec = study.spec
     pruner = spec.search.pruner
     if pruner.name == "none":
         return Decision.CONTINUE
-    everyone = study.storage.get_all_trials(study.study_id, deepcopy=False)
     trials = rivals(spec, everyone, trial.params.get("family"))
     if pruner.name != "pareto":
         view: Any = StudyView(study.storage, trials)
-        with still_ours():
-            stop = make_pruner(spec).prune(optuna.Study(spec.name, view), study.storage.get_trial(trial.id))
+        own_trial = next(other for other in everyone if other.number == trial.number)
+        stop = make_pruner(spec).prune(optuna.Study(spec.name, view), own_trial)
         return Decision.PRUNE if stop else Decision.CONTINUE
     peers = [
         vector(spec, metrics)

@@ -31,23 +31,35 @@ MAX_DRAWS = 2000
 """Draws before we say that no network keeps to the limits."""
 
 
-def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int) -> Candidate:
-    """Draw a candidate that can be built and keeps to every limit known before training.
+def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int, n_candidates: int = 1) -> list[Candidate]:
+    """Draw candidates that can be built and keep to every limit known before training.
 
     Candidates that do not are drawn again at once: they use no budget, leave no trace in the storage, and
-    teach the sampler nothing (counting them as bad would teach it that shallow is good).
+    teach the sampler nothing (counting them as bad would teach it that shallow is good). Each of several is drawn
+    as if those before it were running already.
 
     Args:
-        study: Of the candidate.
+        study: Of the candidates.
         n_inputs: Of the networks.
         n_outputs: Of the networks.
         worker: Number of this worker; workers draw from different random streams.
+        n_candidates: How many.
 
     Raises:
         UserError: If no candidate of MAX_DRAWS keeps to the limits.
     """
+    trials = study.trials()
+    candidates = []
+    for _ in range(n_candidates):
+        draft = _draw(study, trials, n_inputs, n_outputs, worker)
+        trials.append(draft.frozen)
+        candidates.append(draft.candidate())
+    return candidates
+
+
+def _draw(study: StoredStudy, trials: Sequence[FrozenTrial], n_inputs: int, n_outputs: int, worker: int) -> _Draft:
+    """A draft that keeps to the limits."""
     spec = study.spec
-    trials = study.storage.get_all_trials(study.study_id, deepcopy=False)
     family = next_family(spec, trials)
     visible = rivals(spec, trials, family)
     # Second tries do not count, or a study that was stopped would draw others than one that was not.
@@ -58,13 +70,11 @@ def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int) -> C
     for n_rejected in range(MAX_DRAWS):
         if n_rejected == MAX_REFUSALS:
             sampler = make_sampler(SamplerSpec(name="random"), seed, spec.search.seed)
-        draft = _Draft(study, sampler, visible, family)
+        draft = _Draft(study, sampler, visible, family, n_rejected)
         draft.draw_all()
-        trial = trial_spec(spec, draft.params)
-        reason = refusal(spec, trial.model, n_inputs, n_outputs)
+        reason = refusal(spec, trial_spec(spec, draft.params).model, n_inputs, n_outputs)
         if reason is None:
-            attrs = draft.view.draft_attrs
-            return Candidate(draft.params, draft.distributions, trial.seed, n_rejected, attrs)
+            return draft
         refusals[reason] = refusals.get(reason, 0) + 1
     commonest = max(refusals, key=lambda text: refusals[text])
     raise UserError(f"no network of the space keeps to the limits: of {MAX_DRAWS} candidates most broke: {commonest}")
@@ -131,7 +141,9 @@ class _Draft:
         sampler: optuna.samplers.BaseSampler,
         visible: Sequence[FrozenTrial],
         family: str | None,
+        n_rejected: int,
     ) -> None:
+        self.n_rejected = n_rejected
         self.spec = study.spec
         self.family = family
         self.sampler = sampler
@@ -149,9 +161,14 @@ class _Draft:
             params=self.params,
             distributions=self.distributions,
             user_attrs={},
-            system_attrs={},
+            system_attrs=self.view.draft_attrs,
             intermediate_values={},
         )
+
+    def candidate(self) -> Candidate:
+        """What was drawn."""
+        seed = trial_spec(self.spec, self.params).seed
+        return Candidate(self.params, self.distributions, seed, self.n_rejected, self.view.draft_attrs)
 
     def draw_all(self) -> None:
         """Draw every hyperparameter that exists; the family only where it has no turn."""

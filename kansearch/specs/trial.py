@@ -132,6 +132,7 @@ class End(StrEnum):
     COMPLETED = "completed"
     STOPPED_EARLY = "stopped early"
     DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out of memory"
 
 
 class EpochPoint(Spec):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from optuna.exceptions import DuplicatedStudyError
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from kansearch.errors import StudyChangedError, UserError
@@ -67,6 +68,10 @@ class StoredStudy:
         self.spec = self.spec.model_copy(update={"budget": budget})
         self.storage.set_study_user_attr(self.study_id, SPEC, self.spec.model_dump_json())
         self.storage.set_study_user_attr(self.study_id, BUDGET, budget.trials)
+
+    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials as they are now, in order of their numbers; those in some states only, where any are named."""
+        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
 
     def _attribute(self, key: str) -> object:
         return self.storage.get_study_user_attrs(self.study_id).get(key)

@@ -8,18 +8,18 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
-from kansearch.storage.ledger import BudgetSpentError
+from kansearch.storage.ledger import COUNTED, BudgetSpentError, TrialWrite
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.url import GRACE_S, HEARTBEAT_S
 
@@ -61,20 +61,6 @@ def _here() -> str:
     return "-".join(parts)
 
 
-class TrialLostError(Exception):
-    """This process was too late: its trial was handed back, and the second try counts."""
-
-
-@contextlib.contextmanager
-def still_ours() -> Iterator[None]:
-    """Writes of a trial that this process trains."""
-    try:
-        yield
-    except UpdateFinishedTrialError:
-        # A worker that was paused for longer than its grace wakes up to this.
-        raise TrialLostError from None
-
-
 @dataclass(frozen=True)
 class Candidate:
     """What a new trial is made of.
@@ -104,28 +90,32 @@ class RunningTrial:
     seed: int
 
 
-def begin_trial(study: StoredStudy, candidate: Candidate) -> RunningTrial:
-    """Create a running trial from a candidate, whole, in one transaction.
+def begin_trials(study: StoredStudy, candidates: Sequence[Candidate]) -> list[RunningTrial]:
+    """Create running trials from candidates, whole, in one transaction; the first ones where not all have a place.
 
     Raises:
         BudgetSpentError: If the study's budget holds no further trial.
     """
-    template = create_trial(
-        state=TrialState.RUNNING,
-        params=dict(candidate.params),
-        distributions=dict(candidate.distributions),
-        user_attrs={SEED: candidate.seed, WORKER: worker_id(), REJECTED: candidate.rejected},
-        system_attrs=dict(candidate.system_attrs),
-    )
-    trial_id = study.storage.create_new_trial(study.study_id, template)
-    study.storage.ledger.record_heartbeat(trial_id)
-    number = study.storage.get_trial_number_from_id(trial_id)
-    return RunningTrial(trial_id, number, candidate.params, candidate.seed)
+    templates = [
+        create_trial(
+            state=TrialState.RUNNING,
+            params=dict(candidate.params),
+            distributions=dict(candidate.distributions),
+            user_attrs={SEED: candidate.seed, WORKER: worker_id(), REJECTED: candidate.rejected},
+            system_attrs=dict(candidate.system_attrs),
+        )
+        for candidate in candidates
+    ]
+    created = study.storage.ledger.create_trials(study.study_id, templates)
+    return [
+        RunningTrial(trial_id, number, candidate.params, candidate.seed)
+        for (trial_id, number), candidate in zip(created, candidates, strict=False)
+    ]
 
 
 def resume_trial(study: StoredStudy) -> RunningTrial | None:
     """Take a trial that waits for a second try; None where none waits."""
-    for trial in study.storage.get_all_trials(study.study_id, deepcopy=False, states=(TrialState.WAITING,)):
+    for trial in study.trials(TrialState.WAITING):
         with contextlib.suppress(UpdateFinishedTrialError):
             if study.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                 study.storage.ledger.record_heartbeat(trial._trial_id)
@@ -134,40 +124,57 @@ def resume_trial(study: StoredStudy) -> RunningTrial | None:
     return None
 
 
-@contextlib.contextmanager
-def heartbeat(study: StoredStudy, trial: RunningTrial) -> Iterator[None]:
-    """Give signs of life for a trial while it is trained."""
-    over = threading.Event()
+class Heartbeat:
+    """Gives signs of life for trials while they are trained.
 
-    def beat() -> None:
-        while True:
+    Attributes:
+        trial_ids: Of the trials; a thread reads it, so it is replaced and never changed.
+    """
+
+    def __init__(self, study: StoredStudy) -> None:
+        self.trial_ids: frozenset[int] = frozenset()
+        self._study = study
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_S):
             # A database that is away for a while must not end the training; GRACE_S is much longer than a beat.
             with contextlib.suppress(Exception):
-                study.storage.ledger.record_heartbeat(trial.id)
-            if over.wait(HEARTBEAT_S):
-                return
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+                self._study.storage.ledger.beat(self.trial_ids)
 
 
-@still_ours()
-def write_rung(study: StoredStudy, trial: RunningTrial, result: RungResult) -> None:
-    """Keep what a trial measured at a rung, and its quality as Optuna's intermediate value."""
+def write(study: StoredStudy, writes: Sequence[TrialWrite]) -> set[int]:
+    """Write about trials that this process trains, in one transaction.
+
+    Returns:
+        The ids of trials that were handed back in the meantime, for this process was paused for longer than its
+        grace: of these nothing was written, and their second try counts.
+    """
+    return study.storage.ledger.write(writes)
+
+
+def rung_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> TrialWrite:
+    """What a trial measured at a rung, and its quality as Optuna's intermediate value."""
     rung = {
         "epoch": result.epoch,
         "metrics": result.metrics,
         "points": [[p.epoch, p.train_loss, p.validation_loss] for p in result.points],
     }
-    study.storage.set_trial_user_attr(trial.id, f"{RUNG}{result.rung}", rung)
     quality = result.metrics.get(study.spec.objectives[0])
-    if quality is not None:
-        study.storage.set_trial_intermediate_value(trial.id, result.epoch, quality)
+    return TrialWrite(
+        trial.id,
+        user_attrs={f"{RUNG}{result.rung}": rung},
+        intermediate_values={} if quality is None else {result.epoch: quality},
+    )
 
 
 def rung_metrics(trial: FrozenTrial, rung: int) -> Mapping[str, float] | None:
@@ -176,31 +183,28 @@ def rung_metrics(trial: FrozenTrial, rung: int) -> Mapping[str, float] | None:
     return None if written is None else written["metrics"]
 
 
-@still_ours()
-def complete_trial(study: StoredStudy, trial: RunningTrial, result: RungResult) -> None:
-    """End a trial with its objective values, its constraints and its learned activations.
-
-    Raises:
-        TrialLostError: Like every write of a running trial, if it was handed back in the meantime.
-    """
-    storage = study.storage
-    for constraint in study.spec.constraints:
-        # Samplers need every constraint of every complete trial, met or not.
-        # In units of the bound, so that no constraint outweighs the others, nor a pruned trial's.
-        violation = constraint.violation(result.metrics[constraint.metric]) / max(abs(constraint.bound), 1e-12)
-        storage.set_trial_system_attr(trial.id, f"{CONSTRAINT}{constraint}", violation)
+def complete_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> TrialWrite:
+    """The end of a trial with its objective values, its constraints and its learned activations."""
+    # Samplers need every constraint of every complete trial, met or not.
+    # In units of the bound, so that no constraint outweighs the others, nor a pruned trial's.
+    violations = {
+        f"{CONSTRAINT}{constraint}": constraint.violation(result.metrics[constraint.metric])
+        / max(abs(constraint.bound), 1e-12)
+        for constraint in study.spec.constraints
+    }
+    attrs: dict[str, Any] = {END: result.end}
     if result.curves:
-        storage.set_trial_user_attr(trial.id, CURVES, [curve.model_dump(mode="json") for curve in result.curves])
-    storage.set_trial_user_attr(trial.id, END, result.end)
+        attrs[CURVES] = [curve.model_dump(mode="json") for curve in result.curves]
     if result.reason:
-        storage.set_trial_user_attr(trial.id, REASON, result.reason)
+        attrs[REASON] = result.reason
     values = [result.metrics[name] for name in study.spec.objectives]
-    storage.set_trial_state_values(trial.id, TrialState.COMPLETE, values)
+    return TrialWrite(trial.id, attrs, violations, state=TrialState.COMPLETE, values=values)
 
 
-@still_ours()
-def prune_trial(study: StoredStudy, trial: RunningTrial, reason: str, progress: float, end: End | None = None) -> None:
-    """End a trial early.
+def prune_write(
+    study: StoredStudy, trial: RunningTrial, reason: str, progress: float, end: End | None = None
+) -> TrialWrite:
+    """The early end of a trial.
 
     Args:
         study: Of the trial.
@@ -209,23 +213,20 @@ def prune_trial(study: StoredStudy, trial: RunningTrial, reason: str, progress: 
         progress: Share of its epochs that it got; 0 for one that could not be worse.
         end: Where its training was over by itself; None where a pruner stopped it.
     """
-    if end is not None:
-        study.storage.set_trial_user_attr(trial.id, END, end)
+    violations = {}
     if len(study.spec.objectives) > 1 or end is not None:
         # TPE of Optuna 5.0 fails on a pruned trial with intermediate values in a study of several objectives,
         # unless the trial is infeasible; the violation tells it how early the trial was stopped. With one objective
         # it keeps a trial that diverged late from passing for a good one.
         # test_tpe_survives_pruned_trials watches it.
-        study.storage.set_trial_system_attr(trial.id, f"{CONSTRAINT}{PRUNED}", 1.0 - progress + 1e-9)
-    study.storage.set_trial_user_attr(trial.id, REASON, reason)
-    study.storage.set_trial_state_values(trial.id, TrialState.PRUNED)
+        violations[f"{CONSTRAINT}{PRUNED}"] = 1.0 - progress + 1e-9
+    attrs = {REASON: reason} if end is None else {REASON: reason, END: end}
+    return TrialWrite(trial.id, attrs, violations, state=TrialState.PRUNED)
 
 
-@still_ours()
-def fail_trial(study: StoredStudy, trial: RunningTrial, reason: str) -> None:
-    """End a trial that could not be trained; it uses no budget."""
-    study.storage.set_trial_user_attr(trial.id, REASON, reason)
-    study.storage.set_trial_state_values(trial.id, TrialState.FAIL)
+def fail_write(trial: RunningTrial, reason: str) -> TrialWrite:
+    """The end of a trial that broke; it gives its place in the budget back."""
+    return TrialWrite(trial.id, {REASON: reason}, state=TrialState.FAIL)
 
 
 def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool) -> bool:
@@ -267,7 +268,7 @@ def rescue_lost_trials(study: StoredStudy) -> int:
     A worker of this host is dead when its process is gone; one elsewhere when its trial gave no sign of life
     for GRACE_S seconds.
     """
-    running = study.storage.get_all_trials(study.study_id, deepcopy=False, states=(TrialState.RUNNING,))
+    running = study.trials(TrialState.RUNNING)
     if not running:
         return 0
     stale = {*study.storage.ledger._get_stale_trial_ids(study.study_id), *_silent_for_long(study)}
@@ -305,17 +306,22 @@ def _is_gone(worker: str | None) -> bool:
 def count_states(study: StoredStudy) -> dict[str, int]:
     """Trials by state, in small letters; `broken` counts those that failed by themselves, not with their worker."""
     counts = {state.name.lower(): 0 for state in TrialState} | {"broken": 0}
-    for trial in study.storage.get_all_trials(study.study_id, deepcopy=False):
+    for trial in study.trials():
         counts[trial.state.name.lower()] += 1
         if trial.state is TrialState.FAIL and not trial.user_attrs.get(HANDED_BACK):
             counts["broken"] += 1
     return counts
 
 
+def places_left(study: StoredStudy) -> int:
+    """How many more trials the budget holds, as far as this process knows."""
+    return study.budget - sum(trial.state in COUNTED for trial in study.trials())
+
+
 def read_records(study: StoredStudy) -> tuple[TrialRecord, ...]:
     """All trials of a study, in order of their numbers."""
     records = []
-    for trial in study.storage.get_all_trials(study.study_id, deepcopy=False):
+    for trial in study.trials():
         record = study.finished.get(trial.number) or _record(study, trial)
         if trial.state.is_finished():
             study.finished[trial.number] = record

@@ -29,8 +29,11 @@ def losses(
     """
     if task is Task.CLASSIFICATION:
         of_rows = functional.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction="none")
-        return of_rows.view(outputs.shape[:2]) @ shares
-    return (outputs - targets).square().squeeze(-1) @ shares
+        of_rows = of_rows.view(outputs.shape[:2])
+    else:
+        of_rows = (outputs - targets).square().squeeze(-1)
+    # No matrix product: how it sums depends on how many trials there are.
+    return (of_rows * shares).sum(-1)
 
 
 def quality(outputs: Tensor, split: Split) -> dict[str, float]:
@@ -57,9 +60,7 @@ def quality(outputs: Tensor, split: Split) -> dict[str, float]:
     return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
-def entropy(
-    amplitudes: Float[Tensor, "*P O I"], real: Bool[Tensor, "*P O I"] | None = None
-) -> Float[Tensor, "*P"]:
+def entropy(amplitudes: Float[Tensor, "*P O I"], real: Bool[Tensor, "*P O I"] | None = None) -> Float[Tensor, "*P"]:
     """Entropy in nats of how a layer's amplitude is spread over its curves; low where few curves carry it.
 
     Args:

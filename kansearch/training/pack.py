@@ -2,7 +2,7 @@
 
 Trials whose networks and batches have one structure form a group: their parameters lie in one buffer, a row for
 each trial, and every layer, loss and update is computed for all of them at once. Whoever holds a pack decides at
-every rung who goes on: `advance` trains until trials reach rungs, `retire` frees the slot of one that is over,
+every rung who goes on: `advance` trains until some trials reach a rung, `retire` frees the slot of one that is over,
 `admit` fills it, and nobody waits for anybody.
 
 Every trial draws from random streams of its own and is padded by a rule that looks at the trial alone, so its
@@ -14,9 +14,11 @@ Letters: P trials of a group, N numbers of a trial's row, B rows of a batch, T s
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Float, Int64
@@ -25,8 +27,9 @@ from torch import Tensor
 from kansearch.data.splits import Split
 from kansearch.models.build import build
 from kansearch.models.cost import cost, latency_ms
+from kansearch.models.layer import even_shares
 from kansearch.models.stack import Stack, structure
-from kansearch.specs.trial import Curve, End, EpochPoint, ModelSpec, RungResult, TrainingSpec, TrialSpec
+from kansearch.specs.trial import Curve, End, EpochPoint, ModelSpec, RungResult, TrialSpec
 from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam
 
@@ -83,10 +86,12 @@ class Pack:
         self._trainees[slot] = trainee
         return slot
 
-    def advance(self) -> Iterator[RungResult]:
-        """Train each group until some of its trials reach a rung, or their end, and give the results of these."""
-        for group in list(self._groups.values()):
-            yield from group.advance()
+    def advance(self) -> list[RungResult]:
+        """Train the group whose turn it is until some of its trials reach a rung, or their end: their results."""
+        kind = next(iter(self._groups))
+        group = self._groups.pop(kind)
+        self._groups[kind] = group
+        return group.advance()
 
     def retire(self, slot: int) -> None:
         """Take a trial out of its slot."""
@@ -164,6 +169,8 @@ class _Trainee:
     def learn(self, train_loss: float, validation_loss: float, weights: Float[Tensor, " N"]) -> None:
         """Take note of an epoch."""
         self.epoch += 1
+        if self.end is not None:
+            return
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             self.end = End.DIVERGED
             worst = train_loss if not math.isfinite(train_loss) else validation_loss
@@ -218,7 +225,9 @@ class _Group:
         self._n_steps = math.ceil(split.n_train / kind.batch_size)
         self._n_rows = ROW_MULTIPLE * math.ceil(kind.batch_size / ROW_MULTIPLE)
         self._train_x, self._validation_x = self._prepared()
-        self._shares = [self._share(n) for n in (kind.batch_size, split.n_train - (self._n_steps - 1) * kind.batch_size)]
+        n_last = split.n_train - (self._n_steps - 1) * kind.batch_size
+        self._shares = {n_real: self._share(n_real) for n_real in (kind.batch_size, n_last)}
+        self._at_once = sys.maxsize
 
     def _prepared(self) -> tuple[Tensor, Tensor]:
         """The inputs, or what the first layer makes of them whatever its parameters are, if that is not too much."""
@@ -269,7 +278,7 @@ class _Group:
         trainings = [trainee.spec.training for trainee in self.trainees]
         real = torch.stack([self._stack.real_numbers(trainee.network) for trainee in self.trainees])
         self._adam = PackAdam(self._stack.segments, real, trainings, self._state)
-        self._parameters = self._stack.attach(self._weights, [trainee.spec.model for trainee in self.trainees])
+        self._seated: slice | None = None
         self._gradients = torch.empty_like(self._weights)
         self._l1 = self._column([training.l1 for training in trainings])
         self._entropy = self._column([training.entropy for training in trainings])
@@ -293,49 +302,99 @@ class _Group:
     def _train_epoch(self) -> Float[Tensor, "P V O"]:
         """One pass over the training data and one over the validation data; returns the outputs of the latter."""
         begin = time.perf_counter()
+        trainees, split = self.trainees, self._split
         self._stack.train()
-        self._adam.begin_epoch([trainee.epoch for trainee in self.trainees], self._n_steps)
+        self._adam.begin_epoch([trainee.epoch for trainee in trainees], self._n_steps)
         order = self._draw_order()
-        totals = torch.zeros(len(self.trainees), dtype=self._kind.dtype)
+        totals = torch.zeros(len(trainees), dtype=self._kind.dtype)
         for step in range(self._n_steps):
-            self._set_masks(step)
-            is_last = step == self._n_steps - 1
-            rows, shares = order[:, step].flatten(), self._shares[is_last]
-            of_trials = self._learn(rows, shares)
+            masks = self._masks_of(step)
+            n_real = min(self._kind.batch_size, split.n_train - step * self._kind.batch_size)
+            learn = partial(self._learn, order[:, step], self._shares[n_real], masks)
+            totals += self._in_turns(learn) * n_real
             self._adam.step(self._weights, self._gradients, step)
-            n_real = self._split.n_train - step * self._kind.batch_size if is_last else self._kind.batch_size
-            totals += of_trials * n_real
-        self._stack.silence(())
-        outputs = self._predict()
-        targets = self._split.validation_y.expand(len(self.trainees), *self._split.validation_y.shape)
-        even = torch.full((len(self._split.validation_y),), 1 / len(self._split.validation_y), dtype=self._kind.dtype)
-        validation_losses = losses(outputs, targets, self._split.task, even).tolist()
-        train_losses = (totals / self._split.n_train).tolist()
-        seconds = (time.perf_counter() - begin) / len(self.trainees)
-        for row, trainee in enumerate(self.trainees):
+        self._stack.eval()
+        with torch.no_grad():
+            outputs = self._in_turns(self._predict, *split.validation_y.shape[:1], split.n_outputs)
+        targets = split.validation_y.expand(len(trainees), *split.validation_y.shape)
+        validation_losses = losses(outputs, targets, split.task, even_shares(split.validation_x)).tolist()
+        train_losses = (totals / split.n_train).tolist()
+        seconds = (time.perf_counter() - begin) / len(trainees)
+        for row, trainee in enumerate(trainees):
             trainee.seconds += seconds
             trainee.learn(train_losses[row], validation_losses[row], self._weights[row])
         return outputs
 
-    def _learn(self, rows: Int64[Tensor, " PB"], shares: Float[Tensor, " B"]) -> Float[Tensor, " P"]:
-        """Write the gradients of a step; returns the losses on the data."""
-        n_trials = len(self.trainees)
-        x = self._train_x.index_select(0, rows).view(n_trials, self._n_rows, -1)
-        y = self._split.train_y.index_select(0, rows).view(n_trials, self._n_rows, *self._split.train_y.shape[1:])
+    def _learn(
+        self, order: Int64[Tensor, "P B"], shares: Float[Tensor, " B"], masks: Sequence[Tensor], turn: slice
+    ) -> Float[Tensor, " P"]:
+        """Write the gradients of a step of some trials; returns their losses on the data."""
+        self._stack.silence([of_row[turn] for of_row in masks])
+        rows = order[turn]
+        n_trials = len(rows)
+        x = self._train_x.index_select(0, rows.flatten()).view(n_trials, self._n_rows, -1)
+        y = self._split.train_y.index_select(0, rows.flatten()).view(*rows.shape, *self._split.train_y.shape[1:])
         prepared = x if self._is_prepared else self._stack.prepare(x)
         if self._kind.has_penalty:
             outputs, amplitudes = self._stack.mix_with_amplitudes(prepared, shares)
             of_trials = losses(outputs, y, self._split.task, shares)
-            total = of_trials.sum() + sum((self._l1 * a.sum((-2, -1))).sum() for a in amplitudes)
+            total = of_trials.sum() + sum((self._l1[turn] * a.sum((-2, -1))).sum() for a in amplitudes)
             if self._kind.has_entropy:
                 for a, real in zip(amplitudes, self._stack.real_edges, strict=True):
-                    total = total + (self._entropy * entropy(a, real)).sum()
+                    total = total + (self._entropy[turn] * entropy(a, real)).sum()
         else:
             of_trials = losses(self._stack.mix(prepared), y, self._split.task, shares)
             total = of_trials.sum()
         gradients = torch.autograd.grad(total, self._parameters)
-        torch.cat([gradient.flatten(1) for gradient in gradients], dim=1, out=self._gradients)
+        self._gradients[turn] = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
         return of_trials.detach()
+
+    @torch.no_grad()
+    def _predict(self, turn: slice) -> Float[Tensor, "P V O"]:
+        """Outputs for the validation rows."""
+        self._stack.silence(())
+        n_trials = turn.stop - turn.start
+        n_rows = max(1, EVALUATION_NUMBERS // (n_trials * self._n_widest))
+        outputs = []
+        for x in torch.split(self._validation_x, n_rows):
+            prepared = x if self._is_prepared else self._stack.prepare(x)
+            outputs.append(self._stack.mix(prepared.expand(n_trials, *prepared.shape)))
+        return torch.cat(outputs, dim=1)
+
+    def _in_turns(self, work: Callable[[slice], Tensor], *shape: int) -> Tensor:
+        """What some work gives for each trial; where memory does not suffice for all at once, they take turns.
+
+        Args:
+            work: Done for neighbouring trials.
+            shape: Of what it gives for one.
+        """
+        while True:
+            try:
+                turns = range(0, len(self.trainees), self._at_once)
+                return torch.cat([self._take_turn(work, begin, shape) for begin in turns])
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._at_once = (min(self._at_once, len(self.trainees)) + 1) // 2
+
+    def _take_turn(self, work: Callable[[slice], Tensor], begin: int, shape: Sequence[int]) -> Tensor:
+        turn = slice(begin, min(begin + self._at_once, len(self.trainees)))
+        if turn != self._seated:
+            specs = [trainee.spec.model for trainee in self.trainees[turn]]
+            self._parameters = self._stack.attach(self._weights[turn], specs)
+            self._seated = turn
+        first = self.trainees[begin]
+        alone = turn.stop - begin == 1
+        try:
+            if not (alone and first.end is End.OUT_OF_MEMORY):
+                return work(turn)
+        except (MemoryError, RuntimeError) as error:
+            if not (alone and is_out_of_memory(error)):
+                raise
+            # Not even alone: this trial is over, and the others go on.
+            first.end = End.OUT_OF_MEMORY
+        self._gradients[turn] = 0
+        return torch.full((1, *shape), torch.nan, dtype=self._kind.dtype)
 
     def _draw_order(self) -> Int64[Tensor, "P T B"]:
         """The rows of each batch of an epoch; rows that only fill up are the first row of the data."""
@@ -347,11 +406,11 @@ class _Group:
             order[row, :, :size] = padded.view(self._n_steps, size)
         return order
 
-    def _set_masks(self, step: int) -> None:
-        """Hand out the dropout masks of a step; they are drawn for many steps at once."""
+    def _masks_of(self, step: int) -> list[Float[Tensor, "P B W"]]:
+        """The dropout masks of a step, one a hidden row; they are drawn for many steps at once."""
         depth, width = self._kind.structure.depth, self._kind.structure.width
         if depth == 1 or not any(trainee.spec.model.dropout for trainee in self.trainees):
-            return
+            return []
         n_drawn = max(1, MASK_NUMBERS // (self._n_rows * width))
         if step % n_drawn == 0:
             n_steps = min(n_drawn, self._n_steps - step)
@@ -361,19 +420,9 @@ class _Group:
                 if trainee.spec.model.dropout:
                     for masks, own in zip(self._masks, trainee.draw_masks(n_steps, self._n_rows), strict=True):
                         masks[:, row, :, : own.shape[-1]] = own
-        self._stack.silence([masks[step % n_drawn] for masks in self._masks])
+        return [masks[step % n_drawn] for masks in self._masks]
 
     # --- results ----------------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def _predict(self) -> Float[Tensor, "P V O"]:
-        self._stack.eval()
-        n_trials = len(self.trainees)
-        n_rows = max(1, EVALUATION_NUMBERS // (n_trials * self._n_widest))
-        return torch.cat([self._outputs(x.expand(n_trials, *x.shape)) for x in self._validation_x.split(n_rows)], dim=1)
-
-    def _outputs(self, x: Tensor) -> Tensor:
-        return self._stack.mix(x if self._is_prepared else self._stack.prepare(x))
 
     @property
     def _n_widest(self) -> int:
@@ -384,7 +433,7 @@ class _Group:
 
     def _result(self, row: int, trainee: _Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
         if trainee.end not in (End.COMPLETED, End.STOPPED_EARLY):
-            return trainee.result({} if trainee.end is End.DIVERGED else quality(outputs, self._split), ())
+            return trainee.result(quality(outputs, self._split) if trainee.end is None else {}, ())
         weights = self._weights[row] if trainee.best_weights is None else trainee.best_weights
         network = trainee.network
         self._stack.extract(weights, network)
@@ -395,6 +444,14 @@ class _Group:
                 outputs = network(self._split.validation_x)
         curves = network.curves(self._split.train_x[:CURVE_ROWS])
         return trainee.result(quality(outputs, self._split), curves)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        hint in words for hint in ("out of memory", "can't allocate memory", "not enough memory")
+    )
 
 
 def _inserted(rows: Tensor, place: int, row: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The worker's loop: claim a trial, train it, until the budget is spent or somebody asks us to stop."""
+"""The worker's loop: fill a pack with trials, train it, until the budget is spent or somebody asks us to stop."""
 
 from __future__ import annotations
 
@@ -7,25 +7,21 @@ import time
 import traceback
 
 import torch
+from optuna.trial import TrialState
 
-from kansearch.data.splits import Split, load_split
+from kansearch.data.splits import load_split
 from kansearch.errors import DataError, KansearchError
-from kansearch.search.objective import claim, run_trial
-from kansearch.storage.ledger import BudgetSpentError
+from kansearch.search.objective import StudyPack
+from kansearch.search.pack_size import pack_size
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import (
-    RunningTrial,
-    TrialLostError,
-    count_states,
-    fail_trial,
-    hand_back,
-    heartbeat,
-    rescue_lost_trials,
-)
+from kansearch.storage.trials import Heartbeat, count_states, hand_back, rescue_lost_trials
 from kansearch.worker.signals import StopRequestedError, StopSignals
 
 WAIT_S = 0.5
 """Between two looks at the trials of others, when the budget is claimed but not yet done."""
+
+LOOK_S = 2.0
+"""Between two looks for trials that lost their worker, while there are trials of our own."""
 
 
 class BrokenStudyError(KansearchError):
@@ -34,13 +30,14 @@ class BrokenStudyError(KansearchError):
     exit_code = 2
 
 
-def work(study: StoredStudy, number: int, stop: StopSignals) -> None:
+def work(study: StoredStudy, number: int, stop: StopSignals, size: int | None = None) -> None:
     """Train trials of a study until its budget is done.
 
     Args:
         study: Of the trials.
         number: Of this worker; it decides its stream of random draws.
         stop: Who may ask us to end before that.
+        size: Trials that are trained together; None lets the networks of the space decide.
 
     Raises:
         BrokenStudyError: If the study's ceiling of failures is reached.
@@ -51,40 +48,38 @@ def work(study: StoredStudy, number: int, stop: StopSignals) -> None:
     split = load_split(study.spec.data)
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
-    while not stop.requested:
-        rescue_lost_trials(study)
-        _refuse_broken(study)
-        try:
-            trial = claim(study, split, number)
-        except BudgetSpentError:
-            # A trial of another worker may still be lost and come back, so the last one to leave is the last to finish.
-            if not count_states(study)["running"] or stop.requested:
-                return
-            time.sleep(WAIT_S)
-        else:
-            _train(study, trial, split, stop)
-
-
-def _train(study: StoredStudy, trial: RunningTrial, split: Split, stop: StopSignals) -> None:
-    # Whatever we wanted to write of a trial that was handed back meanwhile, its second try counts.
-    with contextlib.suppress(TrialLostError):
-        _train_or_fail(study, trial, split, stop)
-
-
-def _train_or_fail(study: StoredStudy, trial: RunningTrial, split: Split, stop: StopSignals) -> None:
+    pack = StudyPack(study, split, number, size or pack_size(study.spec, split))
+    next_look = 0.0
     try:
-        with heartbeat(study, trial):
-            run_trial(study, trial, split, stop.interruptible)
-    except StopRequestedError:
-        hand_back(study, trial.id, "its worker was asked to stop", died=False)
-    except TrialLostError:
-        raise
-    except MemoryError:
-        fail_trial(study, trial, "out of memory")
-    except (RuntimeError, ValueError, ArithmeticError) as error:
-        # A trial that breaks is a result with a reason; the study's ceiling of failures bounds them.
-        traceback.print_exc()
-        fail_trial(study, trial, f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}")
+        with Heartbeat(study) as heartbeat:
+            while not stop.requested:
+                if time.monotonic() >= next_look or not pack.trials:
+                    rescue_lost_trials(study)
+                    _refuse_broken(study)
+                    next_look = time.monotonic() + LOOK_S
+                pack.fill()
+                heartbeat.trial_ids = frozenset(trial.id for trial in pack.trials)
+                if pack.trials:
+                    _advance(pack, stop)
+                elif study.trials(TrialState.RUNNING, TrialState.WAITING):
+                    # A trial of another worker may still be lost and come back: the last to leave finishes last.
+                    time.sleep(WAIT_S)
+                else:
+                    return
+    finally:
+        for trial in pack.trials:
+            hand_back(study, trial.id, "its worker was asked to stop", died=False)
+
+
+def _advance(pack: StudyPack, stop: StopSignals) -> None:
+    # Whoever asks us to stop finds the trials in the pack, from which they are handed back.
+    with contextlib.suppress(StopRequestedError):
+        try:
+            pack.advance(stop.interruptible)
+        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
+            # Trials that break are a result with a reason; the study's ceiling of failures bounds them.
+            traceback.print_exc()
+            pack.fail(f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}")
 
 
 def _refuse_broken(study: StoredStudy) -> None:

@@ -89,10 +89,11 @@ def test_the_same_seed_gives_the_same_front(run: Run, study_file: Path, tmp_path
 
 
 def test_a_study_that_was_stopped_draws_what_it_would_have_drawn(run: Run, study_file: Path, tmp_path: Path) -> None:
-    """Four trials and then four more are the same eight as in one go."""
+    """One by one, four trials and then four more are the same eight as in one go."""
+    one_by_one = ("--workers", 1, "--pack", 1)
     for trials in (4, 8):
-        assert run("optimize", study_file, "--workers", 1, "--name", "twice", "--trials", trials).returncode == 0
-    assert run("optimize", study_file, "--workers", 1, "--name", "once", "--trials", 8).returncode == 0
+        assert run("optimize", study_file, *one_by_one, "--name", "twice", "--trials", trials).returncode == 0
+    assert run("optimize", study_file, *one_by_one, "--name", "once", "--trials", 8).returncode == 0
     twice, once = ([(r.params, r.values, r.state) for r in records(tmp_path, name)] for name in ("twice", "once"))
     assert twice == once
 

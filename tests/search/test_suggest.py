@@ -12,18 +12,18 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import create_trial
 
-from kansearch.data.splits import load_split
+from kansearch.data.splits import Split, load_split
 from kansearch.errors import UserError
 from kansearch.models.build import why_unbuildable
 from kansearch.models.cost import cost
 from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.search.importance import importances
-from kansearch.search.objective import claim, run_trial
+from kansearch.search.objective import StudyPack
 from kansearch.search.samplers import rivals
 from kansearch.search.suggest import next_family, suggest, trial_spec
 from kansearch.specs.study import StudySpec
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import PRUNED, begin_trial, hand_back, read_records
+from kansearch.storage.trials import PRUNED, begin_trials, hand_back, read_records
 from tests.studies import search
 
 MakeSpec = Callable[..., StudySpec]
@@ -33,8 +33,8 @@ MakeStudy = Callable[..., StoredStudy]
 def draws(study: StoredStudy, n: int, worker: int = 0) -> list[dict[str, object]]:
     drawn = []
     for _ in range(n):
-        candidate = suggest(study, 1, 1, worker)
-        begin_trial(study, candidate)
+        (candidate,) = suggest(study, 1, 1, worker)
+        begin_trials(study, [candidate])
         drawn.append(dict(candidate.params))
     return drawn
 
@@ -99,7 +99,7 @@ def test_hyperparameters_exist_only_where_they_mean_something(make_study: MakeSt
 def test_workers_draw_from_different_streams(make_study: MakeStudy) -> None:
     """Two workers that look at the same trials draw different candidates; the same worker the same."""
     study = make_study()
-    first, again, other = (suggest(study, 1, 1, worker) for worker in (0, 0, 1))
+    (first,), (again,), (other,) = (suggest(study, 1, 1, worker) for worker in (0, 0, 1))
     assert first == again
     assert first.params != other.params
 
@@ -267,21 +267,49 @@ def test_quasi_random_draws_are_one_sequence(make_study: MakeStudy) -> None:
     assert max(quarters.values()) - min(quarters.values()) <= 2, quarters
 
 
+def train_one(study: StoredStudy, split: Split) -> None:
+    pack = StudyPack(study, split)
+    pack.fill()
+    while pack.trials:
+        pack.advance()
+
+
+def test_several_candidates_are_drawn_as_one_after_the_other(make_study: MakeStudy) -> None:
+    """Four drawn at once are the four that are drawn when each begins before the next is drawn."""
+    together, apart = (make_study("budget.trials=30", f"name={name}") for name in ("together", "apart"))
+    for study in (together, apart):
+        search_until(study, 12)
+    at_once = suggest(together, 1, 1, 0, 4)
+    for candidate in at_once:
+        (alone,) = suggest(apart, 1, 1, 0)
+        assert (alone.params, alone.seed) == (candidate.params, candidate.seed)
+        begin_trials(apart, [alone])
+
+
+def search_until(study: StoredStudy, n_trials: int) -> None:
+    budget = study.spec.budget
+    study.set_budget(budget.model_copy(update={"trials": n_trials}))
+    search(study)
+    study.set_budget(budget)
+
+
 def test_a_second_try_does_not_change_what_is_drawn_next(make_study: MakeStudy) -> None:
     """A study that was stopped inside a trial draws what it would have drawn."""
     study = make_study("budget.trials=20", "search.sampler=random")
     split = load_split(study.spec.data)
-    run_trial(study, claim(study, split, 0), split)
-    undisturbed = suggest(study, 1, 1, 0)
-    trial = begin_trial(study, undisturbed)
+    train_one(study, split)
+    (undisturbed,) = suggest(study, 1, 1, 0)
+    (trial,) = begin_trials(study, [undisturbed])
     hand_back(study, trial.id, "its worker was asked to stop", died=False)
-    again = claim(study, split, 0)
+    pack = StudyPack(study, split)
+    pack.fill()
+    (again,) = pack.trials
     assert (again.params, again.seed) == (dict(undisturbed.params), undisturbed.seed)
     after_a_stop = suggest(study, 1, 1, 0)
 
     other = make_study("budget.trials=20", "search.sampler=random", "name=other")
-    run_trial(other, claim(other, split, 0), split)
-    begin_trial(other, suggest(other, 1, 1, 0))
+    train_one(other, split)
+    begin_trials(other, suggest(other, 1, 1, 0))
     assert suggest(other, 1, 1, 0) == after_a_stop
 
 

@@ -23,17 +23,18 @@ from kansearch.storage.trials import (
     MAX_DEATHS,
     WORKER,
     Candidate,
-    TrialLostError,
-    begin_trial,
-    complete_trial,
+    RunningTrial,
+    begin_trials,
+    complete_write,
     count_states,
-    fail_trial,
+    fail_write,
     hand_back,
-    prune_trial,
+    prune_write,
     read_records,
     rescue_lost_trials,
     resume_trial,
-    write_rung,
+    rung_write,
+    write,
 )
 from kansearch.storage.url import open_storage
 
@@ -52,14 +53,19 @@ def result(rung: int, epoch: int, end: End | None = None, **metrics: float) -> R
     return RungResult(slot=0, rung=rung, epoch=epoch, metrics=measured, points=points, end=end, curves=curves)
 
 
+def begin(study: StoredStudy, rate: float = 0.01) -> RunningTrial:
+    (trial,) = begin_trials(study, [candidate(rate)])
+    return trial
+
+
 def test_what_is_written_is_read_back(make_study: MakeStudy) -> None:
     """A complete trial's record holds its values, its whole curve, its costs and its activations."""
     study = make_study()
-    trial = begin_trial(study, candidate())
-    write_rung(study, trial, result(0, 1))
+    trial = begin(study)
+    write(study, [rung_write(study, trial, result(0, 1))])
     last = result(1, 3, End.COMPLETED)
-    write_rung(study, trial, last)
-    complete_trial(study, trial, last)
+    write(study, [rung_write(study, trial, last)])
+    write(study, [complete_write(study, trial, last)])
     (record,) = read_records(study)
     assert record.state == "complete"
     assert record.values == {"rmse": 1 / 3, "parameters": 10.0}
@@ -72,9 +78,9 @@ def test_what_is_written_is_read_back(make_study: MakeStudy) -> None:
 def test_a_pruned_trial_keeps_its_curve_and_is_infeasible_for_the_sampler(make_study: MakeStudy) -> None:
     """A pruned trial has no values, keeps its reason, and never counts as feasible."""
     study = make_study()
-    trial = begin_trial(study, candidate())
-    write_rung(study, trial, result(0, 1))
-    prune_trial(study, trial, "pruned at epoch 1", progress=1 / 3)
+    trial = begin(study)
+    write(study, [rung_write(study, trial, result(0, 1))])
+    write(study, [prune_write(study, trial, "pruned at epoch 1", progress=1 / 3)])
     (record,) = read_records(study)
     assert (record.state, record.values, record.epochs) == ("pruned", {}, 1)
     assert record.reason == "pruned at epoch 1"
@@ -84,8 +90,8 @@ def test_a_pruned_trial_keeps_its_curve_and_is_infeasible_for_the_sampler(make_s
 def test_a_broken_constraint_makes_a_complete_trial_infeasible(make_study: MakeStudy) -> None:
     """A bound known after training only leaves the trial complete, and marks it."""
     study = make_study("constraints=['rmse <= 0.1']")
-    trial = begin_trial(study, candidate())
-    complete_trial(study, trial, result(0, 3, End.COMPLETED))
+    trial = begin(study)
+    write(study, [complete_write(study, trial, result(0, 3, End.COMPLETED))])
     (record,) = read_records(study)
     assert record.state == "complete"
     assert not record.feasible
@@ -94,17 +100,30 @@ def test_a_broken_constraint_makes_a_complete_trial_infeasible(make_study: MakeS
 def test_the_budget_counts_every_trial_but_failed_ones(make_study: MakeStudy) -> None:
     """Running, complete, pruned and waiting trials use budget; a failed one gives its place back."""
     study = make_study("budget.trials=3")
-    trials = [begin_trial(study, candidate()) for _ in range(3)]
+    trials = [begin(study) for _ in range(3)]
     with pytest.raises(BudgetSpentError):
-        begin_trial(study, candidate())
-    fail_trial(study, trials[0], "out of memory")
-    begin_trial(study, candidate())
-    complete_trial(study, trials[1], result(0, 3, End.COMPLETED))
-    prune_trial(study, trials[2], "pruned at epoch 1", 0.3)
+        begin(study)
+    write(study, [fail_write(trials[0], "out of memory")])
+    begin(study)
+    write(study, [complete_write(study, trials[1], result(0, 3, End.COMPLETED))])
+    write(study, [prune_write(study, trials[2], "pruned at epoch 1", 0.3)])
     with pytest.raises(BudgetSpentError):
-        begin_trial(study, candidate())
+        begin(study)
     study.set_budget(study.spec.budget.model_copy(update={"trials": 4}))
-    begin_trial(study, candidate())
+    begin(study)
+
+
+def test_of_several_new_trials_the_budget_lets_the_first_ones_in(make_study: MakeStudy) -> None:
+    """Four are drawn where two have a place: two begin, in order, whole, and alive."""
+    study = make_study("budget.trials=3")
+    begin(study)
+    begun = begin_trials(study, [candidate(rate) for rate in (0.02, 0.03, 0.04, 0.05)])
+    assert [(trial.number, trial.params) for trial in begun] == [
+        (1, {"learning_rate": 0.02}),
+        (2, {"learning_rate": 0.03}),
+    ]
+    assert [record.params for record in read_records(study)][1:] == [trial.params for trial in begun]
+    assert not study.storage.ledger.silent_trial_ids(study.study_id)
 
 
 CLAIM_ALL = """
@@ -112,15 +131,14 @@ import sys
 from optuna.distributions import FloatDistribution
 from kansearch.storage.ledger import BudgetSpentError
 from kansearch.storage.studies import load_study
-from kansearch.storage.trials import Candidate, begin_trial
+from kansearch.storage.trials import Candidate, begin_trials
 from kansearch.storage.url import open_storage
 study = load_study(open_storage(sys.argv[1]), "small")
 draw = Candidate({"x": 0.5}, {"x": FloatDistribution(0, 1)}, seed=0, rejected=0, system_attrs={})
 n = 0
 try:
     while True:
-        begin_trial(study, draw)
-        n += 1
+        n += len(begin_trials(study, [draw] * 3))
 except BudgetSpentError:
     print(n)
 """
@@ -148,15 +166,15 @@ def test_optuna_still_creates_trials_through_the_hook() -> None:
 def test_a_trial_handed_back_is_tried_again_with_the_same_seed(make_study: MakeStudy) -> None:
     """The second try is another trial with the same hyperparameters and seed; the budget stays the same."""
     study = make_study("budget.trials=1")
-    first = begin_trial(study, candidate(0.05))
-    write_rung(study, first, result(0, 1))
+    first = begin(study, 0.05)
+    write(study, [rung_write(study, first, result(0, 1))])
     assert hand_back(study, first.id, "its worker was asked to stop", died=False)
     second = resume_trial(study)
     assert second is not None
     assert (second.number, second.params, second.seed) == (1, first.params, first.seed)
     assert resume_trial(study) is None
     with pytest.raises(BudgetSpentError):
-        begin_trial(study, candidate())
+        begin(study)
     old, new = read_records(study)
     assert (old.state, old.reason, new.state) == ("fail", "its worker was asked to stop", "running")
     assert new.epochs == 0
@@ -165,7 +183,7 @@ def test_a_trial_handed_back_is_tried_again_with_the_same_seed(make_study: MakeS
 def test_a_trial_is_not_tried_for_ever(make_study: MakeStudy) -> None:
     """A trial that keeps losing its worker is given up after MAX_DEATHS further tries."""
     study = make_study()
-    trial = begin_trial(study, candidate())
+    trial = begin(study)
     for _ in range(MAX_DEATHS):
         hand_back(study, trial.id, "its worker died", died=True)
         again = resume_trial(study)
@@ -179,8 +197,8 @@ def test_a_trial_is_not_tried_for_ever(make_study: MakeStudy) -> None:
 def test_trials_of_a_dead_process_are_rescued_at_once(make_study: MakeStudy) -> None:
     """A running trial whose process on this host is gone waits for another worker; ours is left alone."""
     study = make_study()
-    ours = begin_trial(study, candidate())
-    lost = begin_trial(study, candidate())
+    ours = begin(study)
+    lost = begin(study)
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     host = study.storage.get_trial(lost.id).user_attrs[WORKER].rpartition("/")[0]
@@ -194,13 +212,14 @@ def test_trials_of_a_dead_process_are_rescued_at_once(make_study: MakeStudy) -> 
 def test_a_worker_that_comes_back_too_late_does_no_harm(make_study: MakeStudy) -> None:
     """Whatever it writes of a trial that was handed back is refused; the second try counts."""
     study = make_study()
-    trial = begin_trial(study, candidate())
+    trial = begin(study)
     hand_back(study, trial.id, "gave no sign of life", died=True)
-    with pytest.raises(TrialLostError):
-        write_rung(study, trial, result(0, 1))
-    with pytest.raises(TrialLostError):
-        complete_trial(study, trial, result(0, 3, End.COMPLETED))
-    assert [record.state for record in read_records(study)] == ["fail", "waiting"]
+    other = begin(study)
+    writes = [rung_write(study, trial, result(0, 1)), rung_write(study, other, result(0, 1))]
+    assert write(study, writes) == {trial.id}
+    assert write(study, [complete_write(study, trial, result(0, 3, End.COMPLETED))]) == {trial.id}
+    assert [record.state for record in read_records(study)] == ["fail", "waiting", "running"]
+    assert [record.epochs for record in read_records(study)] == [0, 0, 1]
     assert study.storage.get_trial(trial.id).state is TrialState.FAIL
 
 
@@ -281,7 +300,7 @@ def test_only_one_process_gets_a_waiting_trial(make_study: MakeStudy, storage_ur
     """Of six processes that take the same waiting trial at the same moment, exactly one gets it."""
     study = make_study()
     for _ in range(3):
-        hand_back(study, begin_trial(study, candidate()).id, "its worker was asked to stop", died=False)
+        hand_back(study, begin(study).id, "its worker was asked to stop", died=False)
     winners = _race(storage_url, "resume")
     # Each process takes the first that waits; three trials find three takers and no trial finds two.
     states = Counter(record.state for record in read_records(study))
@@ -295,7 +314,7 @@ def test_a_lost_trial_gets_one_second_try_however_many_look(make_study: MakeStud
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     for _ in range(3):
-        trial = begin_trial(study, candidate())
+        trial = begin(study)
         place = study.storage.get_trial(trial.id).user_attrs[WORKER].rpartition("/")[0]
         study.storage.set_trial_user_attr(trial.id, WORKER, f"{place}/{gone.pid}")
     _race(storage_url, "rescue")
@@ -307,8 +326,12 @@ def test_a_trial_without_any_sign_of_life_is_lost_in_the_end(
 ) -> None:
     """A worker elsewhere that died in the moment it took a trial never gave a sign; we wait our grace, then act."""
     study = make_study()
+    trial = begin(study)
+    hand_back(study, trial.id, "its worker was asked to stop", died=False)
     monkeypatch.setattr("kansearch.storage.ledger.LedgerStorage.record_heartbeat", lambda *_: None)
-    trial = begin_trial(study, candidate())
+    again = resume_trial(study)
+    assert again is not None
+    trial = again
     study.storage.set_trial_user_attr(trial.id, WORKER, "another-host/1")
     clock = iter([0.0, 20.0, 40.0])
     monkeypatch.setattr("kansearch.storage.trials.time.monotonic", lambda: next(clock))
@@ -318,7 +341,7 @@ def test_a_trial_without_any_sign_of_life_is_lost_in_the_end(
 def test_being_asked_to_stop_never_uses_up_a_trial(make_study: MakeStudy) -> None:
     """On a machine that is taken away again and again, a trial is handed on for as long as it takes."""
     study = make_study()
-    trial = begin_trial(study, candidate())
+    trial = begin(study)
     for _ in range(MAX_DEATHS + 3):
         assert hand_back(study, trial.id, "its worker was asked to stop", died=False)
         again = resume_trial(study)

@@ -150,7 +150,7 @@ def _amplitude(split: Split, l1: float) -> float:
 
 
 def test_entropy_of_even_and_single_amplitudes() -> None:
-    """N equal amplitudes have entropy log N; one alone has none; zeros have a finite gradient; padding takes no part."""
+    """N equal amplitudes have entropy log N; one alone has none; zeros are no trouble; padding takes no part."""
     assert float(entropy(torch.ones(2, 4))) == pytest.approx(math.log(8))
     assert float(entropy(torch.tensor([[5.0, 0.0]]))) == pytest.approx(0.0, abs=1e-5)
     padded = entropy(torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[True, True, False]]))

@@ -6,7 +6,6 @@ import random as dice
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -83,19 +82,17 @@ MIXED = [
 ]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-4), ("float64", 1e-9)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("data", ["iris", "sine"])
-def test_a_trial_has_the_curve_that_it_has_alone(
-    data: str, dtype: str, tolerance: float, request: pytest.FixtureRequest
-) -> None:
-    """Over the first 10 epochs, for trials of many kinds in one pack."""
+def test_a_trial_has_the_curve_that_it_has_alone(data: str, dtype: str, request: pytest.FixtureRequest) -> None:
+    """To the last bit, for trials of many kinds in one pack."""
     split: Split = request.getfixturevalue(data)
     specs = [s.model_copy(update={"training": s.training.model_copy(update={"dtype": dtype})}) for s in MIXED]
     together = results_of(specs, split)
     for spec, results in zip(specs, together, strict=True):
         alone = curve(list(train([spec], split)))
         assert len(alone) == 10
-        assert np.abs(np.array(curve(results)) - np.array(alone)).max() <= tolerance, spec
+        assert curve(results) == alone, spec
 
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
@@ -107,7 +104,9 @@ def test_neighbours_and_slot_do_not_change_a_bit(model: dict[str, Any], sine: Sp
         roll = dice.Random(seed)
         width = int(structure(spec.model).width)
         others = [
-            trial(roll.randrange(1000), {**model, "width": roll.randint(max(1, width // 2 + 1), width)}, dtype="float32")
+            trial(
+                roll.randrange(1000), {**model, "width": roll.randint(max(1, width // 2 + 1), width)}, dtype="float32"
+            )
             for _ in range(7)
         ]
         place = roll.randrange(8)
@@ -120,7 +119,7 @@ def test_a_freed_slot_is_filled_again(iris: Split) -> None:
     """A trial that leaves at its rung makes room for another, and the others go on undisturbed."""
     pack = Pack(iris)
     first, second = pack.admit(trial(1)), pack.admit(trial(2))
-    list(pack.advance())
+    pack.advance()
     pack.retire(first)
     assert pack.admit(trial(3)) == first
     later: dict[int, list[RungResult]] = {first: [], second: []}
@@ -129,17 +128,54 @@ def test_a_freed_slot_is_filled_again(iris: Split) -> None:
             later[result.slot].append(result)
     assert (later[first][0].rung, later[second][0].rung) == (0, 1)
     alone = curve(list(train([trial(2)], iris)))
-    assert np.abs(np.array(curve(later[second][:1])) - np.array(alone[1:3])).max() <= 1e-9
+    assert curve(later[second][:1]) == alone[1:3]
 
 
 def test_nobody_waits_for_anybody(iris: Split) -> None:
     """Trials at different epochs of one group reach their rungs when they reach them."""
     pack = Pack(iris)
     old = pack.admit(trial(1))
-    list(pack.advance())  # epoch 1
+    pack.advance()  # epoch 1
     young = pack.admit(trial(2))
     seen = [[(r.slot, r.epoch) for r in pack.advance()] for _ in range(3)]
     assert seen == [[(young, 1)], [(old, 3)], [(young, 3)]]
+
+
+def test_with_too_little_memory_trials_take_turns(sine: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where memory suffices for two trials at once, four of a group still have the curves they have together."""
+    specs = [trial(seed, {"dropout": 0.1}, l1=0.01) for seed in range(4)]
+    expected = [curve(results) for results in results_of(specs, sine)]
+    attach = Stack.attach
+    crowds = []
+
+    def small(self: Stack, weights: torch.Tensor, specs: Sequence[ModelSpec]) -> Any:
+        crowds.append(len(weights))
+        if len(weights) > 2:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+        return attach(self, weights, specs)
+
+    monkeypatch.setattr(Stack, "attach", small)
+    assert [curve(results) for results in results_of(specs, sine)] == expected
+    assert max(crowds) == 4
+
+
+def test_a_trial_too_large_for_memory_is_over_and_the_others_go_on(
+    sine: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even alone does it fit: that is its result, and its neighbours' curves are what they would be."""
+    specs = [trial(seed, {"width": width}) for seed, width in enumerate((5, 6, 7))]
+    expected = [curve(results) for results in results_of(specs, sine)]
+    mix = Stack.mix
+
+    def tight(self: Stack, prepared: torch.Tensor) -> torch.Tensor:
+        if bool((self.real_edges[0].sum((1, 2)) == 6).any()):
+            raise MemoryError
+        return mix(self, prepared)
+
+    monkeypatch.setattr(Stack, "mix", tight)
+    results = results_of(specs, sine)
+    assert [r.end for r in results[1]] == [End.OUT_OF_MEMORY]
+    assert [curve(results[0]), curve(results[2])] == [expected[0], expected[2]]
 
 
 def test_a_neighbour_that_diverges_does_no_harm(sine: Split) -> None:
@@ -165,7 +201,7 @@ def test_the_update_is_pytorchs(optimizer: str, iris: Split) -> None:
     pack = Pack(iris)
     slot = pack.admit(spec)
     for _ in spec.rungs:
-        list(pack.advance())
+        pack.advance()
     ours = pack._trainees[slot].network
 
     random = torch.Generator().manual_seed(spec.seed)
@@ -198,11 +234,11 @@ def test_frozen_parameters_do_not_move_until_they_are_freed(iris: Split) -> None
         group._stack.extract(group._weights[0], network)
         return [p.detach() for of_layer in network.activation_groups() for p in of_layer]
 
-    list(pack.advance())
-    list(pack.advance())  # epoch 3: freed at the start of epoch index 3
+    pack.advance()
+    pack.advance()  # epoch 3: freed at the start of epoch index 3
     assert all(torch.equal(p, b) for p, b in zip(now(), before, strict=True))
     assert group._state.ages[0, 1:].tolist() == [0, 0]
-    list(pack.advance())
+    pack.advance()
     assert all(not torch.equal(p, b) for p, b in zip(now(), before, strict=True))
     assert group._state.ages[0, 1:].tolist() == [7 * group._n_steps] * 2
 
@@ -215,13 +251,13 @@ def test_activation_parameters_have_a_rate_of_their_own(iris: Split) -> None:
         network = pack._trainees[pack.admit(trial(0, activation_rate=rate))].network
         before = {name: p.detach().clone() for name, p in network.named_parameters()}
         for _ in range(3):
-            list(pack.advance())
+            pack.advance()
         shifts = {name: float((p.detach() - before[name]).abs().max()) for name, p in network.named_parameters()}
         return shifts["layers.0.basis.beta"], shifts["layers.0.V"]
 
     slow, fast = moved(1e-6), moved(1.0)
-    assert slow[0] < 1e-5 < 1e-2 < fast[0]
-    assert slow[1] > 1e-2
+    assert slow[0] < 1e-5
+    assert min(fast[0], slow[1]) > 1e-2
 
 
 def test_entropy_regularization_concentrates_the_curves(iris: Split) -> None:
@@ -231,7 +267,7 @@ def test_entropy_regularization_concentrates_the_curves(iris: Split) -> None:
         pack = Pack(iris)
         spec = trial(0, entropy=weight, epochs=30, learning_rate=0.02).model_copy(update={"rungs": (30,)})
         network = pack._trainees[pack.admit(spec)].network
-        list(pack.advance())
+        pack.advance()
         with torch.no_grad():
             _, amplitudes = network.forward_with_amplitudes(iris.train_x.double())
         return sum(float(entropy(a)) for a in amplitudes)
@@ -243,17 +279,18 @@ def test_entropy_regularization_concentrates_the_curves(iris: Split) -> None:
 def test_a_stack_computes_what_its_networks_compute(model: dict[str, Any]) -> None:
     """Outputs and amplitudes of networks of different widths in one stack are those of each alone."""
     shared = structure(ModelSpec(**{"width": 4, **model}))
-    specs = [ModelSpec(**{"width": 4, **model, "width": width}) for width in (5, 8, 6)]
+    specs = [ModelSpec(**{**model, "width": width}) for width in (5, 8, 6)]
     stack = Stack(shared, 3, 2, torch.float64)
     networks = [build(spec, 3, 2, torch.Generator().manual_seed(i), torch.float64) for i, spec in enumerate(specs)]
     stack.attach(torch.stack([stack.embed(network) for network in networks]), specs)
     x = torch.randn(3, 6, 3, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
     stack.eval()
     outputs, amplitudes = stack.forward_with_amplitudes(x)
+    amplitudes = [a.detach() for a in amplitudes]
     for index, network in enumerate(networks):
         network.eval()
         y, of_layers = network.forward_with_amplitudes(x[index])
         torch.testing.assert_close(outputs[index], y, rtol=0, atol=1e-12)
         for ours, theirs in zip(amplitudes, of_layers, strict=True):
             torch.testing.assert_close(ours[index, : theirs.shape[0], : theirs.shape[1]], theirs, rtol=0, atol=1e-12)
-            assert float(ours[index].sum()) == pytest.approx(float(theirs.sum()))
+            assert float(ours[index].sum()) == pytest.approx(float(theirs.detach().sum()))

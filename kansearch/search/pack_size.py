@@ -1,0 +1,79 @@
+"""How many trials a worker trains together, where nobody says it.
+
+The time of an optimizer step is an overhead, the same for one trial or many, and the arithmetic of each trial. The
+more trials share the overhead the better, until there is little of it left to share; and every trial more in flight
+is one whose result the sampler does not know yet. So a pack is as large as it pays, and no larger.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+
+import numpy as np
+
+from kansearch.data.splits import Split
+from kansearch.models.cost import cost
+from kansearch.search.effects import draw_params
+from kansearch.search.suggest import refusal, trial_spec
+from kansearch.specs.study import StudySpec
+from kansearch.specs.trial import TrialSpec
+
+STEP_OVERHEAD_S = 8e-4
+"""Of an optimizer step, whatever it computes: about a hundred calls into torch."""
+
+FLOPS_PER_S = 5e9
+"""Of one core on small tensors, elementwise functions among them."""
+
+FORWARD_AND_BACKWARD = 3
+"""In forward passes."""
+
+WORTH_SHARING = 0.2
+"""Share of the overhead in the time of a step below which more company does not pay."""
+
+LARGEST = 16
+"""With more trials in flight the sampler searches almost at random in a study of some hundred trials."""
+
+MEMORY_SHARE = 0.25
+"""Of the memory that is free now, for the packs of all workers of this machine."""
+
+TENSORS = 12
+"""Copies of a layer's numbers in a step: values, gradients and what the backward pass needs."""
+
+N_DRAWS = 64
+
+
+def pack_size(spec: StudySpec, split: Split) -> int:
+    """Trials of a study's median network that one worker should train together; from 1 to LARGEST."""
+    random = np.random.default_rng(0)
+    drawn = [trial_spec(spec, draw_params(spec, random, inside=True)) for _ in range(N_DRAWS)]
+    trials = [trial for trial in drawn if refusal(spec, trial.model, split.n_inputs, split.n_outputs) is None]
+    if not trials:
+        return 1
+    seconds = statistics.median(_step_seconds(trial, split) for trial in trials)
+    size = round(STEP_OVERHEAD_S * (1 - WORTH_SHARING) / WORTH_SHARING / seconds)
+    memory = max(_step_bytes(trial, split) for trial in trials)
+    fits = int(_free_bytes() * MEMORY_SHARE / (os.cpu_count() or 1) / memory)
+    return max(1, min(size, fits, LARGEST))
+
+
+def _step_seconds(trial: TrialSpec, split: Split) -> float:
+    """Arithmetic of one step of one trial."""
+    flops = cost(trial.model, split.n_inputs, split.n_outputs).flops
+    return FORWARD_AND_BACKWARD * trial.training.batch_size * flops / FLOPS_PER_S
+
+
+def _step_bytes(trial: TrialSpec, split: Split) -> int:
+    """Memory of one step of one trial, from above."""
+    model = trial.model
+    numbers = cost(model, split.n_inputs, split.n_outputs).parameters
+    widest = max(split.n_inputs, model.width) * (1 if model.family == "mlp" else model.n_basis + 1)
+    size = 8 if trial.training.dtype == "float64" else 4
+    return TENSORS * size * (numbers + trial.training.batch_size * widest * model.depth)
+
+
+def _free_bytes() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError):
+        return 2**31
