@@ -18,8 +18,16 @@ MAX_RESTARTS_IN_A_ROW = 3
 
 QUICK_DEATH_S = 10.0
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-"""Workers share the cores of one machine: pools of threads would fight over them."""
+WORKER_ENVIRONMENT = {
+    # Workers share the cores of one machine: pools of threads would fight over them.
+    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
+    # glibc gives large blocks back to the system at once, and each step of a pack would fault the same pages in again:
+    # keeping them trains KAN layers 1.2 to 2 times as fast. Other C libraries take no notice.
+    "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1),
+    "MALLOC_TRIM_THRESHOLD_": str(2**33),
+    "MALLOC_TOP_PAD_": str(2**26),
+}
+"""What makes a process a good worker."""
 
 
 class LocalWorkers:
@@ -95,7 +103,7 @@ class _Worker:
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - our own command line
             request.command(sys.executable, self.number),
-            env={**os.environ, **ONE_THREAD, **request.environment},
+            env={**os.environ, **WORKER_ENVIRONMENT, **request.environment},
             stdin=subprocess.DEVNULL,
             stdout=self.words,
             stderr=self.words,

@@ -12,10 +12,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from kansearch.errors import UserError
@@ -50,8 +52,55 @@ class BaseFunction:
         return self.evaluate(x)
 
 
+class _Gaussian(torch.autograd.Function):
+    """exp(-x^2) in two passes over memory, and its gradient in three: autograd's own chain takes twice as many."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return torch.square(x).neg_().exp_()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs, output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        x, y = ctx.saved_tensors
+        slope: Tensor = (gradient * y).mul_(x).mul_(-2)
+        return slope
+
+
+class _CubicBSpline(torch.autograd.Function):
+    """The cubic B-spline with knots -2, -1, 0, 1, 2: (max(2 - |x|, 0)^3 - 4 max(1 - |x|, 0)^3) / 6."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        wide, narrow = _distances(x)
+        return torch.pow(wide, 3).sub_(narrow.pow_(3), alpha=4).mul_(1 / 6)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        del output
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        wide, narrow = _distances(x)
+        return wide.square_().sub_(narrow.square_(), alpha=4).mul_(-0.5).mul_(torch.sign(x)).mul_(gradient)
+
+
+def _distances(x: Tensor) -> tuple[Tensor, Tensor]:
+    """max(2 - |x|, 0) and max(1 - |x|, 0)."""
+    wide = torch.abs(x).neg_().add_(2).clamp_(min=0)
+    return wide, (wide - 1).clamp_(min=0)
+
+
 def _gaussian(x: Tensor) -> Tensor:
-    return torch.exp(-x.square())
+    y: Tensor = _Gaussian.apply(x)  # type: ignore[no-untyped-call]
+    return y
 
 
 def _identity(x: Tensor) -> Tensor:
@@ -207,7 +256,11 @@ class BSpline(FixedBasis):
         return self.first_knot + self.spacing * self.places
 
     def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I K"]:
-        """The recursion, for all intervals at once."""
+        """The recursion, for all intervals at once; cubic splines on equal intervals are copies of one function."""
+        if self.spline_order == MAX_SPLINE_ORDER:
+            u = x * (1 / self.spacing) - (self.first_knot / self.spacing + 2)
+            values: Tensor = _CubicBSpline.apply(u.unsqueeze(-1) - self.places[: self.n_basis])  # type: ignore[no-untyped-call]
+            return values
         # With knots at 0, 1, 2, ... it is B_m,p(u) = ((u - m) B_m,p-1 + (m + p + 1 - u) B_m+1,p-1) / p.
         u = ((x - self.first_knot) * (1 / self.spacing)).unsqueeze(-1)
         beyond = u - self.places
@@ -219,8 +272,14 @@ class BSpline(FixedBasis):
 
     @staticmethod
     def cost(n_inputs: int, n_basis: int) -> Cost:
-        """Position 2, its distance to each knot, one rounding and a comparison a cell, 4 a value of the recursion."""
+        """Position 2; of a cubic function 12.
+
+        Else the distance to each knot, one rounding and a comparison a cell, 4 a value of the recursion.
+        """
         order = min(MAX_SPLINE_ORDER, n_basis - 1)
+        if order == MAX_SPLINE_ORDER:
+            # Distance, 2 - |x|, 1 - |x| and their maxima, 2 cubes, their weighted difference and its share.
+            return Cost(0, n_inputs * (2 + 12 * n_basis))
         n_cells = n_basis + order
         recursion = sum(4 * (n_cells - p) for p in range(1, order + 1))
         return Cost(0, n_inputs * (2 + (n_cells + 1) + 1 + n_cells + recursion))

@@ -87,9 +87,17 @@ class KANLayer(CurveLayer):
         """The features, unless they are learned."""
         return self.features(x) if isinstance(self.basis, FixedBasis) else x
 
+    def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
+        """One matrix product, or two: the base branch's stands apart, for joining the features would copy them."""
+        values: Tensor = self.basis(x)
+        y = affine(values.flatten(-2), self.W.flatten(-2), self.c)
+        return y if self.base is None or self.V is None else y + affine(self.base(x), self.V)
+
     def mix(self, prepared: Float[Tensor, "*P B F"]) -> Float[Tensor, "*P B O"]:
-        """One matrix product."""
-        return affine(self._features(prepared), self.weight(), self.c)
+        """The same, from what `prepare` gave."""
+        if isinstance(self.basis, FixedBasis):
+            return affine(prepared, self.weight(), self.c)
+        return self.forward(prepared)
 
     def mix_with_amplitudes(
         self, prepared: Float[Tensor, "*P B F"], shares: Float[Tensor, " B"]

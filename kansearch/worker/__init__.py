@@ -1,1 +1,1 @@
-"""The process that trains: claims trials of a study one after the other until its budget is spent."""
+"""The process that trains: fills a pack with trials of a study until its budget is spent."""

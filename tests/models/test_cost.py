@@ -75,11 +75,10 @@ def test_flops_of_an_mlp_by_hand() -> None:
 def test_flops_of_a_b_spline_kan_by_hand() -> None:
     """2 inputs, a hidden row of 5, 1 output; 8 cubic B-splines (5 intervals) and a silu branch on each edge."""
     position = 2  # (x - first knot) / spacing
-    distances = 12  # to each of 5 + 2 * 3 + 1 knots
-    cells = 1 + 11  # floor, one comparison for each interval
-    recursion = 4 * (10 + 9 + 8)  # two products, their difference, a factor; 10, 9 and 8 functions
+    maxima = 1 + 2 + 2  # d to the middle of the function; max(2 - |d|, 0), max(1 - |d|, 0)
+    cubes = 2 * 2 + 3  # of both, the first less 4 times the second, over 6
     silu = 2  # sigmoid, times x
-    of_input = position + distances + cells + recursion + silu
+    of_input = position + 8 * (maxima + cubes) + silu
     products = 2 * (2 * 9) * 5 + 2 * (5 * 9) * 1  # 9 features of each input
     spec = ModelSpec(depth=2, width=5, base_function="b_spline", n_basis=8)
     assert cost(spec, 2, 1).flops == (2 + 5) * of_input + products

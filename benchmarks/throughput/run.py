@@ -1,0 +1,224 @@
+"""How many trials a minute does one core train: packs, against the script that people write?
+
+The script trains one network at a time with torch's DataLoader and Adam, its layers in their usual form: nn.Linear,
+an edge layer as a broadcast, a B-spline layer after efficient-kan, an RBF layer after FastKAN. Both sides train the
+same widths for the same epochs with the same batches and rates, and look at the validation rows after each epoch.
+
+    .venv/bin/python benchmarks/throughput/run.py
+    .venv/bin/python benchmarks/throughput/run.py --widths 16 --packs 1 16 --repeats 3
+
+Each cell runs in a process of its own with one thread; its peak memory is that process's beyond the imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+FAMILIES = {
+    "mlp": {"family": "mlp", "activation": "relu"},
+    "edge": {"family": "kan", "layer": "edge", "base_function": "tanh"},
+    "b_spline": {"family": "kan", "base_function": "b_spline", "n_basis": 8},
+    "rbf": {"family": "kan", "base_function": "rbf", "n_basis": 8},
+}
+TASKS = {"digits": 64, "feynman_i_6_2": 64}
+"""Datasets, and their batch sizes."""
+
+EPOCHS = 50
+"""Of a trial; fewer are timed, and the rate is that of whole trials."""
+
+
+def packed(task: str, family: str, width: int, size: int, epochs: int) -> tuple[float, float, float]:
+    """Seconds and final quality of a pack of trials, and the memory that they took in MiB."""
+    from kansearch.data.splits import load_split
+    from kansearch.specs.data import DataSpec
+    from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
+    from kansearch.training.loop import train
+
+    split = load_split(DataSpec(name=task))
+    training = TrainingSpec(epochs=epochs, batch_size=TASKS[task], schedule="constant")
+    model = ModelSpec(**FAMILIES[family], width=width)
+    list(train([TrialSpec(model=model, training=training.model_copy(update={"epochs": 1}))], split))  # warm up
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.perf_counter()
+    results = list(train([TrialSpec(model=model, training=training, seed=seed) for seed in range(size)], split))
+    seconds = time.perf_counter() - begin
+    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    quality = statistics.mean(r.metrics.get("accuracy", r.metrics.get("r2", math.nan)) for r in results if r.end)
+    return seconds / size, quality, memory
+
+
+def script(task: str, family: str, width: int, _size: int, epochs: int) -> tuple[float, float, float]:
+    """The same for one trial of the script."""
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from kansearch.data.splits import load_split
+    from kansearch.specs.data import DataSpec
+
+    class Edge(nn.Module):
+        def __init__(self, n_inputs: int, n_outputs: int) -> None:
+            super().__init__()
+            self.a = nn.Parameter(torch.randn(n_outputs, n_inputs) / math.sqrt(n_inputs))
+            self.b = nn.Parameter(torch.ones(n_outputs, n_inputs))
+            self.d = nn.Parameter(torch.randn(n_outputs, n_inputs))
+            self.c = nn.Parameter(torch.zeros(n_outputs))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (self.a * torch.tanh(self.b * x.unsqueeze(1) + self.d)).sum(-1) + self.c
+
+    class Spline(nn.Module):
+        """The formula of efficient-kan's KANLinear."""
+
+        def __init__(self, n_inputs: int, n_outputs: int, grid: int = 5, order: int = 3) -> None:
+            super().__init__()
+            self.order = order
+            knots = torch.arange(-order, grid + order + 1) * (4 / grid) - 2
+            self.register_buffer("grid", knots.expand(n_inputs, -1).contiguous())
+            self.base = nn.Parameter(torch.randn(n_outputs, n_inputs) / math.sqrt(n_inputs))
+            self.spline = nn.Parameter(0.1 * torch.randn(n_outputs, n_inputs, grid + order) / math.sqrt(n_inputs))
+            self.scaler = nn.Parameter(torch.ones(n_outputs, n_inputs))
+
+        def bases(self, x: torch.Tensor) -> torch.Tensor:
+            x, grid = x.unsqueeze(-1), self.grid
+            values = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
+            for k in range(1, self.order + 1):
+                left = (x - grid[:, : -(k + 1)]) / (grid[:, k:-1] - grid[:, : -(k + 1)]) * values[:, :, :-1]
+                right = (grid[:, k + 1 :] - x) / (grid[:, k + 1 :] - grid[:, 1:(-k)]) * values[:, :, 1:]
+                values = left + right
+            return values
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            base = nn.functional.linear(nn.functional.silu(x), self.base)
+            weight = (self.spline * self.scaler.unsqueeze(-1)).flatten(1)
+            return base + nn.functional.linear(self.bases(x).flatten(1), weight)
+
+    class Rbf(nn.Module):
+        """The formula of FastKAN's layer."""
+
+        def __init__(self, n_inputs: int, n_outputs: int, n_centres: int = 8) -> None:
+            super().__init__()
+            self.norm = nn.LayerNorm(n_inputs) if n_inputs > 2 else nn.Identity()
+            self.register_buffer("centres", torch.linspace(-2, 2, n_centres))
+            self.spline = nn.Linear(n_inputs * n_centres, n_outputs, bias=False)
+            self.base = nn.Linear(n_inputs, n_outputs)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            distance = 4 / (len(self.centres) - 1)
+            values = torch.exp(-(((self.norm(x).unsqueeze(-1) - self.centres) / distance) ** 2))
+            return self.spline(values.flatten(1)) + self.base(nn.functional.silu(x))
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    split = load_split(DataSpec(name=task))
+    layer: Callable[[int, int], nn.Module] = {"mlp": nn.Linear, "edge": Edge, "b_spline": Spline, "rbf": Rbf}[family]
+    between = [nn.ReLU()] if family == "mlp" else []
+    network = nn.Sequential(layer(split.n_inputs, width), *between, layer(width, split.n_outputs))
+    loss = nn.CrossEntropyLoss() if split.class_names else nn.MSELoss()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=0.005, weight_decay=0.0)
+    size = TASKS[task]
+    batches = DataLoader(TensorDataset(split.train_x, split.train_y), batch_size=size, shuffle=True)
+    others = DataLoader(TensorDataset(split.validation_x, split.validation_y), batch_size=size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.perf_counter()
+    for _ in range(epochs):
+        network.train()
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss(network(x), y).backward()
+            optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            outputs = torch.cat([network(x) for x, _ in others])
+    seconds = time.perf_counter() - begin
+    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    if split.class_names:
+        quality = (outputs.argmax(1) == split.validation_y).double().mean().item()
+    else:
+        quality = 1 - (outputs - split.validation_y).square().mean().item() / split.validation_y.var().item()
+    return seconds, quality, memory
+
+
+def cell(*arguments: object) -> tuple[float, float, float]:
+    """One measurement, in a process of its own."""
+    from kansearch.launch.local import WORKER_ENVIRONMENT
+
+    done = subprocess.run(
+        [sys.executable, __file__, "--cell", json.dumps(arguments)],
+        env={**os.environ, **WORKER_ENVIRONMENT},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds, quality, memory = json.loads(done.stdout.splitlines()[-1])
+    return seconds, quality, memory
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cell", help=argparse.SUPPRESS)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--widths", nargs="+", type=int, default=[16, 64, 128])
+    parser.add_argument("--packs", nargs="+", type=int, default=[1, 4, 16, 64])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=10, help="timed; rates are for trials of 50 epochs")
+    args = parser.parse_args()
+    if args.cell:
+        import torch
+
+        torch.set_num_threads(1)
+        side, *rest = json.loads(args.cell)
+        print(json.dumps({"packed": packed, "script": script}[side](*rest)))
+        return
+
+    import torch
+
+    print(f"{platform.machine()}, torch {torch.__version__}; trials a minute, medians of {args.repeats}")
+    sizes = [f"pack of {size}" for size in args.packs]
+    header = [
+        "task",
+        "width",
+        "family",
+        "script",
+        *sizes,
+        "best / script",
+        "quality: script / packs",
+        "MiB: script / packs",
+    ]
+    print(f"| {' | '.join(header)} |")
+    print("|" + "---|" * len(header))
+    for task in args.tasks:
+        for width in args.widths:
+            ratios = []
+            for family in FAMILIES:
+                runs = [
+                    [cell("script", task, family, width, 1, args.epochs)]
+                    + [cell("packed", task, family, width, size, args.epochs) for size in args.packs]
+                    for _ in range(args.repeats)
+                ]
+                seconds = [statistics.median(run[column][0] for run in runs) for column in range(len(args.packs) + 1)]
+                rates = [60 / (s * EPOCHS / args.epochs) for s in seconds]
+                ratios.append(max(rates[1:]) / rates[0])
+                numbers = " | ".join(f"{rate:.0f}" for rate in rates)
+                first = runs[0]
+                print(
+                    f"| {task} | {width} | {family} | {numbers} | **{ratios[-1]:.1f}** | "
+                    f"{first[0][1]:.3f} / {first[-1][1]:.3f} | {first[0][2]:.0f} / {first[-1][2]:.0f} |",
+                    flush=True,
+                )
+            blanks = "| " * len(args.packs)
+            print(f"| {task} | {width} | geometric mean | | {blanks}**{statistics.geometric_mean(ratios):.1f}** | | |")
+
+
+if __name__ == "__main__":
+    main()
