@@ -21,7 +21,9 @@ STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_study_file_runs_tiny(path: Path, storage_url: str) -> None:
     """With a tiny budget each study draws, trains, prunes and completes trials of its families."""
-    spec = load_study_file(path, ["budget.trials=12", "budget.epochs=4", "data.n_train=64"])
+    spec = load_study_file(
+        path, ["budget.trials=12", "budget.epochs=4", "data.n_train=64", "search.pruner.min_epochs=1"]
+    )
     split = load_split(spec.data)
     check_feasible(spec, split.n_inputs, split.n_outputs)
     study = create_study(open_storage(storage_url), spec, digest=split.digest, data_line="", versions={})

@@ -176,12 +176,11 @@ class Stack(Network):
             place.module._parameters[place.leaf] = parameter  # noqa: SLF001 - the setter would register it anew
             parameters.append(parameter)
         self.activation = by_network([spec.activation for spec in specs])
-        function = by_network([spec.base_function for spec in specs])
         for layer in self._layers():
             if isinstance(layer, KANLayer) and isinstance(layer.basis, Atoms):
-                layer.basis.function = function
+                layer.basis.function = by_network([spec.base_function for spec in specs])
             elif isinstance(layer, KernelActivation):
-                layer.function = function
+                layer.function = by_network([spec.base_function for spec in specs])
         widths = torch.tensor([spec.width for spec in specs]).unsqueeze(-1)
         self.real_edges = [
             self._real(layer.n_outputs, widths, hidden=index < self.depth - 1).unsqueeze(-1)
@@ -214,7 +213,7 @@ class Stack(Network):
 def by_network(names: Sequence[str]) -> BaseFunction:
     """A base function that is another one for each network of a stack; evaluations only."""
     if len(set(names)) == 1:
-        return BASE_FUNCTIONS.get(names[0], BASE_FUNCTIONS["relu"])
+        return BASE_FUNCTIONS[names[0]]
     runs = [(BASE_FUNCTIONS[name], len(list(run))) for name, run in groupby(names)]
 
     def evaluate(x: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from optuna.trial import FrozenTrial
 
 from kansearch.data.splits import Split
+from kansearch.errors import UserError
 from kansearch.search.pruners import Decision, decide
 from kansearch.search.suggest import suggest, trial_spec
 from kansearch.specs.trial import End, RungResult
@@ -25,6 +26,14 @@ from kansearch.storage.trials import (
     write,
 )
 from kansearch.training.pack import Pack
+
+BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
+"""What a trial that cannot be trained raises; the study's ceiling of failures bounds them."""
+
+
+def describe(error: BaseException) -> str:
+    """An error as the reason of a failed trial, in one line."""
+    return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
 
 
 class StudyPack:
@@ -47,7 +56,7 @@ class StudyPack:
         self._size = size
         spec = study.spec
         self._needed = tuple(dict.fromkeys([*spec.objectives, *(constraint.metric for constraint in spec.constraints)]))
-        self._pack = Pack(split, latency_at_rungs="latency_ms" in self._needed)
+        self._pack = self._new_pack()
         self._trials: dict[int, RunningTrial] = {}
 
     @property
@@ -65,14 +74,7 @@ class StudyPack:
             self._admit(waiting)
         n_new = min(self._size - len(self._trials), places_left(self._study))
         if n_new > 0:
-            split = self._split
-            candidates = suggest(self._study, split.n_inputs, split.n_outputs, self._worker, n_new)
-            # Other workers may have been faster.
-            try:
-                begun = begin_trials(self._study, candidates)
-            except BudgetSpentError:
-                return
-            for trial in begun:
+            for trial in self._begin(n_new):
                 self._admit(trial)
 
     def advance(self, while_training: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
@@ -85,23 +87,46 @@ class StudyPack:
             results = self._pack.advance()
         lost = write(self._study, [rung_write(self._study, self._trials[r.slot], r) for r in results])
         everyone = self._study.trials()
-        ends = {result.slot: self._end(result, everyone) for result in results}
-        lost |= write(self._study, [end for end in ends.values() if end is not None and end.trial_id not in lost])
-        for slot, end in ends.items():
-            if end is not None or self._trials[slot].id in lost:
-                self._pack.retire(slot)
-                del self._trials[slot]
+        slots = {result.slot for result in results if self._trials[result.slot].id in lost}
+        ends = {result.slot: self._end(result, everyone) for result in results if result.slot not in slots}
+        lost |= write(self._study, [end for end in ends.values() if end is not None])
+        slots |= {slot for slot, end in ends.items() if end is not None or self._trials[slot].id in lost}
+        for slot in sorted(slots):
+            self._pack.retire(slot)
+            del self._trials[slot]
 
     def fail(self, reason: str) -> None:
         """End all trials as broken."""
         write(self._study, [fail_write(trial, reason) for trial in self.trials])
-        for slot in self._trials:
-            self._pack.retire(slot)
+        self._pack = self._new_pack()
         self._trials.clear()
+
+    def _new_pack(self) -> Pack:
+        return Pack(self._split, latency_at_rungs="latency_ms" in self._needed)
+
+    def _begin(self, n_trials: int) -> list[RunningTrial]:
+        """New trials; fewer, or none, where other workers were faster."""
+        split = self._split
+        try:
+            return begin_trials(
+                self._study, suggest(self._study, split.n_inputs, split.n_outputs, self._worker, n_trials)
+            )
+        except BudgetSpentError:
+            return []
+        except UserError:
+            # No candidate was found, by chance perhaps; the trials in flight are worth more than saying so now.
+            if self._trials:
+                return []
+            raise
 
     def _admit(self, trial: RunningTrial) -> None:
         spec = trial_spec(self._study.spec, trial.params).model_copy(update={"seed": trial.seed})
-        self._trials[self._pack.admit(spec)] = trial
+        try:
+            slot = self._pack.admit(spec)
+        except BROKEN as error:
+            write(self._study, [fail_write(trial, describe(error))])
+        else:
+            self._trials[slot] = trial
 
     def _end(self, result: RungResult, everyone: Sequence[FrozenTrial]) -> TrialWrite | None:
         """How a trial ends; None while it goes on."""

@@ -7,8 +7,10 @@ is one whose result the sampler does not know yet. So a pack is as large as it p
 
 from __future__ import annotations
 
+import contextlib
 import os
 import statistics
+from pathlib import Path
 
 import numpy as np
 
@@ -34,6 +36,9 @@ WORTH_SHARING = 0.2
 LARGEST = 16
 """With more trials in flight the sampler searches almost at random in a study of some hundred trials."""
 
+BUDGET_IN_FLIGHT = 8
+"""A pack holds no more than one in so many of a study's trials: others want to work too, and a sampler to learn."""
+
 MEMORY_SHARE = 0.25
 """Of the memory that is free now, for the packs of all workers of this machine."""
 
@@ -44,7 +49,10 @@ N_DRAWS = 64
 
 
 def pack_size(spec: StudySpec, split: Split) -> int:
-    """Trials of a study's median network that one worker should train together; from 1 to LARGEST."""
+    """Trials that one worker of a study should train together, from 1 to LARGEST.
+
+    As many as pay for the median network of its space, and as fit into memory for the largest.
+    """
     random = np.random.default_rng(0)
     drawn = [trial_spec(spec, draw_params(spec, random, inside=True)) for _ in range(N_DRAWS)]
     trials = [trial for trial in drawn if refusal(spec, trial.model, split.n_inputs, split.n_outputs) is None]
@@ -54,7 +62,7 @@ def pack_size(spec: StudySpec, split: Split) -> int:
     size = round(STEP_OVERHEAD_S * (1 - WORTH_SHARING) / WORTH_SHARING / seconds)
     memory = max(_step_bytes(trial, split) for trial in trials)
     fits = int(_free_bytes() * MEMORY_SHARE / (os.cpu_count() or 1) / memory)
-    return max(1, min(size, fits, LARGEST))
+    return max(1, min(size, fits, LARGEST, spec.budget.trials // BUDGET_IN_FLIGHT))
 
 
 def _step_seconds(trial: TrialSpec, split: Split) -> float:
@@ -73,7 +81,9 @@ def _step_bytes(trial: TrialSpec, split: Split) -> int:
 
 
 def _free_bytes() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):
-        return 2**31
+    """What the system could give without swapping; 2 GiB where it does not say."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    return 2**31

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
@@ -59,7 +60,11 @@ def decide(study: StoredStudy, everyone: Sequence[FrozenTrial], trial: RunningTr
     if pruner.name != "pareto":
         view: Any = StudyView(study.storage, trials)
         own_trial = next(other for other in everyone if other.number == trial.number)
-        stop = make_pruner(spec).prune(optuna.Study(spec.name, view), own_trial)
+        try:
+            stop = make_pruner(spec).prune(optuna.Study(spec.name, view), own_trial)
+        except UpdateFinishedTrialError:
+            # The pruner made a note of a trial that was handed back meanwhile; the next write about it tells.
+            return Decision.CONTINUE
         return Decision.PRUNE if stop else Decision.CONTINUE
     peers = [
         vector(spec, metrics)

@@ -96,6 +96,10 @@ class StudyView:
         """Note something of the draft, or of a real trial."""
         if trial_id != DRAFT_ID:
             self._storage.set_trial_system_attr(trial_id, key, value)
+            # Trials that reach a rung together are judged by one look at the storage, and must see each other's notes.
+            for trial in self._trials:
+                if trial._trial_id == trial_id:
+                    trial.system_attrs[key] = value
         # These are meant for workers that see a trial before its parameters; ours has both at once.
         elif not key.startswith("tpe:relative_params"):
             self.draft_attrs[key] = value

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -149,7 +149,8 @@ class Heartbeat:
         while not self._over.wait(HEARTBEAT_S):
             # A database that is away for a while must not end the training; GRACE_S is much longer than a beat.
             with contextlib.suppress(Exception):
-                self._study.storage.ledger.beat(self.trial_ids)
+                if self.trial_ids:
+                    self._study.storage.ledger.beat(self.trial_ids)
 
 
 def write(study: StoredStudy, writes: Sequence[TrialWrite]) -> set[int]:
@@ -262,17 +263,25 @@ def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool) -> 
     return False
 
 
-def rescue_lost_trials(study: StoredStudy) -> int:
+def rescue_lost_trials(study: StoredStudy, ours: Collection[int] = ()) -> int:
     """Hand back the running trials whose worker is dead; returns how many there were.
 
     A worker of this host is dead when its process is gone; one elsewhere when its trial gave no sign of life
     for GRACE_S seconds.
+
+    Args:
+        study: Of the trials.
+        ours: Ids of trials that this process trains: alive, even if it was paused and their signs are late.
     """
     running = study.trials(TrialState.RUNNING)
     if not running:
         return 0
     stale = {*study.storage.ledger._get_stale_trial_ids(study.study_id), *_silent_for_long(study)}
-    lost = [trial._trial_id for trial in running if trial._trial_id in stale or _is_gone(trial.user_attrs.get(WORKER))]
+    lost = [
+        trial._trial_id
+        for trial in running
+        if trial._trial_id not in ours and (trial._trial_id in stale or _is_gone(trial.user_attrs.get(WORKER)))
+    ]
     for trial_id in lost:
         hand_back(study, trial_id, "its worker died", died=True)
     return len(lost)

@@ -33,8 +33,8 @@ from kansearch.specs.trial import Curve, End, EpochPoint, ModelSpec, RungResult,
 from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam
 
-EVALUATION_NUMBERS = 2**22
-"""Numbers of the largest hidden row in one forward pass without gradients: bounds the memory of an evaluation."""
+EVALUATION_NUMBERS = 2**19
+"""Numbers of the widest row of nodes of a trial in one forward pass without gradients: bounds its memory."""
 
 PREPARED_NUMBERS = 2**26
 """Largest table of the features of raw inputs that is kept, in numbers."""
@@ -82,7 +82,16 @@ class Pack:
         kind = _Kind.of(spec, self._split)
         if kind not in self._groups:
             self._groups[kind] = _Group(kind, self._split)
-        self._groups[kind].add(trainee)
+        group = self._groups[kind]
+        try:
+            group.add(trainee)
+        except BaseException:
+            if trainee in group.trainees:
+                group.remove(trainee)
+            raise
+        finally:
+            if not group.trainees:
+                del self._groups[kind]
         self._trainees[slot] = trainee
         return slot
 
@@ -294,7 +303,7 @@ class _Group:
             outputs = self._train_epoch()
             if any(trainee.is_at_rung for trainee in self.trainees):
                 return [
-                    self._result(row, trainee, outputs[row])
+                    self._result_or_end(row, trainee, outputs[row])
                     for row, trainee in enumerate(self.trainees)
                     if trainee.is_at_rung
                 ]
@@ -354,7 +363,8 @@ class _Group:
         """Outputs for the validation rows."""
         self._stack.silence(())
         n_trials = turn.stop - turn.start
-        n_rows = max(1, EVALUATION_NUMBERS // (n_trials * self._n_widest))
+        # Whatever the number of trials is: the rows that are computed together decide the last bit.
+        n_rows = max(1, EVALUATION_NUMBERS // self._n_widest)
         outputs = []
         for x in torch.split(self._validation_x, n_rows):
             prepared = x if self._is_prepared else self._stack.prepare(x)
@@ -373,7 +383,7 @@ class _Group:
                 turns = range(0, len(self.trainees), self._at_once)
                 return torch.cat([self._take_turn(work, begin, shape) for begin in turns])
             except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
+                if not is_out_of_memory(error) or self._at_once == 1:
                     raise
                 self._at_once = (min(self._at_once, len(self.trainees)) + 1) // 2
 
@@ -430,6 +440,16 @@ class _Group:
         shared = self._kind.structure
         widest = max(self._split.n_inputs, shared.width)
         return widest if shared.family == "mlp" else widest * (shared.n_basis + 1)
+
+    def _result_or_end(self, row: int, trainee: _Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
+        """The result of a trial, whose last may need more memory than its training."""
+        try:
+            return self._result(row, trainee, outputs)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            trainee.end = End.OUT_OF_MEMORY
+            return trainee.result({}, ())
 
     def _result(self, row: int, trainee: _Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
         if trainee.end not in (End.COMPLETED, End.STOPPED_EARLY):

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 
 from kansearch.data.splits import load_split
 from kansearch.errors import DataError, KansearchError
-from kansearch.search.objective import StudyPack
+from kansearch.search.objective import BROKEN, StudyPack, describe
 from kansearch.search.pack_size import pack_size
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import Heartbeat, count_states, hand_back, rescue_lost_trials
@@ -42,6 +42,7 @@ def work(study: StoredStudy, number: int, stop: StopSignals, size: int | None = 
     Raises:
         BrokenStudyError: If the study's ceiling of failures is reached.
         DataError: If the data changed since the study began.
+        UserError: If no network of the space keeps to the limits.
     """
     # One thread: these networks are small, and pools of threads on shared cores were seen to fight each other.
     torch.set_num_threads(1)
@@ -54,7 +55,7 @@ def work(study: StoredStudy, number: int, stop: StopSignals, size: int | None = 
         with Heartbeat(study) as heartbeat:
             while not stop.requested:
                 if time.monotonic() >= next_look or not pack.trials:
-                    rescue_lost_trials(study)
+                    rescue_lost_trials(study, ours=heartbeat.trial_ids)
                     _refuse_broken(study)
                     next_look = time.monotonic() + LOOK_S
                 pack.fill()
@@ -68,7 +69,8 @@ def work(study: StoredStudy, number: int, stop: StopSignals, size: int | None = 
                     return
     finally:
         for trial in pack.trials:
-            hand_back(study, trial.id, "its worker was asked to stop", died=False)
+            why = "its worker was asked to stop" if stop.requested else "its worker gave up"
+            hand_back(study, trial.id, why, died=False)
 
 
 def _advance(pack: StudyPack, stop: StopSignals) -> None:
@@ -76,10 +78,9 @@ def _advance(pack: StudyPack, stop: StopSignals) -> None:
     with contextlib.suppress(StopRequestedError):
         try:
             pack.advance(stop.interruptible)
-        except (RuntimeError, ValueError, ArithmeticError, MemoryError) as error:
-            # Trials that break are a result with a reason; the study's ceiling of failures bounds them.
+        except BROKEN as error:
             traceback.print_exc()
-            pack.fail(f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}")
+            pack.fail(describe(error))
 
 
 def _refuse_broken(study: StoredStudy) -> None:
