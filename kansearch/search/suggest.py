@@ -27,6 +27,11 @@ MAX_REFUSALS = 20
 """Candidates over a limit that a sampler may propose in a row before the next are drawn at random: it learns nothing
 from refusals, and one that models the study would propose the same optimum again."""
 
+LEARNERS = ("tpe", "gp")
+"""Samplers that model the study, and of whose candidates some are drawn at random all the same."""
+
+RANDOM = SamplerSpec(name="random")
+
 MAX_DRAWS = 2000
 """Draws before we say that no network keeps to the limits."""
 
@@ -65,11 +70,14 @@ def _draw(study: StoredStudy, trials: Sequence[FrozenTrial], n_inputs: int, n_ou
     # Second tries do not count, or a study that was stopped would draw others than one that was not.
     n_drawn = sum(DEATHS not in trial.user_attrs for trial in trials)
     seed = int(np.random.SeedSequence([spec.search.seed, worker, n_drawn]).generate_state(1)[0])
-    sampler = make_sampler(spec.search.sampler, seed, spec.search.seed)
+    sampler_spec = spec.search.sampler
+    if sampler_spec.name in LEARNERS and np.random.default_rng(seed).random() < sampler_spec.random_fraction:
+        sampler_spec = RANDOM
+    sampler = make_sampler(sampler_spec, seed, spec.search.seed)
     refusals: dict[str, int] = {}
     for n_rejected in range(MAX_DRAWS):
         if n_rejected == MAX_REFUSALS:
-            sampler = make_sampler(SamplerSpec(name="random"), seed, spec.search.seed)
+            sampler = make_sampler(RANDOM, seed, spec.search.seed)
         draft = _Draft(study, sampler, visible, family, n_rejected)
         draft.draw_all()
         reason = refusal(spec, trial_spec(spec, draft.params).model, n_inputs, n_outputs)

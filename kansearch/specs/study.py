@@ -107,9 +107,16 @@ class _Named(Spec):
 
 
 class SamplerSpec(_Named):
-    """Which sampler proposes candidates, with its arguments."""
+    """Which sampler proposes candidates, with its arguments.
+
+    Attributes:
+        random_fraction: Share of the candidates of tpe and gp that are drawn at random all the same, as in BOHB
+            (Falkner et al. 2018, arXiv:1807.01774, section 3.2): a sampler that learns from short trainings drifts
+            to the networks that learn quickly.
+    """
 
     name: Literal["tpe", "random", "qmc", "gp", "nsga2", "nsga3", "cmaes"] = "tpe"
+    random_fraction: Annotated[Number, Field(ge=0, le=1)] = 0.25
     options: SkipValidation[dict[str, bool | int | float | str]] = Field(default={})
 
     @model_validator(mode="after")

@@ -104,6 +104,16 @@ def test_workers_draw_from_different_streams(make_study: MakeStudy) -> None:
     assert first.params != other.params
 
 
+@pytest.mark.parametrize(("fraction", "agrees"), [(1, True), (0, False)])
+def test_a_fraction_of_tpe_candidates_is_drawn_at_random(make_study: MakeStudy, fraction: float, agrees: bool) -> None:
+    """All of them: the study draws what a random sampler draws; none: it does not."""
+    drawn = []
+    for number, sampler in enumerate([f"{{n_startup_trials: 2, random_fraction: {fraction}}}", "random"]):
+        study = make_study(f"search.sampler={sampler}", "budget={trials: 8, epochs: 1}", f"name=study-{number}")
+        drawn.append([dict(record.params) for record in read_records(search(study))])
+    assert (drawn[0] == drawn[1]) is agrees
+
+
 def test_the_training_seed_comes_from_the_hyperparameters_and_the_studys_seed(make_spec: MakeSpec) -> None:
     """The same network gets the same seed whichever sampler drew it; another study seed gives another."""
     params = {"family": "kan", "width": 4, "learning_rate": 0.01}
