@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,12 +12,13 @@ from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.search.pruners import Decision, decide
 from kansearch.search.suggest import suggest, trial_spec
-from kansearch.specs.trial import End, RungResult
-from kansearch.storage.ledger import BudgetSpentError, TrialWrite
+from kansearch.specs.trial import End, RungResult, TrialSpec
+from kansearch.storage.ledger import BudgetSpentError, StoredCheckpoint, TrialWrite
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import (
     RunningTrial,
     begin_trials,
+    checkpoint_write,
     complete_write,
     fail_write,
     places_left,
@@ -25,6 +27,7 @@ from kansearch.storage.trials import (
     rung_write,
     write,
 )
+from kansearch.training.checkpoints import CheckpointError
 from kansearch.training.pack import Pack
 
 BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
@@ -89,7 +92,12 @@ class StudyPack:
         everyone = self._study.trials()
         slots = {result.slot for result in results if self._trials[result.slot].id in lost}
         ends = {result.slot: self._end(result, everyone) for result in results if result.slot not in slots}
-        lost |= write(self._study, [end for end in ends.values() if end is not None])
+        marks = [
+            checkpoint_write(self._trials[r.slot], r.epoch, self._pack.checkpoint(r.slot))
+            for r in results
+            if r.slot in ends and ends[r.slot] is None
+        ]
+        lost |= write(self._study, [*(end for end in ends.values() if end is not None), *marks])
         slots |= {slot for slot, end in ends.items() if end is not None or self._trials[slot].id in lost}
         for slot in sorted(slots):
             self._pack.retire(slot)
@@ -122,11 +130,18 @@ class StudyPack:
     def _admit(self, trial: RunningTrial) -> None:
         spec = trial_spec(self._study.spec, trial.params).model_copy(update={"seed": trial.seed})
         try:
-            slot = self._pack.admit(spec)
+            slot = self._seat(spec, trial.checkpoint)
         except BROKEN as error:
             write(self._study, [fail_write(trial, describe(error))])
         else:
             self._trials[slot] = trial
+
+    def _seat(self, spec: TrialSpec, checkpoint: StoredCheckpoint | None) -> int:
+        """A slot for a trial, from its checkpoint if that is whole."""
+        if checkpoint is not None:
+            with contextlib.suppress(CheckpointError):
+                return self._pack.admit(spec, checkpoint.state)
+        return self._pack.admit(spec)
 
     def _end(self, result: RungResult, everyone: Sequence[FrozenTrial]) -> TrialWrite | None:
         """How a trial ends; None while it goes on."""

@@ -19,7 +19,7 @@ from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import func
+from sqlalchemy import Column, Integer, LargeBinary, func
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
@@ -36,8 +36,27 @@ _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.
 """The inserts that can update instead, by the name of their SQLAlchemy dialect."""
 
 
+# Optuna's base class is typed as Any; through it Optuna makes this table with its own.
+class CheckpointModel(models.BaseModel):  # type: ignore[misc]
+    """The latest checkpoint of a running trial: under the number of its first life, so that the next one finds it."""
+
+    __tablename__ = "kansearch_checkpoints"
+    study_id = Column(Integer, primary_key=True)
+    number = Column(Integer, primary_key=True)
+    epoch = Column(Integer, nullable=False)
+    state = Column(LargeBinary, nullable=False)
+
+
 class BudgetSpentError(Exception):
     """Every trial of the study's budget exists already."""
+
+
+@dataclass(frozen=True)
+class StoredCheckpoint:
+    """Of a trial, after so many epochs."""
+
+    epoch: int
+    state: bytes
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,8 @@ class TrialWrite:
         intermediate_values: By step.
         state: In which the trial ends; None while it goes on.
         values: Of the objectives, with a complete trial.
+        first_life: Number of the trial in its first life; None where this is it. There its checkpoint lies.
+        checkpoint: From which another life of it may go on; that of a trial that ends is deleted.
     """
 
     trial_id: int
@@ -59,6 +80,8 @@ class TrialWrite:
     intermediate_values: Mapping[int, float] = field(default_factory=dict)
     state: TrialState | None = None
     values: Sequence[float] = ()
+    first_life: int | None = None
+    checkpoint: StoredCheckpoint | None = None
 
 
 class LedgerStorage(RDBStorage):
@@ -166,9 +189,15 @@ class LedgerStorage(RDBStorage):
             alive = [write for write in writes if write.trial_id in running]
             self._write_details(session, alive)
             for write in alive:
+                trial = running[write.trial_id]
+                number = trial.number if write.first_life is None else write.first_life
+                key = {"study_id": int(trial.study_id), "number": int(number)}
+                if write.checkpoint is not None:
+                    session.merge(CheckpointModel(**key, epoch=write.checkpoint.epoch, state=write.checkpoint.state))
                 if write.state is not None:
-                    running[write.trial_id].state = write.state
-                    running[write.trial_id].datetime_complete = datetime.now()  # noqa: DTZ005 - as above
+                    session.query(CheckpointModel).filter_by(**key).delete()
+                    trial.state = write.state
+                    trial.datetime_complete = datetime.now()  # noqa: DTZ005 - as above
             return ids - running.keys()
 
     def _write_details(self, session: Session, writes: Iterable[TrialWrite]) -> None:
@@ -200,6 +229,12 @@ class LedgerStorage(RDBStorage):
                 changed = {name: insert.excluded[name] for name in columns[2:]}
                 upsert = insert.on_conflict_do_update(index_elements=columns[:2], set_=changed)
                 session.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
+
+    def checkpoint(self, study_id: int, number: int) -> StoredCheckpoint | None:
+        """The latest checkpoint of the trial that had this number in its first life."""
+        with _create_scoped_session(self.scoped_session) as session:
+            row = session.query(CheckpointModel).filter_by(study_id=study_id, number=number).one_or_none()
+            return None if row is None else StoredCheckpoint(int(row.epoch), bytes(row.state))
 
     def beat(self, trial_ids: Iterable[int]) -> None:
         """Give a sign of life for each of these trials."""

@@ -19,7 +19,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
-from kansearch.storage.ledger import COUNTED, BudgetSpentError, TrialWrite
+from kansearch.storage.ledger import COUNTED, BudgetSpentError, StoredCheckpoint, TrialWrite
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.url import GRACE_S, HEARTBEAT_S
 
@@ -31,6 +31,9 @@ REASON = "kansearch:reason"
 END = "kansearch:end"
 DEATHS = "kansearch:deaths"
 """On a second try only: how many workers the trial has outlived."""
+
+FIRST_LIFE = "kansearch:first_life"
+"""On a second try only: the number that the trial had at first; its checkpoint lies there."""
 
 HANDED_BACK = "kansearch:handed_back"
 REJECTED = "kansearch:rejected"
@@ -82,12 +85,23 @@ class Candidate:
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial that this process trains."""
+    """A trial that this process trains.
+
+    Attributes:
+        id: In the storage.
+        number: In its study.
+        params: Suggested hyperparameters by name.
+        seed: Of the training.
+        first_life: The number that it had before it lost a worker; None where this is its first life.
+        checkpoint: Where it was then.
+    """
 
     id: int
     number: int
     params: Mapping[str, Any]
     seed: int
+    first_life: int | None = None
+    checkpoint: StoredCheckpoint | None = None
 
 
 def begin_trials(study: StoredStudy, candidates: Sequence[Candidate]) -> list[RunningTrial]:
@@ -120,7 +134,10 @@ def resume_trial(study: StoredStudy) -> RunningTrial | None:
             if study.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                 study.storage.ledger.record_heartbeat(trial._trial_id)
                 study.storage.set_trial_user_attr(trial._trial_id, WORKER, worker_id())
-                return RunningTrial(trial._trial_id, trial.number, trial.params, trial.user_attrs[SEED])
+                first_life = trial.user_attrs.get(FIRST_LIFE, trial.number)
+                checkpoint = study.storage.ledger.checkpoint(study.study_id, first_life)
+                seed = trial.user_attrs[SEED]
+                return RunningTrial(trial._trial_id, trial.number, trial.params, seed, first_life, checkpoint)
     return None
 
 
@@ -163,6 +180,11 @@ def write(study: StoredStudy, writes: Sequence[TrialWrite]) -> set[int]:
     return study.storage.ledger.write(writes)
 
 
+def checkpoint_write(trial: RunningTrial, epoch: int, state: bytes) -> TrialWrite:
+    """Where a trial is that goes on after a rung."""
+    return TrialWrite(trial.id, first_life=trial.first_life, checkpoint=StoredCheckpoint(epoch, state))
+
+
 def rung_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> TrialWrite:
     """What a trial measured at a rung, and its quality as Optuna's intermediate value."""
     rung = {
@@ -199,7 +221,9 @@ def complete_write(study: StoredStudy, trial: RunningTrial, result: RungResult) 
     if result.reason:
         attrs[REASON] = result.reason
     values = [result.metrics[name] for name in study.spec.objectives]
-    return TrialWrite(trial.id, attrs, violations, state=TrialState.COMPLETE, values=values)
+    return TrialWrite(
+        trial.id, attrs, violations, state=TrialState.COMPLETE, values=values, first_life=trial.first_life
+    )
 
 
 def prune_write(
@@ -222,18 +246,19 @@ def prune_write(
         # test_tpe_survives_pruned_trials watches it.
         violations[f"{CONSTRAINT}{PRUNED}"] = 1.0 - progress + 1e-9
     attrs = {REASON: reason} if end is None else {REASON: reason, END: end}
-    return TrialWrite(trial.id, attrs, violations, state=TrialState.PRUNED)
+    return TrialWrite(trial.id, attrs, violations, state=TrialState.PRUNED, first_life=trial.first_life)
 
 
 def fail_write(trial: RunningTrial, reason: str) -> TrialWrite:
     """The end of a trial that broke; it gives its place in the budget back."""
-    return TrialWrite(trial.id, {REASON: reason}, state=TrialState.FAIL)
+    return TrialWrite(trial.id, {REASON: reason}, state=TrialState.FAIL, first_life=trial.first_life)
 
 
 def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool) -> bool:
     """End a trial that lost its worker, and let another worker try the same again.
 
-    The second try is a new trial with the same hyperparameters and seed. Returns whether there is one: no trial
+    The second try is a new trial with the same hyperparameters and seed, and with the rungs up to its checkpoint, from
+    which it goes on. Returns whether there is one: no trial
     may see more than MAX_DEATHS of its workers (being asked to stop is none), and the budget is never exceeded.
     """
     storage = study.storage
@@ -246,12 +271,20 @@ def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool) -> 
         deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
         if deaths > MAX_DEATHS:
             return False
-        kept = {key: value for key, value in trial.user_attrs.items() if key in (SEED, REJECTED)}
+        first_life = trial.user_attrs.get(FIRST_LIFE, trial.number)
+        checkpoint = storage.ledger.checkpoint(study.study_id, first_life)
+        epoch = 0 if checkpoint is None else checkpoint.epoch
+        kept = {
+            key: value
+            for key, value in trial.user_attrs.items()
+            if key in (SEED, REJECTED) or (key.startswith(RUNG) and value["epoch"] <= epoch)
+        }
         waiting = create_trial(
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={**kept, DEATHS: deaths},
+            user_attrs={**kept, DEATHS: deaths, FIRST_LIFE: first_life},
+            intermediate_values={step: v for step, v in trial.intermediate_values.items() if step <= epoch},
             # The first life's verdicts are not the second's; what its sampler noted stays.
             system_attrs={
                 k: v for k, v in trial.system_attrs.items() if not k.startswith((CONSTRAINT, COMPLETED_RUNG))

@@ -30,6 +30,7 @@ from kansearch.models.cost import cost, latency_ms
 from kansearch.models.layer import even_shares
 from kansearch.models.stack import Stack, structure
 from kansearch.specs.trial import Curve, End, EpochPoint, ModelSpec, RungResult, TrialSpec
+from kansearch.training.checkpoints import Checkpoint, CheckpointError
 from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam
 
@@ -69,10 +70,15 @@ class Pack:
     def __len__(self) -> int:
         return len(self._trainees)
 
-    def admit(self, spec: TrialSpec) -> int:
+    def admit(self, spec: TrialSpec, checkpoint: bytes | None = None) -> int:
         """Put a trial into the lowest free slot and return that slot.
 
+        Args:
+            spec: Of the trial.
+            checkpoint: From which it goes on.
+
         Raises:
+            CheckpointError: If the bytes are no checkpoint of this trial.
             UserError: If the network cannot be built.
         """
         slot = next(slot for slot in range(len(self._trainees) + 1) if slot not in self._trainees)
@@ -85,6 +91,8 @@ class Pack:
         group = self._groups[kind]
         try:
             group.add(trainee)
+            if checkpoint is not None:
+                group.restore(trainee, Checkpoint.from_bytes(checkpoint))
         except BaseException:
             if trainee in group.trainees:
                 group.remove(trainee)
@@ -101,6 +109,11 @@ class Pack:
         group = self._groups.pop(kind)
         self._groups[kind] = group
         return group.advance()
+
+    def checkpoint(self, slot: int) -> bytes:
+        """From which a trial can go on in another pack as if it had stayed in this one."""
+        trainee = self._trainees[slot]
+        return self._groups[_Kind.of(trainee.spec, self._split)].checkpoint(trainee).to_bytes()
 
     def retire(self, slot: int) -> None:
         """Take a trial out of its slot."""
@@ -281,6 +294,49 @@ class _Group:
         self._state = AdamState(state.first[rest], state.second[rest], state.ages[rest])
         if self.trainees:
             self._seat()
+
+    def checkpoint(self, trainee: _Trainee) -> Checkpoint:
+        """A trial as it stands, without what pads it."""
+        row, state = self.trainees.index(trainee), self._state
+        real = self._stack.real_numbers(trainee.network)
+        best = trainee.best_weights
+        return Checkpoint(
+            seed=trainee.spec.seed,
+            epoch=trainee.epoch,
+            seconds=trainee.seconds,
+            weights=self._weights[row, real],
+            first=state.first[row, real],
+            second=state.second[row, real],
+            ages=state.ages[row],
+            random=trainee.random.get_state(),
+            dropout=trainee.network.generator.get_state(),
+            best_loss=trainee.best_loss,
+            best_epoch=trainee.best_epoch,
+            best_weights=None if best is None else best[real],
+        )
+
+    def restore(self, trainee: _Trainee, checkpoint: Checkpoint) -> None:
+        """Let a trial that just came go on from its checkpoint.
+
+        Raises:
+            CheckpointError: If it is not this trial's.
+        """
+        row, state = self.trainees.index(trainee), self._state
+        real = self._stack.real_numbers(trainee.network)
+        if checkpoint.seed != trainee.spec.seed or checkpoint.epoch >= trainee.rungs[-1]:
+            raise CheckpointError("is another trial's")
+        if checkpoint.weights.shape != (int(real.sum()),) or checkpoint.weights.dtype != trainee.dtype:
+            raise CheckpointError("is another network's")
+        self._weights[row, real] = checkpoint.weights
+        state.first[row, real], state.second[row, real] = checkpoint.first, checkpoint.second
+        state.ages[row] = checkpoint.ages
+        trainee.random.set_state(checkpoint.random)
+        trainee.network.generator.set_state(checkpoint.dropout)
+        trainee.epoch, trainee.seconds = checkpoint.epoch, checkpoint.seconds
+        trainee.best_loss, trainee.best_epoch = checkpoint.best_loss, checkpoint.best_epoch
+        if checkpoint.best_weights is not None:
+            trainee.best_weights = torch.zeros_like(self._weights[row])
+            trainee.best_weights[real] = checkpoint.best_weights
 
     def _seat(self) -> None:
         """Make everything that depends on who is in the group."""

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from kansearch.errors import StudyChangedError, UserError
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult
-from kansearch.storage.ledger import BudgetSpentError
+from kansearch.storage.ledger import BudgetSpentError, StoredCheckpoint
 from kansearch.storage.studies import StoredStudy, create_study, find_study, load_study, refuse_changes
 from kansearch.storage.trials import (
     MAX_DEATHS,
@@ -25,6 +25,7 @@ from kansearch.storage.trials import (
     Candidate,
     RunningTrial,
     begin_trials,
+    checkpoint_write,
     complete_write,
     count_states,
     fail_write,
@@ -129,7 +130,7 @@ def test_of_several_new_trials_the_budget_lets_the_first_ones_in(make_study: Mak
 CLAIM_ALL = """
 import sys
 from optuna.distributions import FloatDistribution
-from kansearch.storage.ledger import BudgetSpentError
+from kansearch.storage.ledger import BudgetSpentError, StoredCheckpoint
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import Candidate, begin_trials
 from kansearch.storage.url import open_storage
@@ -178,6 +179,30 @@ def test_a_trial_handed_back_is_tried_again_with_the_same_seed(make_study: MakeS
     old, new = read_records(study)
     assert (old.state, old.reason, new.state) == ("fail", "its worker was asked to stop", "running")
     assert new.epochs == 0
+
+
+def test_a_trial_handed_back_goes_on_from_its_checkpoint(make_study: MakeStudy) -> None:
+    """Life after life, with the rungs up to the checkpoint; a rung measured after it is measured again."""
+    study = make_study("budget.trials=1")
+    trial = begin(study, 0.05)
+    write(study, [rung_write(study, trial, result(0, 1))])
+    write(study, [checkpoint_write(trial, 1, b"state")])
+    write(study, [rung_write(study, trial, result(1, 3))])
+    for _ in range(2):
+        hand_back(study, trial.id, "its worker was asked to stop", died=False)
+        assert read_records(study)[-1].epochs == 1
+        again = resume_trial(study)
+        assert again is not None
+        assert again.checkpoint == StoredCheckpoint(1, b"state")
+        trial = again
+    write(study, [rung_write(study, trial, result(1, 3)), checkpoint_write(trial, 3, b"later")])
+    hand_back(study, trial.id, "its worker died", died=True)
+    last = resume_trial(study)
+    assert last is not None
+    assert last.checkpoint == StoredCheckpoint(3, b"later")
+    assert read_records(study)[-1].epochs == 3
+    write(study, [complete_write(study, last, result(1, 3, End.COMPLETED))])
+    assert study.storage.ledger.checkpoint(study.study_id, 0) is None
 
 
 def test_a_trial_is_not_tried_for_ever(make_study: MakeStudy) -> None:

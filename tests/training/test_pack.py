@@ -14,6 +14,7 @@ from kansearch.models.build import build
 from kansearch.models.stack import Stack, structure
 from kansearch.specs.data import DataSpec
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialSpec
+from kansearch.training.checkpoints import CheckpointError
 from kansearch.training.loop import train
 from kansearch.training.metrics import entropy
 from kansearch.training.pack import Pack
@@ -113,6 +114,55 @@ def test_neighbours_and_slot_do_not_change_a_bit(model: dict[str, Any], sine: Sp
         results = results_of([*others[:place], spec, *others[place:]], sine)
         curves.append(curve(results[place]))
     assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_trial_goes_on_from_its_checkpoint_as_if_it_had_stayed(sine: Split, dtype: str) -> None:
+    """In another pack, after its slot and its neighbours changed: the same curve and metrics to the last bit."""
+    patient = trial(99, {"dropout": 0.2}, patience=3, learning_rate=0.1)
+    specs = [
+        s.model_copy(update={"training": s.training.model_copy(update={"dtype": dtype})}) for s in [*MIXED, patient]
+    ]
+    whole = results_of(specs, sine)
+    before, after = Pack(sine), Pack(sine)
+    first = {slot: spec for spec in specs if (slot := before.admit(spec)) >= 0}
+    states: dict[int, bytes] = {}
+    while len(states) < len(first):
+        for result in before.advance():
+            if result.rung == 1:
+                states[result.slot] = before.checkpoint(result.slot)
+    moved = {after.admit(first[slot], states[slot]): slot for slot in sorted(states, reverse=True)}
+    ends = {}
+    while after:
+        for result in after.advance():
+            ends[moved[result.slot]] = result
+            after.retire(result.slot)
+    for slot, results in enumerate(whole):
+        assert curve([ends[slot]]) == curve(results[2:])
+        assert ends[slot].end is results[-1].end
+        assert ends[slot].metrics["parameters"] == results[-1].metrics["parameters"]
+        assert {k: v for k, v in ends[slot].metrics.items() if k in ("rmse", "r2")} == {
+            k: v for k, v in results[-1].metrics.items() if k in ("rmse", "r2")
+        }
+
+
+def test_bytes_that_are_no_checkpoint_of_the_trial_are_refused(sine: Split) -> None:
+    """Torn bytes, another trial's and another network's; the pack stays as it was."""
+    pack = Pack(sine)
+    slot = pack.admit(trial(1))
+    pack.advance()
+    state = pack.checkpoint(slot)
+    for spec, stored in (
+        (trial(1), state[: len(state) // 2]),
+        (trial(1), b""),
+        (trial(2), state),
+        (trial(1, {"width": 6}), state),
+        (trial(1, dtype="float32"), state),
+    ):
+        with pytest.raises(CheckpointError):
+            pack.admit(spec, stored)
+    assert len(pack) == 1
+    assert pack.admit(trial(1), state) == 1
 
 
 def test_a_freed_slot_is_filled_again(iris: Split) -> None:

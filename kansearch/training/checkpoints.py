@@ -1,0 +1,73 @@
+"""Checkpoints: all that a trial's training needs to go on elsewhere as if it had never stopped."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+
+
+class CheckpointError(Exception):
+    """Bytes are no checkpoint, or that of another trial."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trial between two epochs.
+
+    Letters: R numbers of the trial's own network, G groups of activation parameters, S bytes of a random stream.
+
+    Attributes:
+        seed: Of the trial; a checkpoint serves no other.
+        epoch: How many the trial has had.
+        seconds: Its share of the training's.
+        weights: All parameters.
+        first: Adam's running means of the gradients.
+        second: Adam's running means of their squares.
+        ages: Adam's steps since each group was freed.
+        random: Stream of the batch order.
+        dropout: Stream of the masks.
+        best_loss: On the validation rows, where the trial has patience.
+        best_epoch: That of best_loss.
+        best_weights: Those of best_loss; None without patience.
+    """
+
+    seed: int
+    epoch: int
+    seconds: float
+    weights: Float[Tensor, " R"]
+    first: Float[Tensor, " R"]
+    second: Float[Tensor, " R"]
+    ages: Int64[Tensor, " G1"]
+    random: UInt8[Tensor, " S"]
+    dropout: UInt8[Tensor, " S"]
+    best_loss: float
+    best_epoch: int
+    best_weights: Float[Tensor, " R"] | None
+
+    def to_bytes(self) -> bytes:
+        """As they are stored."""
+        buffer = io.BytesIO()
+        torch.save({field.name: _owned(getattr(self, field.name)) for field in fields(self)}, buffer)
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, stored: bytes) -> Checkpoint:
+        """The checkpoint; nothing in the bytes is run.
+
+        Raises:
+            CheckpointError: If they are none.
+        """
+        try:
+            state = torch.load(io.BytesIO(stored), weights_only=True)
+            return cls(**{field.name: state[field.name] for field in fields(cls)})
+        except Exception as error:  # torch.load raises whatever its readers do
+            raise CheckpointError(f"is no checkpoint: {type(error).__name__}") from error
+
+
+def _owned(value: object) -> object:
+    """A tensor without the rest of the buffer that it is a view of, which torch.save would write too."""
+    return value.clone() if isinstance(value, Tensor) else value
