@@ -124,7 +124,7 @@ def optuna_ms(url: str, spec: StudySpec, filled: StoredStudy, n_trials: int) -> 
         begin = time.perf_counter()
         trial = study.ask()
         for name, distribution in distributions.items():
-            trial._suggest(name, distribution)
+            trial._suggest(name, distribution)  # noqa: SLF001 - what its public methods call
         for epoch in range(N_RUNGS):
             trial.set_user_attr(f"epoch {epoch}", 0.5)
         study.tell(trial, [float(number % 89), float(number % 47)])
