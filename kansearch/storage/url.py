@@ -82,6 +82,9 @@ def masked(text: str) -> str:
         scheme, slashes, login = login.partition("://") if "://" in login else ("", "", login)
         user, colon, _ = login.partition(":")
         text = f"{scheme}{slashes}{user}{colon}{'***' if colon else ''}@{rest}"
+    else:
+        # USER:PASSWORD whose @HOST was forgotten; a colon before digits alone is a port's.
+        text = re.sub(r"(://[^:/?]*:)(?!\d+(?:[/?]|$))[^?]*", r"\1***", text)
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|key)=)[^&\s]*", r"\1***", text)
 
 
