@@ -33,18 +33,20 @@ def dominance(losses: Losses) -> NDArray[np.bool_]:
 
 def front_mask(losses: Losses) -> NDArray[np.bool_]:
     """Which vectors no other one dominates: a mask (N,)."""
-    return np.asarray(non_dominated_ranks(losses) == 0)
+    return np.asarray(~dominance(losses).any(axis=0))
 
 
-def non_dominated_ranks(losses: Losses) -> NDArray[np.int64]:
+def non_dominated_ranks(dominates: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The front to which each vector belongs (N,): 0 is not dominated, 1 only by those of front 0, and so on.
+
+    Args:
+        dominates: The matrix (N, N) of `dominance`.
 
     Source: Deb et al. (2002), NSGA-II, section III.A.
     """
-    dominates = dominance(losses)
     n_above = np.count_nonzero(dominates, axis=0)
-    ranks = np.full(len(losses), -1, dtype=np.int64)
-    for rank in range(len(losses)):
+    ranks = np.full(len(dominates), -1, dtype=np.int64)
+    for rank in range(len(dominates)):
         front = (ranks < 0) & (n_above == 0)
         if not front.any():
             break
@@ -88,4 +90,5 @@ def _volume(losses: Losses, bound: Losses) -> float:
 
 
 def _front(losses: Losses) -> Losses:
-    return np.unique(losses, axis=0)[front_mask(np.unique(losses, axis=0))]
+    unique = np.unique(losses, axis=0)
+    return unique[front_mask(unique)]

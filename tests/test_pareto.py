@@ -34,7 +34,7 @@ def test_front_is_what_brute_force_finds(losses: np.ndarray) -> None:
 @given(points)
 def test_ranks_peel_one_front_after_the_other(losses: np.ndarray) -> None:
     """Without the fronts before it, every rank is the front of what is left."""
-    ranks = non_dominated_ranks(losses)
+    ranks = non_dominated_ranks(dominance(losses))
     for rank in range(ranks.max() + 1):
         left = ranks >= rank
         assert ((ranks == rank)[left] == front_mask(losses[left])).all()

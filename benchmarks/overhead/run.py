@@ -1,7 +1,7 @@
 """What does a trial cost beside its training, and what does the same cost with Optuna alone?
 
 A study of two objectives under TPE already holds 1,000 (or 10,000) trials; then trials are drawn, created, written at
-ten rungs, judged and ended. kansearch: a worker's own pack, on networks so small that they hardly train; what the
+up to ten rungs, judged and ended. kansearch: a worker's own pack, on networks so small that they hardly train; what the
 training itself takes is subtracted. Optuna: ask, the same suggestions, ten notes (a study of several objectives takes
 no reports), tell.
 
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
+from optuna.distributions import BaseDistribution
 
 from kansearch.data.splits import load_split
 from kansearch.search.effects import draw_params
@@ -35,7 +36,7 @@ from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.specs.trial import RungResult
 from kansearch.storage.studies import StoredStudy, create_study, load_study
-from kansearch.storage.trials import Candidate, begin_trials, prune_write, rung_write, write
+from kansearch.storage.trials import RUNG, Candidate, begin_trials, prune_write, rung_write, write
 from kansearch.storage.url import open_storage
 
 N_RUNGS = 10
@@ -59,10 +60,15 @@ space:
 """
 
 
+def distributions_of(spec: StudySpec) -> dict[str, BaseDistribution]:
+    """What the searched hyperparameters are drawn from."""
+    return {name: to_distribution(d) for name, d in spec.space.domains.items() if not isinstance(d, Fixed)}
+
+
 def fill(study: StoredStudy, n_trials: int) -> None:
     """Put pruned trials with made-up metrics into a study, as a worker would have written them."""
     spec, random = study.spec, np.random.default_rng(0)
-    distributions = {k: to_distribution(d) for k, d in spec.space.domains.items() if not isinstance(d, Fixed)}
+    distributions = distributions_of(spec)
     for begin in range(0, n_trials, 100):
         drawn = [draw_params(spec, random, inside=True) for _ in range(min(100, n_trials - begin))]
         trials = begin_trials(
@@ -105,11 +111,11 @@ def kansearch_ms(study: StoredStudy, size: int, n_trials: int) -> tuple[float, f
         pack.advance(training)
     seconds = time.perf_counter() - begin - trained
     new = study.trials()[n_before:]
-    rungs = sum(key.startswith("kansearch:rung:") for trial in new for key in trial.user_attrs)
+    rungs = sum(key.startswith(RUNG) for trial in new for key in trial.user_attrs)
     return 1000 * seconds / len(new), rungs / len(new)
 
 
-def optuna_ms(url: str, spec: StudySpec, filled: StoredStudy, n_trials: int) -> float:
+def optuna_ms(url: str, filled: StoredStudy, n_trials: int) -> float:
     """Milliseconds of a trial with Optuna alone."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(storage=url, directions=["minimize", "minimize"], study_name=f"plain-{uuid.uuid4()}")
@@ -118,7 +124,7 @@ def optuna_ms(url: str, spec: StudySpec, filled: StoredStudy, n_trials: int) -> 
         study.add_trial(
             optuna.trial.create_trial(params=trial.params, distributions=trial.distributions, values=values)
         )
-    distributions = {k: to_distribution(d) for k, d in spec.space.domains.items() if not isinstance(d, Fixed)}
+    distributions = distributions_of(filled.spec)
     taken = []
     for number in range(n_trials):
         begin = time.perf_counter()
@@ -137,7 +143,7 @@ def main() -> None:
     parser.add_argument("--storage", help="a storage URL; a SQLite file where it is left out")
     parser.add_argument("--existing", nargs="+", type=int, default=[1000, 10_000])
     parser.add_argument("--packs", nargs="+", type=int, default=[1, 8, 16])
-    parser.add_argument("--trials", type=int, default=64, help="measured, after as many that warm up")
+    parser.add_argument("--trials", type=int, default=64, help="measured, after some that warm up")
     args = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -158,7 +164,7 @@ def main() -> None:
                 ms, rungs = kansearch_ms(study, size, args.trials)
                 print(f"| {existing} | {size} | {ms:.1f} | {rungs:.1f} |", flush=True)
             if existing == args.existing[0]:
-                print(f"| {min(existing, 1000)} | Optuna alone | {optuna_ms(url, spec, study, 20):.1f} | {N_RUNGS} |")
+                print(f"| {min(existing, 1000)} | Optuna alone | {optuna_ms(url, study, 20):.1f} | {N_RUNGS} |")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def _cores() -> str:
 def _storage(url: str) -> str:
     parsed = parse_url(url)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
-    if file and not os.path.exists(file):  # noqa: PTH110
+    if file and not os.path.exists(file):  # noqa: PTH110 - it is a text, the path of a URL
         return f"{shown(url)} does not exist yet; `kansearch optimize` makes it"
     names = study_names(open_storage(url, create=False))
     return f"{shown(url)} answers; studies: {', '.join(names) or 'none yet'}"

@@ -99,6 +99,7 @@ def _distances(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gaussian(x: Tensor) -> Tensor:
+    # torch does not type what an autograd function's apply returns.
     y: Tensor = _Gaussian.apply(x)  # type: ignore[no-untyped-call]
     return y
 
@@ -259,6 +260,7 @@ class BSpline(FixedBasis):
         """The recursion, for all intervals at once; cubic splines on equal intervals are copies of one function."""
         if self.spline_order == MAX_SPLINE_ORDER:
             u = x * (1 / self.spacing) - (self.first_knot / self.spacing + 2)
+            # As in _gaussian.
             values: Tensor = _CubicBSpline.apply(u.unsqueeze(-1) - self.places[: self.n_basis])  # type: ignore[no-untyped-call]
             return values
         # With knots at 0, 1, 2, ... it is B_m,p(u) = ((u - m) B_m,p-1 + (m + p + 1 - u) B_m+1,p-1) / p.

@@ -105,6 +105,7 @@ class Stack(Network):
 
     def __init__(self, shared: ModelSpec, n_inputs: int, n_outputs: int, dtype: torch.dtype) -> None:
         template = build(shared, n_inputs, n_outputs, torch.Generator(), dtype)
+        # A ModuleList does not know that its modules are layers.
         super().__init__(list(template.layers), generator=torch.Generator())  # type: ignore[arg-type]
         self.norms = template.norms
         self.depth = shared.depth

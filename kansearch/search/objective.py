@@ -90,18 +90,13 @@ class StudyPack:
             results = self._pack.advance()
         lost = write(self._study, [rung_write(self._study, self._trials[r.slot], r) for r in results])
         everyone = self._study.trials()
-        slots = {result.slot for result in results if self._trials[result.slot].id in lost}
-        ends = {result.slot: self._end(result, everyone) for result in results if result.slot not in slots}
-        marks = [
-            checkpoint_write(self._trials[r.slot], r.epoch, self._pack.checkpoint(r.slot))
-            for r in results
-            if r.slot in ends and ends[r.slot] is None
-        ]
-        lost |= write(self._study, [*(end for end in ends.values() if end is not None), *marks])
-        slots |= {slot for slot, end in ends.items() if end is not None or self._trials[slot].id in lost}
-        for slot in sorted(slots):
-            self._pack.retire(slot)
-            del self._trials[slot]
+        verdicts = [self._verdict(r, everyone) for r in results if self._trials[r.slot].id not in lost]
+        lost |= write(self._study, verdicts)
+        ended = {verdict.trial_id for verdict in verdicts if verdict.state is not None}
+        for result in results:
+            if self._trials[result.slot].id in lost | ended:
+                self._pack.retire(result.slot)
+                del self._trials[result.slot]
 
     def fail(self, reason: str) -> None:
         """End all trials as broken."""
@@ -143,8 +138,8 @@ class StudyPack:
                 return self._pack.admit(spec, checkpoint.state)
         return self._pack.admit(spec)
 
-    def _end(self, result: RungResult, everyone: Sequence[FrozenTrial]) -> TrialWrite | None:
-        """How a trial ends; None while it goes on."""
+    def _verdict(self, result: RungResult, everyone: Sequence[FrozenTrial]) -> TrialWrite:
+        """How a trial ends, or its checkpoint while it goes on."""
         study, trial = self._study, self._trials[result.slot]
         if result.end is End.OUT_OF_MEMORY:
             return fail_write(trial, "out of memory")
@@ -157,4 +152,4 @@ class StudyPack:
         if decide(study, everyone, trial, result) is Decision.PRUNE:
             progress = result.epoch / study.spec.budget.epochs
             return prune_write(study, trial, f"pruned at epoch {result.epoch}", progress)
-        return None
+        return checkpoint_write(trial, result.epoch, self._pack.checkpoint(result.slot))

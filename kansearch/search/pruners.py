@@ -110,7 +110,7 @@ def n_before(mine: int, losses: Losses) -> int:
     dominates = dominance(losses)
     best_in_some = (losses == losses.min(axis=0)).any(axis=1)
     keys = zip(
-        non_dominated_ranks(losses).tolist(),
+        non_dominated_ranks(dominates).tolist(),
         dominates.sum(axis=0).tolist(),
         (~best_in_some).tolist(),
         (-dominates.sum(axis=1)).tolist(),

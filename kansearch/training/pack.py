@@ -25,14 +25,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from kansearch.data.splits import Split
-from kansearch.models.build import build
-from kansearch.models.cost import cost, latency_ms
 from kansearch.models.layer import even_shares
 from kansearch.models.stack import Stack, structure
-from kansearch.specs.trial import Curve, End, EpochPoint, ModelSpec, RungResult, TrialSpec
+from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
 from kansearch.training.checkpoints import Checkpoint, CheckpointError
 from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam
+from kansearch.training.trainee import Trainee
 
 EVALUATION_NUMBERS = 2**19
 """Numbers of the widest row of nodes of a trial in one forward pass without gradients: bounds its memory."""
@@ -65,7 +64,7 @@ class Pack:
         self._split = split
         self._latency_at_rungs = latency_at_rungs
         self._groups: dict[_Kind, _Group] = {}
-        self._trainees: dict[int, _Trainee] = {}
+        self._trainees: dict[int, Trainee] = {}
 
     def __len__(self) -> int:
         return len(self._trainees)
@@ -82,24 +81,19 @@ class Pack:
             UserError: If the network cannot be built.
         """
         slot = next(slot for slot in range(len(self._trainees) + 1) if slot not in self._trainees)
-        trainee = _Trainee(slot, spec, self._split)
+        trainee = Trainee(slot, spec, self._split)
         if self._latency_at_rungs:
             trainee.measure_latency(self._split.n_inputs)
         kind = _Kind.of(spec, self._split)
         if kind not in self._groups:
             self._groups[kind] = _Group(kind, self._split)
-        group = self._groups[kind]
         try:
-            group.add(trainee)
+            self._groups[kind].add(trainee)
             if checkpoint is not None:
-                group.restore(trainee, Checkpoint.from_bytes(checkpoint))
+                self._groups[kind].restore(trainee, Checkpoint.from_bytes(checkpoint))
         except BaseException:
-            if trainee in group.trainees:
-                group.remove(trainee)
+            self._leave(kind, trainee)
             raise
-        finally:
-            if not group.trainees:
-                del self._groups[kind]
         self._trainees[slot] = trainee
         return slot
 
@@ -118,9 +112,13 @@ class Pack:
     def retire(self, slot: int) -> None:
         """Take a trial out of its slot."""
         trainee = self._trainees.pop(slot)
-        kind = _Kind.of(trainee.spec, self._split)
+        self._leave(_Kind.of(trainee.spec, self._split), trainee)
+
+    def _leave(self, kind: _Kind, trainee: Trainee) -> None:
+        """Take a trial out of its group, if it came so far; a group that is empty goes too."""
         group = self._groups[kind]
-        group.remove(trainee)
+        if trainee in group.trainees:
+            group.remove(trainee)
         if not group.trainees:
             del self._groups[kind]
 
@@ -149,94 +147,11 @@ class _Kind:
         )
 
 
-class _Trainee:
-    """One trial on its way."""
-
-    def __init__(self, slot: int, spec: TrialSpec, split: Split) -> None:
-        self.slot = slot
-        self.spec = spec
-        self.random = torch.Generator().manual_seed(spec.seed)
-        self.dtype: torch.dtype = getattr(torch, spec.training.dtype)
-        self.network = build(spec.model, split.n_inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
-        self.rungs = spec.rungs or (spec.training.epochs,)
-        self.epoch = 0
-        self.seconds = 0.0
-        self.points: list[EpochPoint] = []
-        self.end: End | None = None
-        self.reason: str | None = None
-        self.best_loss = math.inf
-        self.best_epoch = 0
-        self.best_weights: Float[Tensor, " N"] | None = None
-        closed_form = cost(spec.model, split.n_inputs, split.n_outputs)
-        self.costs = {
-            "parameters": float(closed_form.parameters),
-            "flops": float(closed_form.flops),
-        }
-
-    def measure_latency(self, n_inputs: int) -> None:
-        """Let results hold the network's latency from now on."""
-        if "latency_ms" not in self.costs:
-            self.costs["latency_ms"] = latency_ms(self.network, n_inputs)
-
-    @property
-    def kin(self) -> tuple[str, str]:
-        """What neighbours should share to be evaluated fastest."""
-        return self.spec.model.base_function, self.spec.model.activation
-
-    @property
-    def is_at_rung(self) -> bool:
-        """Whether there is a result to give."""
-        return self.end is not None or self.epoch in self.rungs
-
-    def learn(self, train_loss: float, validation_loss: float, weights: Float[Tensor, " N"]) -> None:
-        """Take note of an epoch."""
-        self.epoch += 1
-        if self.end is not None:
-            return
-        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
-            self.end = End.DIVERGED
-            worst = train_loss if not math.isfinite(train_loss) else validation_loss
-            self.reason = f"loss is {worst} after epoch {self.epoch}"
-            return
-        self.points.append(EpochPoint(epoch=self.epoch, train_loss=train_loss, validation_loss=validation_loss))
-        patience = self.spec.training.patience
-        if patience and validation_loss < self.best_loss:
-            self.best_loss, self.best_epoch, self.best_weights = validation_loss, self.epoch, weights.clone()
-        if patience and self.epoch - self.best_epoch >= patience:
-            self.end, self.reason = End.STOPPED_EARLY, f"no better validation loss since epoch {self.best_epoch}"
-        elif self.epoch == self.rungs[-1]:
-            self.end = End.COMPLETED
-
-    def result(self, metrics: dict[str, float], curves: tuple[Curve, ...]) -> RungResult:
-        """What was measured since the last rung."""
-        points, self.points = self.points, []
-        return RungResult(
-            slot=self.slot,
-            rung=next(index for index, epoch in enumerate(self.rungs) if epoch >= self.epoch),
-            epoch=self.epoch,
-            metrics={**metrics, **self.costs, "train_seconds": self.seconds},
-            points=tuple(points),
-            end=self.end,
-            reason=self.reason,
-            curves=curves,
-        )
-
-    def draw_masks(self, n_steps: int, n_rows: int) -> list[Float[Tensor, "T B W"]]:
-        """Dropout masks of some steps, for each hidden row, as wide as the trial's own network."""
-        model, network = self.spec.model, self.network
-        keep = 1 - model.dropout
-        shape = (n_steps, n_rows, model.width)
-        return [
-            (torch.rand(shape, generator=network.generator) < keep).to(self.dtype) / keep
-            for _ in range(model.depth - 1)
-        ]
-
-
 class _Group:
     """Trials of one kind, a row each; trials that are evaluated alike stand side by side."""
 
     def __init__(self, kind: _Kind, split: Split) -> None:
-        self.trainees: list[_Trainee] = []
+        self.trainees: list[Trainee] = []
         self._kind = kind
         self._split = split.to(kind.dtype)
         self._stack = Stack(kind.structure, split.n_inputs, split.n_outputs, kind.dtype)
@@ -269,7 +184,7 @@ class _Group:
 
     # --- members ----------------------------------------------------------------------------------------
 
-    def add(self, trainee: _Trainee) -> None:
+    def add(self, trainee: Trainee) -> None:
         """Give a trial a row."""
         kin = [other.kin for other in self.trainees]
         place = len(kin) - kin[::-1].index(trainee.kin) if trainee.kin in kin else len(kin)
@@ -284,7 +199,7 @@ class _Group:
         )
         self._seat()
 
-    def remove(self, trainee: _Trainee) -> None:
+    def remove(self, trainee: Trainee) -> None:
         """Take a trial's row away."""
         place = self.trainees.index(trainee)
         del self.trainees[place]
@@ -295,7 +210,7 @@ class _Group:
         if self.trainees:
             self._seat()
 
-    def checkpoint(self, trainee: _Trainee) -> Checkpoint:
+    def checkpoint(self, trainee: Trainee) -> Checkpoint:
         """A trial as it stands, without what pads it."""
         row, state = self.trainees.index(trainee), self._state
         real = self._stack.real_numbers(trainee.network)
@@ -315,7 +230,7 @@ class _Group:
             best_weights=None if best is None else best[real],
         )
 
-    def restore(self, trainee: _Trainee, checkpoint: Checkpoint) -> None:
+    def restore(self, trainee: Trainee, checkpoint: Checkpoint) -> None:
         """Let a trial that just came go on from its checkpoint.
 
         Raises:
@@ -497,7 +412,7 @@ class _Group:
         widest = max(self._split.n_inputs, shared.width)
         return widest if shared.family == "mlp" else widest * (shared.n_basis + 1)
 
-    def _result_or_end(self, row: int, trainee: _Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
+    def _result_or_end(self, row: int, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
         """The result of a trial, whose last may need more memory than its training."""
         try:
             return self._result(row, trainee, outputs)
@@ -507,7 +422,7 @@ class _Group:
             trainee.end = End.OUT_OF_MEMORY
             return trainee.result({}, ())
 
-    def _result(self, row: int, trainee: _Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
+    def _result(self, row: int, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
         if trainee.end not in (End.COMPLETED, End.STOPPED_EARLY):
             return trainee.result(quality(outputs, self._split) if trainee.end is None else {}, ())
         weights = self._weights[row] if trainee.best_weights is None else trainee.best_weights

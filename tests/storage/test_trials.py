@@ -130,7 +130,7 @@ def test_of_several_new_trials_the_budget_lets_the_first_ones_in(make_study: Mak
 CLAIM_ALL = """
 import sys
 from optuna.distributions import FloatDistribution
-from kansearch.storage.ledger import BudgetSpentError, StoredCheckpoint
+from kansearch.storage.ledger import BudgetSpentError
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import Candidate, begin_trials
 from kansearch.storage.url import open_storage

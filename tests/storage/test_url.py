@@ -50,11 +50,18 @@ def test_a_url_that_cannot_be_a_storage_is_refused_without_its_password(url: str
         f"nonsense://me:{SECRET}@db",
         f"me:{SECRET}@db",
         f"postgresql://db/x?user=me&password={SECRET}",
+        f"postgresql://me:{SECRET}/x",
+        f"postgresql://me:{SECRET}",
     ],
 )
 def test_a_shown_url_has_no_password(url: str) -> None:
     """Whatever the shape of the URL, its password becomes stars."""
     assert SECRET not in shown(url)
+
+
+def test_a_port_is_shown() -> None:
+    """It is no password, though it stands where one would."""
+    assert shown("postgresql://db:5432/x") == "postgresql+psycopg://db:5432/x"
 
 
 def test_a_server_that_does_not_answer_is_the_operators_to_mend() -> None:

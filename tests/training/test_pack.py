@@ -125,7 +125,7 @@ def test_a_trial_goes_on_from_its_checkpoint_as_if_it_had_stayed(sine: Split, dt
     ]
     whole = results_of(specs, sine)
     before, after = Pack(sine), Pack(sine)
-    first = {slot: spec for spec in specs if (slot := before.admit(spec)) >= 0}
+    first = {before.admit(spec): spec for spec in specs}
     states: dict[int, bytes] = {}
     while len(states) < len(first):
         for result in before.advance():

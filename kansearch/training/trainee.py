@@ -1,0 +1,100 @@
+"""One trial of a pack: its network, its random streams, and what it measured so far.
+
+Letters: N numbers of a trial's row, T steps, B rows of a batch, W nodes of a hidden row.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from kansearch.data.splits import Split
+from kansearch.models.build import build
+from kansearch.models.cost import cost, latency_ms
+from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialSpec
+
+
+class Trainee:
+    """One trial on its way."""
+
+    def __init__(self, slot: int, spec: TrialSpec, split: Split) -> None:
+        self.slot = slot
+        self.spec = spec
+        self.random = torch.Generator().manual_seed(spec.seed)
+        self.dtype: torch.dtype = getattr(torch, spec.training.dtype)
+        self.network = build(spec.model, split.n_inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
+        self.rungs = spec.rungs or (spec.training.epochs,)
+        self.epoch = 0
+        self.seconds = 0.0
+        self.points: list[EpochPoint] = []
+        self.end: End | None = None
+        self.reason: str | None = None
+        self.best_loss = math.inf
+        self.best_epoch = 0
+        self.best_weights: Float[Tensor, " N"] | None = None
+        closed_form = cost(spec.model, split.n_inputs, split.n_outputs)
+        self.costs = {
+            "parameters": float(closed_form.parameters),
+            "flops": float(closed_form.flops),
+        }
+
+    def measure_latency(self, n_inputs: int) -> None:
+        """Let results hold the network's latency from now on."""
+        if "latency_ms" not in self.costs:
+            self.costs["latency_ms"] = latency_ms(self.network, n_inputs)
+
+    @property
+    def kin(self) -> tuple[str, str]:
+        """What neighbours should share to be evaluated fastest."""
+        return self.spec.model.base_function, self.spec.model.activation
+
+    @property
+    def is_at_rung(self) -> bool:
+        """Whether there is a result to give."""
+        return self.end is not None or self.epoch in self.rungs
+
+    def learn(self, train_loss: float, validation_loss: float, weights: Float[Tensor, " N"]) -> None:
+        """Take note of an epoch."""
+        self.epoch += 1
+        if self.end is not None:
+            return
+        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
+            self.end = End.DIVERGED
+            worst = train_loss if not math.isfinite(train_loss) else validation_loss
+            self.reason = f"loss is {worst} after epoch {self.epoch}"
+            return
+        self.points.append(EpochPoint(epoch=self.epoch, train_loss=train_loss, validation_loss=validation_loss))
+        patience = self.spec.training.patience
+        if patience and validation_loss < self.best_loss:
+            self.best_loss, self.best_epoch, self.best_weights = validation_loss, self.epoch, weights.clone()
+        if patience and self.epoch - self.best_epoch >= patience:
+            self.end, self.reason = End.STOPPED_EARLY, f"no better validation loss since epoch {self.best_epoch}"
+        elif self.epoch == self.rungs[-1]:
+            self.end = End.COMPLETED
+
+    def result(self, metrics: dict[str, float], curves: tuple[Curve, ...]) -> RungResult:
+        """What was measured since the last rung."""
+        points, self.points = self.points, []
+        return RungResult(
+            slot=self.slot,
+            rung=next(index for index, epoch in enumerate(self.rungs) if epoch >= self.epoch),
+            epoch=self.epoch,
+            metrics={**metrics, **self.costs, "train_seconds": self.seconds},
+            points=tuple(points),
+            end=self.end,
+            reason=self.reason,
+            curves=curves,
+        )
+
+    def draw_masks(self, n_steps: int, n_rows: int) -> list[Float[Tensor, "T B W"]]:
+        """Dropout masks of some steps, for each hidden row, as wide as the trial's own network."""
+        model, network = self.spec.model, self.network
+        keep = 1 - model.dropout
+        shape = (n_steps, n_rows, model.width)
+        return [
+            (torch.rand(shape, generator=network.generator) < keep).to(self.dtype) / keep
+            for _ in range(model.depth - 1)
+        ]
