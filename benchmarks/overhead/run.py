@@ -72,7 +72,9 @@ def fill(study: StoredStudy, n_trials: int) -> None:
     for begin in range(0, n_trials, 100):
         drawn = [draw_params(spec, random, inside=True) for _ in range(min(100, n_trials - begin))]
         trials = begin_trials(
-            study, [Candidate(p, {k: distributions[k] for k in p if k in distributions}, 0, 0, {}) for p in drawn]
+            study,
+            [Candidate(p, {k: distributions[k] for k in p if k in distributions}, 0, 0, {}) for p in drawn],
+            n_seen=len(study.trials()),
         )
         for rung in range(2):
             results = [

@@ -87,12 +87,15 @@ def worker(
     storage: StorageOption = None,
     number: Annotated[int, typer.Option(min=0, help="Of this worker among the study's; decides its draws.")] = 0,
     pack: PackOption = None,
+    launcher: Annotated[
+        int | None, typer.Option(metavar="PID", help="Process that started this worker, which stops when that is gone.")
+    ] = None,
 ) -> None:
     """Train trials of a study until its budget is spent; `optimize` starts these."""
     from kansearch.worker.signals import StopSignals
 
     # First of all, so that a request to stop is not lost while torch is imported.
-    stop = StopSignals()
+    stop = StopSignals(launcher)
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
     from kansearch.worker.loop import work
@@ -111,7 +114,7 @@ def status(
     from kansearch.storage.url import open_storage
 
     url = _storage_url(storage)
-    opened = open_storage(url, create=False)
+    opened = open_storage(url, read_only=True)
     if name is None:
         show_studies(opened, url)
     else:
@@ -129,7 +132,7 @@ def report(
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
 
-    study = load_study(open_storage(_storage_url(storage), create=False), name)
+    study = load_study(open_storage(_storage_url(storage), read_only=True), name)
     typer.echo(report_study(study, output or Path("reports") / study.spec.name)[1])
 
 

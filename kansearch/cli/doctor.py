@@ -60,5 +60,5 @@ def _storage(url: str) -> str:
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and not os.path.exists(file):  # noqa: PTH110 - it is a text, the path of a URL
         return f"{shown(url)} does not exist yet; `kansearch optimize` makes it"
-    names = study_names(open_storage(url, create=False))
+    names = study_names(open_storage(url, read_only=True))
     return f"{shown(url)} answers; studies: {', '.join(names) or 'none yet'}"

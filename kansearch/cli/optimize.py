@@ -7,6 +7,7 @@ import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kansearch.cli.progress import Progress
 from kansearch.cli.results import report_study
@@ -18,10 +19,21 @@ from kansearch.report.render import check_writable
 from kansearch.report.words import front_rows, verdict_sentences
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
-from kansearch.storage.studies import StoredStudy, create_study, find_study, refuse_changes
+from kansearch.storage.studies import (
+    StoredStudy,
+    StudyExistsError,
+    create_study,
+    find_study,
+    load_study,
+    refuse_changes,
+)
 from kansearch.storage.trials import count_states, rescue_lost_trials
 from kansearch.storage.url import ENVIRONMENT, open_storage
 from kansearch.versions import versions
+
+if TYPE_CHECKING:
+    from kansearch.data.splits import Split
+    from kansearch.storage.ledger import Storage
 
 POLL_S = 0.5
 MAX_WORKERS = 1024
@@ -85,28 +97,30 @@ class Optimize:
 
         split = load_split(self.spec.data)
         storage = open_storage(self.storage_url)
-        study = find_study(storage, self.spec.name)
         data_line = describe(self.spec.data, split)
-        if study is not None:
+        is_known = find_study(storage, self.spec.name) is not None
+        new = None if is_known else self._new_study(storage, split, data_line)
+        study = new or load_study(storage, self.spec.name)
+        if new is None:
             refuse_changes(study, self.spec, split.digest)
             study.set_budget(self.spec.budget)
-            say(self.console, f"Study {self.spec.name} goes on  ({data_line})")
-        else:
-            from kansearch.search.effects import check_feasible, search_warnings
-
-            check_feasible(self.spec, split.n_inputs, split.n_outputs)
-            study = create_study(
-                storage,
-                self.spec,
-                digest=split.digest,
-                data_line=data_line,
-                versions=versions(),
-                warnings=search_warnings(self.spec, split),
-            )
-            say(self.console, f"Study {self.spec.name}  ({data_line})")
+        say(self.console, f"Study {self.spec.name}{' goes on' if new is None else ''}  ({data_line})")
         for warning in study.warnings:
             say(self.console, f"warning: {warning}", style="yellow")
         return study
+
+    def _new_study(self, storage: Storage, split: Split, data_line: str) -> StoredStudy | None:
+        """The study of the file, created; None where somebody else created it at the same time."""
+        from kansearch.search.effects import check_feasible, search_warnings
+
+        check_feasible(self.spec, split.n_inputs, split.n_outputs)
+        warnings = search_warnings(self.spec, split)
+        try:
+            return create_study(
+                storage, self.spec, digest=split.digest, data_line=data_line, versions=versions(), warnings=warnings
+            )
+        except StudyExistsError:
+            return None
 
     def _search(self, study: StoredStudy) -> bool:
         """Keep workers at it until the budget is done; returns whether a person stopped them."""

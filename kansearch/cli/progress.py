@@ -79,7 +79,7 @@ class Progress:
             f"{states['pruned']} pruned",
             f"{states['fail']} failed",
             f"{states['running']} running",
-            f"{sum(record.epochs for record in records):,} epochs",
+            f"{sum(record.epochs_spent for record in records):,} epochs",
         ]
         left = self._time_left(done)
         return " · ".join(parts + ([f"{duration(left)} left"] if left else []))

@@ -47,7 +47,7 @@ def show_study(study: StoredStudy) -> None:
         out,
         f"{done}/{study.budget} trials · {states['complete']} complete · {states['pruned']} pruned · "
         f"{states['fail']} failed · {states['running']} running · {states['waiting']} waiting · "
-        f"{sum(record.epochs for record in records):,} epochs",
+        f"{sum(record.epochs_spent for record in records):,} epochs",
     )
     workers = Counter(record.worker for record in records if record.state == "running")
     for worker, n_trials in sorted(workers.items(), key=str):

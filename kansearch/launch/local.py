@@ -102,7 +102,7 @@ class _Worker:
         self.words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - our own command line
-            request.command(sys.executable, self.number),
+            [*request.command(sys.executable, self.number), "--launcher", str(os.getpid())],
             env={**os.environ, **WORKER_ENVIRONMENT, **request.environment},
             stdin=subprocess.DEVNULL,
             stdout=self.words,

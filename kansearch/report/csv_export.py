@@ -25,7 +25,8 @@ def to_csv(summary: Summary) -> str:
     params = list(dict.fromkeys(name for record in summary.records for name in record.params))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    header = ["trial", "state", "family", "on_front", "feasible", "epochs", "seconds", "seed", "architecture", "reason"]
+    header = ["trial", "state", "family", "on_front", "feasible", "epochs", "resumed_at", "seconds", "seed"]
+    header += ["architecture", "reason"]
     header += [f"value.{name}" for name in values]
     header += [f"metric.{name}" for name in metrics] + [f"param.{name}" for name in params]
     writer.writerow([_cell(name) for name in header])
@@ -38,6 +39,7 @@ def to_csv(summary: Summary) -> str:
             # Samplers know a pruned trial as infeasible; whether it meets the limits is known of complete ones only.
             record.feasible if record.state == "complete" else None,
             record.epochs,
+            record.resumed_at,
             record.seconds,
             record.seed,
             describe_architecture(record.params, summary.study) if record.params else None,

@@ -331,7 +331,7 @@ def _counts(summary: Summary) -> dict[str, Any]:
     names = {"fail": "failed"}
     rows = []
     for state, n in summary.counts.items():
-        epochs = sum(record.epochs for record in summary.records if record.state == state)
+        epochs = sum(record.epochs_spent for record in summary.records if record.state == state)
         share = percent(epochs / summary.epochs_spent) if summary.epochs_spent else NONE
         rows.append([names.get(state, state), f"{n:,}", f"{epochs:,}", share])
     return {"header": ["state", "trials", "epochs", "share of epochs"], "rows": rows}

@@ -194,7 +194,7 @@ def progress(records: Iterable[TrialRecord], objectives: Sequence[Objective]) ->
     for record in records:
         if record.state in ("running", "waiting"):
             continue
-        epochs += record.epochs
+        epochs += record.epochs_spent
         if counts_for_front(record, names):
             front.add(unit_vector(record.values, objectives))
             value = record.values[first.name]

@@ -185,7 +185,7 @@ def summarize(
         counts={state: counts[state] for state in STATES},
         ends=_ends(ordered),
         failures={r.number: r.reason or "no reason was noted" for r in ordered if r.state == "fail"},
-        epochs_spent=sum(record.epochs for record in ordered),
+        epochs_spent=sum(record.epochs_spent for record in ordered),
         epochs_unpruned=sum(_unpruned(record, study.budget.epochs) for record in ordered),
         importances={name: dict(shares) for name, shares in importances.items()},
         learning_curves=_learning_curves(ordered, numbers),
@@ -204,8 +204,8 @@ def _place(record: TrialRecord, objectives: Sequence[Objective]) -> tuple[float,
 def _unpruned(record: TrialRecord, epochs: int) -> int:
     """Epochs of a trial that is never pruned; one that diverged or stopped by itself would have ended all the same."""
     if record.state != "pruned" or record.end is not None:
-        return record.epochs
-    return max(epochs, record.epochs)
+        return record.epochs_spent
+    return max(epochs - record.resumed_at, record.epochs_spent)
 
 
 def _ends(records: Sequence[TrialRecord]) -> tuple[EarlyEnd, ...]:

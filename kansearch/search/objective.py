@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -12,8 +11,8 @@ from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.search.pruners import Decision, decide
 from kansearch.search.suggest import suggest, trial_spec
-from kansearch.specs.trial import End, RungResult, TrialSpec
-from kansearch.storage.ledger import BudgetSpentError, StoredCheckpoint, TrialWrite
+from kansearch.specs.trial import End, RungResult
+from kansearch.storage.ledger import COUNTED, BudgetSpentError, TrialWrite
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import (
     RunningTrial,
@@ -21,7 +20,7 @@ from kansearch.storage.trials import (
     checkpoint_write,
     complete_write,
     fail_write,
-    places_left,
+    hand_back,
     prune_write,
     resume_trial,
     rung_write,
@@ -75,10 +74,8 @@ class StudyPack:
         """
         while len(self._trials) < self._size and (waiting := resume_trial(self._study)) is not None:
             self._admit(waiting)
-        n_new = min(self._size - len(self._trials), places_left(self._study))
-        if n_new > 0:
-            for trial in self._begin(n_new):
-                self._admit(trial)
+        for trial in self._begin():
+            self._admit(trial)
 
     def advance(self, while_training: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         """Train until some trials reach a rung, write what they measured, and decide who goes on.
@@ -107,36 +104,39 @@ class StudyPack:
     def _new_pack(self) -> Pack:
         return Pack(self._split, latency_at_rungs="latency_ms" in self._needed)
 
-    def _begin(self, n_trials: int) -> list[RunningTrial]:
-        """New trials; fewer, or none, where other workers were faster."""
-        split = self._split
-        try:
-            return begin_trials(
-                self._study, suggest(self._study, split.n_inputs, split.n_outputs, self._worker, n_trials)
-            )
-        except BudgetSpentError:
-            return []
-        except UserError:
-            # No candidate was found, by chance perhaps; the trials in flight are worth more than saying so now.
-            if self._trials:
-                return []
-            raise
+    def _begin(self) -> list[RunningTrial]:
+        """New trials for the free slots; fewer, or none, where the budget ends or other workers were faster."""
+        begun: list[RunningTrial] = []
+        while not begun:
+            trials = self._study.trials()
+            n_left = self._study.budget - sum(trial.state in COUNTED for trial in trials)
+            n_new = min(self._size - len(self._trials), n_left)
+            if n_new <= 0:
+                break
+            try:
+                candidates = suggest(
+                    self._study, trials, self._split.n_inputs, self._split.n_outputs, self._worker, n_new
+                )
+                begun = begin_trials(self._study, candidates, n_seen=len(trials))
+            except BudgetSpentError:
+                break
+            except UserError:
+                # No candidate was found, by chance perhaps; the trials in flight are worth more than saying so now.
+                if self._trials:
+                    break
+                raise
+        return begun
 
     def _admit(self, trial: RunningTrial) -> None:
         spec = trial_spec(self._study.spec, trial.params).model_copy(update={"seed": trial.seed})
         try:
-            slot = self._seat(spec, trial.checkpoint)
+            slot = self._pack.admit(spec, None if trial.checkpoint is None else trial.checkpoint.state)
+        except CheckpointError as error:
+            hand_back(self._study, trial.id, f"its checkpoint {error}", died=False, from_start=True)
         except BROKEN as error:
             write(self._study, [fail_write(trial, describe(error))])
         else:
             self._trials[slot] = trial
-
-    def _seat(self, spec: TrialSpec, checkpoint: StoredCheckpoint | None) -> int:
-        """A slot for a trial, from its checkpoint if that is whole."""
-        if checkpoint is not None:
-            with contextlib.suppress(CheckpointError):
-                return self._pack.admit(spec, checkpoint.state)
-        return self._pack.admit(spec)
 
     def _verdict(self, result: RungResult, everyone: Sequence[FrozenTrial]) -> TrialWrite:
         """How a trial ends, or its checkpoint while it goes on."""

@@ -12,7 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from kansearch.specs.study import SamplerSpec, StudySpec
+from kansearch.specs.study import RANDOM_FRACTION, SamplerSpec, StudySpec
 
 TPE_DEFAULTS = {"multivariate": True, "group": True, "constant_liar": True, "n_startup_trials": 8}
 """Said outright, for Optuna's own defaults differ between one and several objectives."""
@@ -25,7 +25,7 @@ def make_sampler(spec: SamplerSpec, seed: int, study_seed: int) -> BaseSampler:
     seed and its trials alone, and a study that was stopped goes on as if it had not been. A quasi-random sequence
     is one for the whole study, so qmc has the study's seed; its place in the sequence stands in the storage.
     """
-    options: dict[str, Any] = dict(spec.options)
+    options: dict[str, Any] = {key: value for key, value in spec.options.items() if key != RANDOM_FRACTION}
     if spec.name == "qmc":
         options["independent_sampler"] = optuna.samplers.RandomSampler(seed=seed)
         seed = study_seed

@@ -27,16 +27,20 @@ MAX_REFUSALS = 20
 """Candidates over a limit that a sampler may propose in a row before the next are drawn at random: it learns nothing
 from refusals, and one that models the study would propose the same optimum again."""
 
-LEARNERS = ("tpe", "gp")
-"""Samplers that model the study, and of whose candidates some are drawn at random all the same."""
-
 RANDOM = SamplerSpec(name="random")
 
 MAX_DRAWS = 2000
 """Draws before we say that no network keeps to the limits."""
 
 
-def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int, n_candidates: int = 1) -> list[Candidate]:
+def suggest(
+    study: StoredStudy,
+    trials: Sequence[FrozenTrial],
+    n_inputs: int,
+    n_outputs: int,
+    worker: int,
+    n_candidates: int = 1,
+) -> list[Candidate]:
     """Draw candidates that can be built and keep to every limit known before training.
 
     Candidates that do not are drawn again at once: they use no budget, leave no trace in the storage, and
@@ -45,6 +49,7 @@ def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int, n_ca
 
     Args:
         study: Of the candidates.
+        trials: Those that it has so far.
         n_inputs: Of the networks.
         n_outputs: Of the networks.
         worker: Number of this worker; workers draw from different random streams.
@@ -53,7 +58,7 @@ def suggest(study: StoredStudy, n_inputs: int, n_outputs: int, worker: int, n_ca
     Raises:
         UserError: If no candidate of MAX_DRAWS keeps to the limits.
     """
-    trials = study.trials()
+    trials = list(trials)
     candidates = []
     for _ in range(n_candidates):
         draft = _draw(study, trials, n_inputs, n_outputs, worker)
@@ -71,7 +76,7 @@ def _draw(study: StoredStudy, trials: Sequence[FrozenTrial], n_inputs: int, n_ou
     n_drawn = sum(DEATHS not in trial.user_attrs for trial in trials)
     seed = int(np.random.SeedSequence([spec.search.seed, worker, n_drawn]).generate_state(1)[0])
     sampler_spec = spec.search.sampler
-    if sampler_spec.name in LEARNERS and np.random.default_rng(seed).random() < sampler_spec.random_fraction:
+    if np.random.default_rng(seed).random() < sampler_spec.random_fraction:
         sampler_spec = RANDOM
     sampler = make_sampler(sampler_spec, seed, spec.search.seed)
     refusals: dict[str, int] = {}

@@ -44,6 +44,9 @@ _GENETIC = {
     "swapping_prob": _SHARE,
 }
 
+RANDOM_FRACTION = "random_fraction"
+"""Our own option of the samplers that model the study: the share of their candidates drawn at random all the same."""
+
 SAMPLER_OPTIONS: dict[str, dict[str, Option]] = {
     "tpe": {
         "n_startup_trials": _COUNT,
@@ -51,15 +54,16 @@ SAMPLER_OPTIONS: dict[str, dict[str, Option]] = {
         "multivariate": _FLAG,
         "group": _FLAG,
         "constant_liar": _FLAG,
+        RANDOM_FRACTION: _SHARE,
     },
     "random": {},
     "qmc": {"qmc_type": Option(str, allowed=("sobol", "halton")), "scramble": _FLAG},
-    "gp": {"n_startup_trials": _COUNT, "deterministic_objective": _FLAG},
+    "gp": {"n_startup_trials": _COUNT, "deterministic_objective": _FLAG, RANDOM_FRACTION: _SHARE},
     "nsga2": _GENETIC,
     "nsga3": _GENETIC,
     "cmaes": {"n_startup_trials": _COUNT, "sigma0": Option(float, low=1e-6)},
 }
-"""The arguments of Optuna's samplers that a study may set."""
+"""The arguments of the samplers that a study may set: Optuna's, and our RANDOM_FRACTION."""
 
 PRUNER_OPTIONS: dict[str, dict[str, Option]] = {
     "pareto": {},
@@ -107,16 +111,9 @@ class _Named(Spec):
 
 
 class SamplerSpec(_Named):
-    """Which sampler proposes candidates, with its arguments.
-
-    Attributes:
-        random_fraction: Share of the candidates of tpe and gp that are drawn at random all the same, as in BOHB
-            (Falkner et al. 2018, arXiv:1807.01774, section 3.2): a sampler that learns from short trainings drifts
-            to the networks that learn quickly.
-    """
+    """Which sampler proposes candidates, with its arguments."""
 
     name: Literal["tpe", "random", "qmc", "gp", "nsga2", "nsga3", "cmaes"] = "tpe"
-    random_fraction: Annotated[Number, Field(ge=0, le=1)] = 0.25
     options: SkipValidation[dict[str, bool | int | float | str]] = Field(default={})
 
     @model_validator(mode="after")
@@ -127,6 +124,16 @@ class SamplerSpec(_Named):
                 "group_needs", "needs multivariate: true; write group: false beside it", {"at": "group"}
             )
         return self
+
+    @property
+    def random_fraction(self) -> float:
+        """Share of the candidates that are drawn at random all the same; 0 where the sampler does not model the study.
+
+        Source: BOHB (Falkner et al. 2018, arXiv:1807.01774, section 3.2): a sampler that learns from short trainings
+        drifts to the networks that learn quickly.
+        """
+        default = 0.25 if RANDOM_FRACTION in SAMPLER_OPTIONS[self.name] else 0.0
+        return float(self.options.get(RANDOM_FRACTION, default))
 
 
 class PrunerSpec(_Named):

@@ -197,7 +197,8 @@ class TrialRecord(Spec):
         values: Objective values by name; only of complete trials.
         metrics: All that the last rung measured, by name.
         points: The learning curve up to the last rung.
-        epochs: Spent on this trial.
+        epochs: Of its training up to the last rung.
+        resumed_at: The epoch at which it took over from a trial that lost its worker; 0 where it began itself.
         seconds: From its start to its end; None while it has not ended.
         feasible: It meets every constraint of the study.
         reason: Why it ended before its last epoch.
@@ -219,3 +220,9 @@ class TrialRecord(Spec):
     worker: str | None
     end: End | None = None
     curves: tuple[Curve, ...] = ()
+    resumed_at: int = 0
+
+    @property
+    def epochs_spent(self) -> int:
+        """Epochs that were trained here, and not by the trial whose place it took."""
+        return self.epochs - self.resumed_at

@@ -8,18 +8,21 @@ transaction. The budget is checked in the transaction that creates trials.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import distribution_to_json
+from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Column, Integer, LargeBinary, func
+from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, exc, func
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
@@ -38,17 +41,24 @@ _INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.
 
 # Optuna's base class is typed as Any; through it Optuna makes this table with its own.
 class CheckpointModel(models.BaseModel):  # type: ignore[misc]
-    """The latest checkpoint of a running trial: under the number of its first life, so that the next one finds it."""
+    """The latest checkpoint of a trial that has not ended; whichever takes its place takes it over."""
 
-    __tablename__ = "kansearch_checkpoints"
-    study_id = Column(Integer, primary_key=True)
-    number = Column(Integer, primary_key=True)
+    __tablename__ = "kansearch_trial_checkpoints"
+    trial_id = Column(Integer, ForeignKey("trials.trial_id", ondelete="CASCADE"), primary_key=True)
     epoch = Column(Integer, nullable=False)
     state = Column(LargeBinary, nullable=False)
 
 
 class BudgetSpentError(Exception):
-    """Every trial of the study's budget exists already."""
+    """A budget holds no further trial, or fewer than there are.
+
+    Attributes:
+        n_counted: How many trials count.
+    """
+
+    def __init__(self, n_counted: int) -> None:
+        super().__init__(f"{n_counted} trials count already")
+        self.n_counted = n_counted
 
 
 @dataclass(frozen=True)
@@ -70,8 +80,7 @@ class TrialWrite:
         intermediate_values: By step.
         state: In which the trial ends; None while it goes on.
         values: Of the objectives, with a complete trial.
-        first_life: Number of the trial in its first life; None where this is it. There its checkpoint lies.
-        checkpoint: From which another life of it may go on; that of a trial that ends is deleted.
+        checkpoint: From which another trial may go on in its place; that of a trial that ends is deleted.
     """
 
     trial_id: int
@@ -80,7 +89,6 @@ class TrialWrite:
     intermediate_values: Mapping[int, float] = field(default_factory=dict)
     state: TrialState | None = None
     values: Sequence[float] = ()
-    first_life: int | None = None
     checkpoint: StoredCheckpoint | None = None
 
 
@@ -98,78 +106,204 @@ class LedgerStorage(RDBStorage):
         # test_optuna_still_creates_trials_through_the_hook fails when this private method moves.
         trial: models.TrialModel = super()._get_prepared_new_trial(study_id, template_trial, session)
         session.flush()
-        left = self._places_left(session, study_id)
-        if left is not None and left < 0:
-            raise BudgetSpentError
+        budget, n_counted = self._budget(session, study_id)
+        if n_counted > budget:
+            raise BudgetSpentError(n_counted - 1)
         return trial
 
     @staticmethod
-    def _places_left(session: Session, study_id: int) -> int | None:
-        """How many more trials may count; None where the study has no budget."""
-        budget = (
+    def _budget(session: Session, study_id: int) -> tuple[float, int]:
+        """How many trials may count, infinity where the study is not ours, and how many do."""
+        budget: Any = (
             session.query(models.StudyUserAttributeModel.value_json).filter_by(study_id=study_id, key=BUDGET).scalar()
         )
-        if budget is None:
-            return None
-        counted: Any = (
+        n_counted: Any = (
             session.query(func.count(models.TrialModel.trial_id))
             .filter(models.TrialModel.study_id == study_id, models.TrialModel.state.in_(COUNTED))
             .scalar()
         )
-        return int(json.loads(budget)) - int(counted)
+        return math.inf if budget is None else int(json.loads(budget)), int(n_counted)
 
-    def create_trials(self, study_id: int, templates: Sequence[FrozenTrial]) -> list[tuple[int, int]]:
+    @staticmethod
+    def _lock_study(session: Session, study_id: int) -> None:
+        """Let nobody else create trials until the transaction ends."""
+        # A write takes the row's lock, or SQLite's.
+        session.query(models.StudyModel).filter_by(study_id=study_id).update({"study_id": study_id})
+        session.expire_all()
+
+    def create_study(
+        self,
+        name: str,
+        directions: Sequence[StudyDirection],
+        user_attrs: Mapping[str, Any],
+        system_attrs: Mapping[str, Any],
+    ) -> int:
+        """Create a study, whole, in one transaction; returns its id.
+
+        Raises:
+            DuplicatedStudyError: If the name is taken.
+        """
+        try:
+            with _create_scoped_session(self.scoped_session) as session:
+                columns = [
+                    models.StudyDirectionModel(objective=objective, direction=direction)
+                    for objective, direction in enumerate(directions)
+                ]
+                study = models.StudyModel(study_name=name, directions=columns)
+                session.add(study)
+                session.flush()
+                for model, attrs in (
+                    (models.StudyUserAttributeModel, user_attrs),
+                    (models.StudySystemAttributeModel, system_attrs),
+                ):
+                    session.add_all(
+                        model(study_id=study.study_id, key=key, value_json=json.dumps(value))
+                        for key, value in attrs.items()
+                    )
+                return int(study.study_id)
+        except exc.IntegrityError:
+            raise DuplicatedStudyError(name) from None
+
+    def set_budget(self, study_id: int, n_trials: int, user_attrs: Mapping[str, Any]) -> None:
+        """Let so many trials count from now on, and note why, in one transaction.
+
+        Raises:
+            BudgetSpentError: If more do already.
+        """
+        with _create_scoped_session(self.scoped_session) as session:
+            self._lock_study(session, study_id)
+            _, n_counted = self._budget(session, study_id)
+            if n_counted > n_trials:
+                raise BudgetSpentError(n_counted)
+            of_study = session.query(models.StudyUserAttributeModel).filter_by(study_id=study_id)
+            for key, value in {**user_attrs, BUDGET: n_trials}.items():
+                of_study.filter_by(key=key).update({"value_json": json.dumps(value)})
+
+    def create_trials(
+        self, study_id: int, templates: Sequence[FrozenTrial], n_seen: int, mark: str
+    ) -> list[tuple[FrozenTrial, int, int]]:
         """Create running trials, whole and with a sign of life, in one transaction.
 
         Args:
             study_id: Of their study.
             templates: What they are made of.
+            n_seen: How many trials the study had when they were drawn.
+            mark: Key of the attribute by which two templates are known to be the same.
 
         Returns:
-            Id and number of each; of the first ones only, where the budget holds no more.
+            Template, id and number of each. Left out are the last ones where the budget does not hold all, and
+            those that somebody else has drawn and created since.
 
         Raises:
             BudgetSpentError: If the budget holds none.
         """
-        with _create_scoped_session(self.scoped_session, ignore_integrity_error=False) as session:
-            # A write takes the row's lock, or SQLite's, before anything is counted.
-            session.query(models.StudyModel).filter_by(study_id=study_id).update({"study_id": study_id})
-            left = self._places_left(session, study_id)
-            templates = templates if left is None else templates[: max(0, left)]
-            if not templates:
-                raise BudgetSpentError
-            n_before: Any = session.query(func.count(models.TrialModel.trial_id)).filter_by(study_id=study_id).scalar()
-            now = datetime.now()  # noqa: DTZ005 - like Optuna, in whose columns it stands
-            rows = [
-                models.TrialModel(
-                    study_id=study_id, number=n_before + place, state=TrialState.RUNNING, datetime_start=now
-                )
-                for place in range(len(templates))
-            ]
-            session.add_all(rows)
-            session.flush()
-            created = [(int(row.trial_id), int(row.number)) for row in rows]
-            params = [
-                {
-                    "trial_id": trial_id,
-                    "param_name": name,
-                    "param_value": template.distributions[name].to_internal_repr(value),
-                    "distribution_json": distribution_to_json(template.distributions[name]),
-                }
-                for (trial_id, _), template in zip(created, templates, strict=True)
-                for name, value in template.params.items()
-            ]
-            if params:
-                session.execute(models.TrialParamModel.__table__.insert(), params)
-            writes = [
-                TrialWrite(trial_id, template.user_attrs, template.system_attrs)
-                for (trial_id, _), template in zip(created, templates, strict=True)
-            ]
-            self._write_details(session, writes)
-            session.execute(
-                models.TrialHeartbeatModel.__table__.insert(), [{"trial_id": trial_id} for trial_id, _ in created]
+        with _create_scoped_session(self.scoped_session) as session:
+            self._lock_study(session, study_id)
+            budget, n_counted = self._budget(session, study_id)
+            if n_counted >= budget:
+                raise BudgetSpentError(n_counted)
+            since = (
+                session.query(models.TrialUserAttributeModel.value_json)
+                .join(models.TrialModel)
+                .filter(models.TrialModel.study_id == study_id, models.TrialModel.number >= n_seen)
+                .filter(models.TrialUserAttributeModel.key == mark)
             )
-            return created
+            taken = {value for (value,) in since}
+            ours = [template for template in templates if json.dumps(template.user_attrs[mark]) not in taken]
+            ours = ours[: int(min(budget - n_counted, len(ours)))]
+            created = self._insert_trials(session, study_id, ours)
+            return [(template, *ids) for template, ids in zip(ours, created, strict=True)]
+
+    def _insert_trials(
+        self, session: Session, study_id: int, templates: Sequence[FrozenTrial]
+    ) -> list[tuple[int, int]]:
+        """Running or waiting trials of a study that is locked; id and number of each."""
+        n_before: Any = session.query(func.count(models.TrialModel.trial_id)).filter_by(study_id=study_id).scalar()
+        rows = [
+            models.TrialModel(
+                study_id=study_id,
+                number=n_before + place,
+                state=template.state,
+                datetime_start=_now() if template.state is TrialState.RUNNING else None,
+            )
+            for place, template in enumerate(templates)
+        ]
+        session.add_all(rows)
+        session.flush()
+        created = [(int(row.trial_id), int(row.number)) for row in rows]
+        params = [
+            {
+                "trial_id": trial_id,
+                "param_name": name,
+                "param_value": template.distributions[name].to_internal_repr(value),
+                "distribution_json": distribution_to_json(template.distributions[name]),
+            }
+            for (trial_id, _), template in zip(created, templates, strict=True)
+            for name, value in template.params.items()
+        ]
+        if params:
+            session.execute(models.TrialParamModel.__table__.insert(), params)
+        self._write_details(
+            session,
+            [
+                TrialWrite(trial_id, template.user_attrs, template.system_attrs, template.intermediate_values)
+                for (trial_id, _), template in zip(created, templates, strict=True)
+            ],
+        )
+        alive = [
+            {"trial_id": trial_id}
+            for (trial_id, _), template in zip(created, templates, strict=True)
+            if template.state is TrialState.RUNNING
+        ]
+        if alive:
+            session.execute(models.TrialHeartbeatModel.__table__.insert(), alive)
+        return created
+
+    def replace_trial(
+        self,
+        trial_id: int,
+        user_attrs: Mapping[str, Any],
+        successor: Callable[[FrozenTrial, int], FrozenTrial | None],
+        *,
+        keep_checkpoint: bool = True,
+    ) -> bool:
+        """End a running trial as failed and let a waiting one take its place and its checkpoint, in one transaction.
+
+        Args:
+            trial_id: Of the running trial.
+            user_attrs: To be written of it, by key.
+            successor: Makes the template of the waiting one from the failed one and the epoch of the checkpoint,
+                0 where there is none; None where no other shall follow.
+            keep_checkpoint: Whether the checkpoint is of any use.
+
+        Returns:
+            Whether there is a waiting one: not where the trial had ended before, nor where the budget is lower now.
+        """
+        with _create_scoped_session(self.scoped_session) as session:
+            study_id: Any = session.query(models.TrialModel.study_id).filter_by(trial_id=trial_id).scalar()
+            self._lock_study(session, study_id)
+            row = session.query(models.TrialModel).filter_by(trial_id=trial_id).with_for_update().one()
+            if row.state.is_finished():
+                return False
+            checkpoint: Any = session.query(CheckpointModel).filter_by(trial_id=trial_id).one_or_none()
+            if checkpoint is not None and not keep_checkpoint:
+                session.delete(checkpoint)
+                checkpoint = None
+            self._write_details(session, [TrialWrite(trial_id, user_attrs)])
+            row.state = TrialState.FAIL
+            row.datetime_complete = _now()
+            session.flush()
+            frozen = self._build_frozen_trial_from_trial_model(row)
+            template = successor(frozen, 0 if checkpoint is None else int(checkpoint.epoch))
+            budget, n_counted = self._budget(session, study_id)
+            if template is not None and n_counted < budget:
+                [(new_id, _)] = self._insert_trials(session, study_id, [template])
+                if checkpoint is not None:
+                    checkpoint.trial_id = new_id
+                return True
+            if checkpoint is not None:
+                session.delete(checkpoint)
+            return False
 
     def write(self, writes: Sequence[TrialWrite]) -> set[int]:
         """Write about running trials, in one transaction.
@@ -189,15 +323,13 @@ class LedgerStorage(RDBStorage):
             alive = [write for write in writes if write.trial_id in running]
             self._write_details(session, alive)
             for write in alive:
-                trial = running[write.trial_id]
-                number = trial.number if write.first_life is None else write.first_life
-                key = {"study_id": int(trial.study_id), "number": int(number)}
                 if write.checkpoint is not None:
-                    session.merge(CheckpointModel(**key, epoch=write.checkpoint.epoch, state=write.checkpoint.state))
+                    epoch, state = write.checkpoint.epoch, write.checkpoint.state
+                    session.merge(CheckpointModel(trial_id=write.trial_id, epoch=epoch, state=state))
                 if write.state is not None:
-                    session.query(CheckpointModel).filter_by(**key).delete()
-                    trial.state = write.state
-                    trial.datetime_complete = datetime.now()  # noqa: DTZ005 - as above
+                    session.query(CheckpointModel).filter_by(trial_id=write.trial_id).delete()
+                    running[write.trial_id].state = write.state
+                    running[write.trial_id].datetime_complete = _now()
             return ids - running.keys()
 
     def _write_details(self, session: Session, writes: Iterable[TrialWrite]) -> None:
@@ -230,10 +362,10 @@ class LedgerStorage(RDBStorage):
                 upsert = insert.on_conflict_do_update(index_elements=columns[:2], set_=changed)
                 session.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
 
-    def checkpoint(self, study_id: int, number: int) -> StoredCheckpoint | None:
-        """The latest checkpoint of the trial that had this number in its first life."""
+    def checkpoint(self, trial_id: int) -> StoredCheckpoint | None:
+        """The latest checkpoint of a trial that has not ended."""
         with _create_scoped_session(self.scoped_session) as session:
-            row = session.query(CheckpointModel).filter_by(study_id=study_id, number=number).one_or_none()
+            row = session.query(CheckpointModel).filter_by(trial_id=trial_id).one_or_none()
             return None if row is None else StoredCheckpoint(int(row.epoch), bytes(row.state))
 
     def beat(self, trial_ids: Iterable[int]) -> None:
@@ -267,6 +399,10 @@ class LedgerStorage(RDBStorage):
                 )
             )
             return {trial_id for (trial_id,) in running}
+
+
+def _now() -> datetime:
+    return datetime.now()  # noqa: DTZ005 - like Optuna, in whose columns it stands
 
 
 class Storage(_CachedStorage):

@@ -14,16 +14,19 @@ from kansearch.errors import StudyChangedError, UserError
 from kansearch.specs.metrics import Direction
 from kansearch.specs.study import Budget, StudySpec
 from kansearch.specs.trial import TrialRecord
-from kansearch.storage.ledger import BUDGET, Storage
+from kansearch.storage.ledger import BUDGET, BudgetSpentError, Storage
 
 SPEC = "kansearch:spec"
-MARK = "kansearch"
-"""On every study of ours, from its first moment on."""
-
 DIGEST = "kansearch:data_digest"
 VERSIONS = "kansearch:versions"
 DATA = "kansearch:data"
 WARNINGS = "kansearch:warnings"
+METRICS = "study:metric_names"
+"""What Optuna and its dashboard call the objectives."""
+
+
+class StudyExistsError(UserError):
+    """The storage has a study of that name."""
 
 
 class StoredStudy:
@@ -64,10 +67,20 @@ class StoredStudy:
         return tuple(str(text) for text in self._attribute(WARNINGS) or ())  # type: ignore[attr-defined]
 
     def set_budget(self, budget: Budget) -> None:
-        """Let so many trials count from now on."""
-        self.spec = self.spec.model_copy(update={"budget": budget})
-        self.storage.set_study_user_attr(self.study_id, SPEC, self.spec.model_dump_json())
-        self.storage.set_study_user_attr(self.study_id, BUDGET, budget.trials)
+        """Let so many trials count from now on.
+
+        Raises:
+            UserError: If more do already.
+        """
+        spec = self.spec.model_copy(update={"budget": budget})
+        try:
+            self.storage.ledger.set_budget(self.study_id, budget.trials, {SPEC: spec.model_dump_json()})
+        except BudgetSpentError as error:
+            raise UserError(
+                f'budget.trials (--trials) is {budget.trials}; study "{self.spec.name}" has {error.n_counted} trials '
+                f"already (complete, pruned, running or waiting to go on): at least {error.n_counted}"
+            ) from None
+        self.spec = spec
 
     def trials(self, *states: TrialState) -> list[FrozenTrial]:
         """The trials as they are now, in order of their numbers; those in some states only, where any are named."""
@@ -89,39 +102,25 @@ def create_study(
     """Write a new study.
 
     Raises:
-        UserError: If the name is taken.
+        StudyExistsError: If the name is taken.
     """
     directions = [
         StudyDirection.MAXIMIZE if direction is Direction.MAXIMIZE else StudyDirection.MINIMIZE
         for direction in spec.directions
     ]
-    study_id = _new_study_id(storage, spec.name, directions)
-    attributes: dict[str, object] = {
+    attributes = {
+        SPEC: spec.model_dump_json(),
         DIGEST: digest,
         DATA: data_line,
         VERSIONS: dict(versions),
         WARNINGS: list(warnings),
         BUDGET: spec.budget.trials,
-        # Last: a study is whole once it has its spec.
-        SPEC: spec.model_dump_json(),
     }
-    storage.set_study_system_attr(study_id, "study:metric_names", list(spec.objectives))
-    for key, value in attributes.items():
-        storage.set_study_user_attr(study_id, key, value)
-    return StoredStudy(storage, study_id, spec)
-
-
-def _new_study_id(storage: Storage, name: str, directions: Sequence[StudyDirection]) -> int:
     try:
-        study_id = storage.create_new_study(directions, name)
+        study_id = storage.ledger.create_study(spec.name, directions, attributes, {METRICS: list(spec.objectives)})
     except DuplicatedStudyError:
-        study_id = storage.get_study_id_from_name(name)
-        attributes = storage.get_study_user_attrs(study_id)
-        # Whoever was creating it was killed before it was whole: nothing can be in it, so we finish it.
-        if MARK not in attributes or SPEC in attributes or storage.get_study_directions(study_id) != list(directions):
-            raise UserError(f'the storage already holds a study "{name}"; choose another --name') from None
-    storage.set_study_user_attr(study_id, MARK, True)
-    return study_id
+        raise StudyExistsError(f'the storage already holds a study "{spec.name}"; choose another --name') from None
+    return StoredStudy(storage, study_id, spec)
 
 
 def find_study(storage: Storage, name: str) -> StoredStudy | None:
@@ -136,8 +135,6 @@ def find_study(storage: Storage, name: str) -> StoredStudy | None:
         return None
     attributes = storage.get_study_user_attrs(study_id)
     text = attributes.get(SPEC)
-    if text is None and MARK in attributes:
-        return None
     if text is None:
         raise UserError(f'study "{name}" of this storage was not made by kansearch; choose another --name')
     try:

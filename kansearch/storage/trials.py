@@ -19,7 +19,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
-from kansearch.storage.ledger import COUNTED, BudgetSpentError, StoredCheckpoint, TrialWrite
+from kansearch.storage.ledger import StoredCheckpoint, TrialWrite
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.url import GRACE_S, HEARTBEAT_S
 
@@ -32,8 +32,8 @@ END = "kansearch:end"
 DEATHS = "kansearch:deaths"
 """On a second try only: how many workers the trial has outlived."""
 
-FIRST_LIFE = "kansearch:first_life"
-"""On a second try only: the number that the trial had at first; its checkpoint lies there."""
+RESUMED_AT = "kansearch:resumed_at"
+"""On a second try only: the epoch of the checkpoint from which it goes on."""
 
 HANDED_BACK = "kansearch:handed_back"
 REJECTED = "kansearch:rejected"
@@ -92,20 +92,24 @@ class RunningTrial:
         number: In its study.
         params: Suggested hyperparameters by name.
         seed: Of the training.
-        first_life: The number that it had before it lost a worker; None where this is its first life.
-        checkpoint: Where it was then.
+        checkpoint: Where it was when it lost a worker; None where it begins.
     """
 
     id: int
     number: int
     params: Mapping[str, Any]
     seed: int
-    first_life: int | None = None
     checkpoint: StoredCheckpoint | None = None
 
 
-def begin_trials(study: StoredStudy, candidates: Sequence[Candidate]) -> list[RunningTrial]:
-    """Create running trials from candidates, whole, in one transaction; the first ones where not all have a place.
+def begin_trials(study: StoredStudy, candidates: Sequence[Candidate], n_seen: int) -> list[RunningTrial]:
+    """Create running trials from candidates, whole, in one transaction.
+
+    Args:
+        study: Of the trials.
+        candidates: To be trained. The last ones are left out where not all have a place, and so are those that
+            another worker has drawn and begun since: two with the same number draw the same.
+        n_seen: How many trials the study had when they were drawn.
 
     Raises:
         BudgetSpentError: If the study's budget holds no further trial.
@@ -120,10 +124,11 @@ def begin_trials(study: StoredStudy, candidates: Sequence[Candidate]) -> list[Ru
         )
         for candidate in candidates
     ]
-    created = study.storage.ledger.create_trials(study.study_id, templates)
+    # A seed is made of the hyperparameters.
+    created = study.storage.ledger.create_trials(study.study_id, templates, n_seen, mark=SEED)
     return [
-        RunningTrial(trial_id, number, candidate.params, candidate.seed)
-        for (trial_id, number), candidate in zip(created, candidates, strict=False)
+        RunningTrial(trial_id, number, template.params, template.user_attrs[SEED])
+        for template, trial_id, number in created
     ]
 
 
@@ -134,10 +139,8 @@ def resume_trial(study: StoredStudy) -> RunningTrial | None:
             if study.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
                 study.storage.ledger.record_heartbeat(trial._trial_id)
                 study.storage.set_trial_user_attr(trial._trial_id, WORKER, worker_id())
-                first_life = trial.user_attrs.get(FIRST_LIFE, trial.number)
-                checkpoint = study.storage.ledger.checkpoint(study.study_id, first_life)
-                seed = trial.user_attrs[SEED]
-                return RunningTrial(trial._trial_id, trial.number, trial.params, seed, first_life, checkpoint)
+                checkpoint = study.storage.ledger.checkpoint(trial._trial_id)
+                return RunningTrial(trial._trial_id, trial.number, trial.params, trial.user_attrs[SEED], checkpoint)
     return None
 
 
@@ -182,7 +185,7 @@ def write(study: StoredStudy, writes: Sequence[TrialWrite]) -> set[int]:
 
 def checkpoint_write(trial: RunningTrial, epoch: int, state: bytes) -> TrialWrite:
     """Where a trial is that goes on after a rung."""
-    return TrialWrite(trial.id, first_life=trial.first_life, checkpoint=StoredCheckpoint(epoch, state))
+    return TrialWrite(trial.id, checkpoint=StoredCheckpoint(epoch, state))
 
 
 def rung_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> TrialWrite:
@@ -221,9 +224,7 @@ def complete_write(study: StoredStudy, trial: RunningTrial, result: RungResult) 
     if result.reason:
         attrs[REASON] = result.reason
     values = [result.metrics[name] for name in study.spec.objectives]
-    return TrialWrite(
-        trial.id, attrs, violations, state=TrialState.COMPLETE, values=values, first_life=trial.first_life
-    )
+    return TrialWrite(trial.id, attrs, violations, state=TrialState.COMPLETE, values=values)
 
 
 def prune_write(
@@ -246,54 +247,54 @@ def prune_write(
         # test_tpe_survives_pruned_trials watches it.
         violations[f"{CONSTRAINT}{PRUNED}"] = 1.0 - progress + 1e-9
     attrs = {REASON: reason} if end is None else {REASON: reason, END: end}
-    return TrialWrite(trial.id, attrs, violations, state=TrialState.PRUNED, first_life=trial.first_life)
+    return TrialWrite(trial.id, attrs, violations, state=TrialState.PRUNED)
 
 
 def fail_write(trial: RunningTrial, reason: str) -> TrialWrite:
     """The end of a trial that broke; it gives its place in the budget back."""
-    return TrialWrite(trial.id, {REASON: reason}, state=TrialState.FAIL, first_life=trial.first_life)
+    return TrialWrite(trial.id, {REASON: reason}, state=TrialState.FAIL)
 
 
-def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool) -> bool:
+def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool, from_start: bool = False) -> bool:
     """End a trial that lost its worker, and let another worker try the same again.
 
-    The second try is a new trial with the same hyperparameters and seed, and with the rungs up to its checkpoint, from
-    which it goes on. Returns whether there is one: no trial
-    may see more than MAX_DEATHS of its workers (being asked to stop is none), and the budget is never exceeded.
+    The second try is a new trial with the same hyperparameters and seed, and with the rungs up to the checkpoint, from
+    which it goes on. No trial may see more than MAX_DEATHS of its workers, and the budget is never exceeded.
+
+    Args:
+        study: Of the trial.
+        trial_id: Of the trial.
+        reason: For people.
+        died: Whether the worker did; being asked to stop is no death.
+        from_start: Whether the second try begins again, for the checkpoint is of no use.
+
+    Returns:
+        Whether there is a second try.
     """
-    storage = study.storage
-    with contextlib.suppress(UpdateFinishedTrialError):
-        storage.set_trial_user_attr(trial_id, REASON, reason)
-        storage.set_trial_user_attr(trial_id, HANDED_BACK, True)
-        if not storage.set_trial_state_values(trial_id, TrialState.FAIL):
-            return False
-        trial = storage.get_trial(trial_id)
+
+    def second_try(trial: FrozenTrial, epoch: int) -> FrozenTrial | None:
         deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
         if deaths > MAX_DEATHS:
-            return False
-        first_life = trial.user_attrs.get(FIRST_LIFE, trial.number)
-        checkpoint = storage.ledger.checkpoint(study.study_id, first_life)
-        epoch = 0 if checkpoint is None else checkpoint.epoch
+            return None
         kept = {
             key: value
             for key, value in trial.user_attrs.items()
             if key in (SEED, REJECTED) or (key.startswith(RUNG) and value["epoch"] <= epoch)
         }
-        waiting = create_trial(
+        return create_trial(
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={**kept, DEATHS: deaths, FIRST_LIFE: first_life},
+            user_attrs={**kept, DEATHS: deaths, RESUMED_AT: epoch},
             intermediate_values={step: v for step, v in trial.intermediate_values.items() if step <= epoch},
             # The first life's verdicts are not the second's; what its sampler noted stays.
             system_attrs={
                 k: v for k, v in trial.system_attrs.items() if not k.startswith((CONSTRAINT, COMPLETED_RUNG))
             },
         )
-        with contextlib.suppress(BudgetSpentError):
-            storage.create_new_trial(study.study_id, waiting)
-            return True
-    return False
+
+    attrs = {REASON: reason, HANDED_BACK: True}
+    return study.storage.ledger.replace_trial(trial_id, attrs, second_try, keep_checkpoint=not from_start)
 
 
 def rescue_lost_trials(study: StoredStudy, ours: Collection[int] = ()) -> int:
@@ -355,11 +356,6 @@ def count_states(study: StoredStudy) -> dict[str, int]:
     return counts
 
 
-def places_left(study: StoredStudy) -> int:
-    """How many more trials the budget holds, as far as this process knows."""
-    return study.budget - sum(trial.state in COUNTED for trial in study.trials())
-
-
 def read_records(study: StoredStudy) -> tuple[TrialRecord, ...]:
     """All trials of a study, in order of their numbers."""
     records = []
@@ -390,6 +386,7 @@ def _record(study: StoredStudy, trial: FrozenTrial) -> TrialRecord:
             for epoch, train, validation in rung["points"]
         ),
         epochs=rungs[-1]["epoch"] if rungs else 0,
+        resumed_at=attrs.get(RESUMED_AT, 0),
         seconds=_seconds(trial.datetime_start, trial.datetime_complete),
         feasible=all(violation <= 0 for violation in violations),
         # A worker may have ended its trial while somebody was declaring it dead.

@@ -12,9 +12,10 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
-from sqlalchemy import event, exc
+from sqlalchemy import create_engine, event, exc, inspect
 from sqlalchemy.engine import URL, make_url
 
 from kansearch.errors import StorageError, StorageUrlError
@@ -58,6 +59,8 @@ def parse_url(text: str) -> URL:
     if driver and driver != _DRIVERS[dialect].partition("+")[2]:
         known = _DRIVERS[dialect]
         raise StorageUrlError(f'storage URL {_quoted(text)} asks for the driver "{driver}"; write {known}://...')
+    if dialect != "sqlite" and "@" in (url.database or ""):
+        raise StorageUrlError(f"storage URL {_quoted(text)} has an @ after a /; in a password write %40 and %2F")
     if dialect == "sqlite" and url.host:
         raise StorageUrlError(f"storage URL {_quoted(text)} has a host; a file has three slashes: sqlite:///study.db")
     if dialect == "sqlite" and (not url.database or url.database == ":memory:"):
@@ -80,25 +83,31 @@ def masked(text: str) -> str:
         # Up to the last @, so that a password may hold any character.
         login, _, rest = text.rpartition("@")
         scheme, slashes, login = login.partition("://") if "://" in login else ("", "", login)
-        user, colon, _ = login.partition(":")
-        text = f"{scheme}{slashes}{user}{colon}{'***' if colon else ''}@{rest}"
+        login = re.sub(r"([^\w.-]).*", r"\1***", login, count=1, flags=re.DOTALL)
+        text = f"{scheme}{slashes}{login}@{rest}"
     else:
-        # USER:PASSWORD whose @HOST was forgotten; a colon before digits alone is a port's.
-        text = re.sub(r"(://[^:/?]*:)(?!\d+(?:[/?]|$))[^?]*", r"\1***", text)
+        # USER:PASSWORD whose @HOST was forgotten; a colon before a port's digits is a host's.
+        text = re.sub(r"(://[^:/?]*:)(?!\d{1,5}(?:[/?]|$))[^?]*", r"\1***", text)
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|key)=)[^&\s]*", r"\1***", text)
 
 
 def _quoted(text: str) -> str:
-    text = masked(text)
+    """A URL that cannot be read: nobody knows where a secret may stand in it, so only its beginning is shown."""
+    text = text.strip()
+    scheme, slashes, _ = text.partition("://")
+    if slashes and scheme.partition("+")[0] != "sqlite":
+        return f'"{scheme[:40]}://***"'
+    text = masked(text) if slashes else re.sub(r"[:;@].*", "***", text, flags=re.DOTALL)
     return f'"{text}"' if len(text) <= 200 else f'"{text[:197]}..."'
 
 
-def open_storage(text: str, *, create: bool = True) -> Storage:
-    """Connect to a storage and create its tables where they are missing.
+def open_storage(text: str, *, read_only: bool = False) -> Storage:
+    """Connect to a storage.
 
     Args:
         text: The URL.
-        create: Whether a SQLite file that does not exist is made.
+        read_only: Whether it is only looked at: nothing of it is created or changed, and it need not be writable.
+            Otherwise its tables are created where they are missing, and a SQLite file likewise.
 
     Raises:
         StorageUrlError: If the URL cannot be a storage, or names a file that cannot be opened.
@@ -109,15 +118,17 @@ def open_storage(text: str, *, create: bool = True) -> Storage:
     is_sqlite = url.get_backend_name() == "sqlite"
     engine: dict[str, Any] = {"pool_pre_ping": True}
     if is_sqlite:
-        _check_file(url, text, create=create)
+        _check_file(url, text, read_only=read_only)
         engine["connect_args"] = {"timeout": _SQLITE_WAIT_S}
     else:
         # One connection for the trials and one for their heartbeat.
         engine |= {"pool_size": 1, "max_overflow": 1, "connect_args": {"connect_timeout": 10}}
     try:
+        if read_only:
+            return Storage(_open_to_read(url, text, engine))
         if is_sqlite:
             _use_write_ahead_log(str(url.database))
-        ledger = _open_ledger(url.render_as_string(hide_password=False), engine)
+        ledger = _open_ledger(url, engine)
         if is_sqlite:
             event.listen(ledger.engine, "connect", _sync_at_checkpoints)
             # The connections that made the tables are replaced by ones that listen.
@@ -132,11 +143,35 @@ def open_storage(text: str, *, create: bool = True) -> Storage:
     return Storage(ledger)
 
 
-def _open_ledger(url: str, engine: Mapping[str, Any]) -> LedgerStorage:
+def _open_to_read(url: URL, text: str, engine: Mapping[str, Any]) -> LedgerStorage:
+    """Connect, and leave everything as it is."""
+    if url.get_backend_name() == "sqlite":
+        path = Path(str(url.database)).absolute()
+        query = {"mode": "ro", "uri": "true"}
+        if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
+            # SQLite would create the companions of a write-ahead log; nobody can write here, so none are needed.
+            query["immutable"] = "1"
+        url = url.set(database=f"file:{quote(str(path))}").update_query_dict(query)
+    probe = create_engine(url, **engine)
+    has_studies = inspect(probe).has_table("studies")
+    probe.dispose()
+    if not has_studies:
+        raise StorageUrlError(f"storage {shown(text)} holds no studies; `kansearch optimize` makes them")
+    return LedgerStorage(
+        url.render_as_string(hide_password=False), engine_kwargs=dict(engine), skip_table_creation=True
+    )
+
+
+def _open_ledger(url: URL, engine: Mapping[str, Any]) -> LedgerStorage:
     """Connect, and make the tables where they are missing."""
     for attempt in range(OPEN_TRIES):
         try:
-            return LedgerStorage(url, engine_kwargs=dict(engine), heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S)
+            return LedgerStorage(
+                url.render_as_string(hide_password=False),
+                engine_kwargs=dict(engine),
+                heartbeat_interval=HEARTBEAT_S,
+                grace_period=GRACE_S,
+            )
         except (exc.IntegrityError, exc.ProgrammingError, exc.OperationalError) as error:
             # Another process is making the same tables at this moment.
             raced = isinstance(error, exc.IntegrityError) or "already exists" in str(error)
@@ -160,7 +195,7 @@ def reason(error: BaseException, url: URL | None = None) -> str:
     return masked(line)
 
 
-def _check_file(url: URL, text: str, *, create: bool) -> None:
+def _check_file(url: URL, text: str, *, read_only: bool) -> None:
     # Looks at the file without opening it: closing it again would drop the locks that this process may hold
     # through SQLite, and two writers would ruin the file (https://sqlite.org/howtocorrupt.html, section 2.2).
     assert url.database is not None
@@ -169,11 +204,12 @@ def _check_file(url: URL, text: str, *, create: bool) -> None:
         raise StorageUrlError(f"storage {shown(text)} is a folder; name a file in it")
     if not path.parent.is_dir():
         raise StorageUrlError(f"storage {shown(text)} lies in a folder that does not exist: {path.parent}")
-    if not path.exists() and not create:
+    if not path.exists() and read_only:
         raise StorageUrlError(f"storage {shown(text)} does not exist; `kansearch optimize` makes it")
     target = path if path.exists() else path.parent
-    if not os.access(target, os.R_OK | os.W_OK):
-        raise StorageUrlError(f"storage {shown(text)} cannot be written: no permission for {target}")
+    if not os.access(target, os.R_OK if read_only else os.R_OK | os.W_OK):
+        how = "read" if read_only else "written"
+        raise StorageUrlError(f"storage {shown(text)} cannot be {how}: no permission for {target}")
 
 
 def _use_write_ahead_log(path: str) -> None:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
+
+LOOK_S = 1.0
+"""Between two looks whether the launcher still runs."""
 
 
 class StopRequestedError(Exception):
@@ -18,14 +24,20 @@ class StopSignals:
     Inside `interruptible` the request is raised as StopRequestedError; elsewhere, where the storage may be in
     the middle of a write, it only waits in `requested`. SIGINT is left to whoever started the worker: a
     terminal sends it to the whole group, and one process must decide what it means.
+
+    Args:
+        launcher: Process number of whoever started the worker and cares for it: when that is killed, the worker is
+            asked to stop. None where it may outlive whoever started it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, launcher: int | None = None) -> None:
         self.requested = False
         self._interruptible = False
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._receive)
+        if launcher is not None:
+            threading.Thread(target=_stop_after, args=(launcher,), daemon=True).start()
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -43,3 +55,10 @@ class StopSignals:
         if self._interruptible:
             self._interruptible = False
             raise StopRequestedError
+
+
+def _stop_after(launcher: int) -> None:
+    """Ask this process to stop once the process that started it is gone."""
+    while os.getppid() == launcher:
+        time.sleep(LOOK_S)
+    os.kill(os.getpid(), signal.SIGTERM)

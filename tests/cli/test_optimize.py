@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,43 +21,62 @@ from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
+from tests.conftest import SMALL
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
+def run_in(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder, with no terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "kansearch", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Run the command in a folder of the test's own, with no terminal."""
+    """Run the command in a folder of the test's own."""
+    return functools.partial(run_in, tmp_path)
 
-    def command(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "kansearch", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
 
-    return command
+@dataclass(frozen=True)
+class Searched:
+    """A folder with a study that was searched; tests leave the study as it is."""
+
+    folder: Path
+    output: str
+    run: Run
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    """The small study, done."""
+    folder = tmp_path_factory.mktemp("searched")
+    (folder / "small.yaml").write_text(SMALL)
+    done = run_in(folder, "optimize", "small.yaml", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    return Searched(folder, done.stdout, functools.partial(run_in, folder))
 
 
 def records(folder: Path, name: str = "small") -> tuple[TrialRecord, ...]:
     return read_records(load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), name))
 
 
-def test_one_command_ends_with_a_front_and_a_report(run: Run, study_file: Path, tmp_path: Path) -> None:
+def test_one_command_ends_with_a_front_and_a_report(searched: Searched) -> None:
     """A study file becomes a study, workers train it, and three files hold the same numbers."""
-    done = run("optimize", study_file, "--workers", 1)
-    assert done.returncode == 0, done.stderr
-    assert "6/6 trials" in done.stdout
-    assert "Pareto front of small" in done.stdout
-    assert "Report: reports/small/report.html" in done.stdout
-    assert not CONTROL.search(done.stdout), "a pipe gets text without control codes"
-    report = json.loads((tmp_path / "reports/small/report.json").read_text())
+    assert "6/6 trials" in searched.output
+    assert "Pareto front of small" in searched.output
+    assert "Report: reports/small/report.html" in searched.output
+    assert not CONTROL.search(searched.output), "a pipe gets text without control codes"
+    report = json.loads((searched.folder / "reports/small/report.json").read_text())
     assert report["format"] == 1
     assert report["objectives"] == [
         {"name": "rmse", "direction": "minimize"} | report["objectives"][0],
@@ -68,9 +89,9 @@ def test_one_command_ends_with_a_front_and_a_report(run: Run, study_file: Path, 
         assert member["family"] in ("mlp", "kan")
         assert {"width", "learning_rate"} <= set(member["params"])
     assert report["baseline"]["family"] == "mlp"
-    with (tmp_path / "reports/small/trials.csv").open(newline="") as file:
+    with (searched.folder / "reports/small/trials.csv").open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 6
-    page = (tmp_path / "reports/small/report.html").read_text()
+    page = (searched.folder / "reports/small/report.html").read_text()
     assert page.lstrip().lower().startswith("<!doctype html>")
 
 
@@ -98,17 +119,16 @@ def test_a_study_that_was_stopped_draws_what_it_would_have_drawn(run: Run, study
     assert twice == once
 
 
-def test_running_again_changes_nothing_and_a_changed_file_is_refused(
-    run: Run, study_file: Path, tmp_path: Path
-) -> None:
+def test_running_again_changes_nothing_and_a_changed_file_is_refused(searched: Searched) -> None:
     """A finished study is only reported again; a study file that differs is refused with what differs."""
-    assert run("optimize", study_file, "--workers", 1).returncode == 0
-    before = records(tmp_path)
-    again = run("optimize", study_file, "--workers", 1)
+    before = records(searched.folder)
+    again = searched.run("optimize", "small.yaml", "--workers", 1)
     assert again.returncode == 0
     assert "goes on" in again.stdout
-    assert records(tmp_path) == before
-    changed = run("optimize", study_file, "--set", "space.width.high=9")
+    assert records(searched.folder) == before
+    fewer = searched.run("optimize", "small.yaml", "--trials", 2)
+    assert (fewer.returncode, "--trials) is 2" in fewer.stderr, "at least 6" in fewer.stderr) == (2, True, True)
+    changed = searched.run("optimize", "small.yaml", "--set", "space.width.high=9")
     assert changed.returncode == 2
     assert "space.width.high: 8.0 in the storage, 9.0 in the file" in changed.stderr
     assert "Traceback" not in changed.stderr
@@ -152,28 +172,26 @@ def test_a_searched_hyperparameter_without_effect_is_reported(run: Run, study_fi
     assert "space.learning_rate" not in done.stdout.split("front")[0]
 
 
-def test_status_report_and_doctor_read_a_study(run: Run, study_file: Path, tmp_path: Path) -> None:
+def test_status_report_and_doctor_read_a_study(searched: Searched) -> None:
     """Everything about a study can be asked for later, without its file."""
-    assert run("optimize", study_file, "--workers", 1).returncode == 0
-    overview, status = run("status"), run("status", "small")
+    overview, status = searched.run("status"), searched.run("status", "small")
     assert "small" in overview.stdout
     assert "6/6 trials" in status.stdout
-    again = run("report", "small", "--output", "elsewhere")
+    again = searched.run("report", "small", "--output", "elsewhere")
     assert again.stdout.strip() == "elsewhere/report.html"
-    assert (tmp_path / "elsewhere/trials.csv").exists()
-    doctor = run("doctor")
+    assert (searched.folder / "elsewhere/trials.csv").exists()
+    doctor = searched.run("doctor")
     assert doctor.returncode == 0
     assert "studies: small" in doctor.stdout
-    misspelt = run("status", "smal")
+    misspelt = searched.run("status", "smal")
     assert (misspelt.returncode, 'did you mean "small"' in misspelt.stderr) == (2, True)
 
 
-def test_the_storage_may_come_from_the_environment(run: Run, study_file: Path, tmp_path: Path) -> None:
+def test_the_storage_may_come_from_the_environment(run: Run, searched: Searched) -> None:
     """KANSEARCH_STORAGE names the storage where no flag does."""
-    done = run("optimize", study_file, "--workers", 1, KANSEARCH_STORAGE=f"sqlite:///{tmp_path / 'other.db'}")
+    done = run("status", "small", KANSEARCH_STORAGE=f"sqlite:///{searched.folder / 'kansearch.db'}")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "other.db").exists()
-    assert not (tmp_path / "kansearch.db").exists()
+    assert "6/6 trials" in done.stdout
 
 
 def test_ctrl_c_stops_cleanly_and_the_study_goes_on_later(study_file: Path, tmp_path: Path) -> None:

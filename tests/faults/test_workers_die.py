@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -120,6 +121,35 @@ def test_killing_everything_at_once_loses_only_what_was_running(study_file: Path
     records = read(study_file.parent)
     check_invariants(records, 30)
     assert all(records[number] == record for number, record in before.items())
+
+
+def test_workers_do_not_outlive_a_killed_command(study_file: Path) -> None:
+    """After SIGKILL of the command alone its workers hand their trials back and end, and nothing is trained twice."""
+    arguments = ("--workers", "2", "--trials", "30", "--set", "budget.epochs=300", "--set", "search.pruner=none")
+    process = start(study_file, *arguments)
+    wait_for_finished(study_file.parent, 2)
+    workers = children(process)
+    process.kill()
+    again = start(study_file, *arguments)
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{pid}").exists() for pid in workers):
+        assert time.monotonic() < deadline, "a worker outlived its command"
+        time.sleep(0.2)
+    _, errors = again.communicate(timeout=180)
+    assert again.returncode == 0, errors
+    check_invariants(read(study_file.parent), 30)
+
+
+def test_two_commands_may_begin_the_same_study_at_once(study_file: Path) -> None:
+    """One creates it, both search in it, and both end with its report."""
+    commands = [start(study_file, "--workers", "1", "--trials", "20", "--output", f"report-{n}") for n in range(2)]
+    for command in commands:
+        output, errors = command.communicate(timeout=180)
+        assert command.returncode == 0, output + errors
+    check_invariants(read(study_file.parent), 20)
+    reports = [(study_file.parent / f"report-{n}/report.json").read_text() for n in range(2)]
+    assert json.loads(reports[0])["front"] == json.loads(reports[1])["front"]
 
 
 def test_workers_stopped_from_outside_are_no_end_of_a_study(study_file: Path) -> None:

@@ -23,18 +23,26 @@ from kansearch.search.samplers import rivals
 from kansearch.search.suggest import next_family, suggest, trial_spec
 from kansearch.specs.study import StudySpec
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import PRUNED, begin_trials, hand_back, read_records
+from kansearch.storage.trials import PRUNED, Candidate, RunningTrial, begin_trials, hand_back, read_records
 from tests.studies import search
 
 MakeSpec = Callable[..., StudySpec]
 MakeStudy = Callable[..., StoredStudy]
 
 
+def draw(study: StoredStudy, worker: int, n_candidates: int = 1) -> list[Candidate]:
+    return suggest(study, study.trials(), 1, 1, worker, n_candidates)
+
+
+def begin(study: StoredStudy, candidates: list[Candidate]) -> list[RunningTrial]:
+    return begin_trials(study, candidates, n_seen=len(study.trials()))
+
+
 def draws(study: StoredStudy, n: int, worker: int = 0) -> list[dict[str, object]]:
     drawn = []
     for _ in range(n):
-        (candidate,) = suggest(study, 1, 1, worker)
-        begin_trials(study, [candidate])
+        (candidate,) = draw(study, worker)
+        begin(study, [candidate])
         drawn.append(dict(candidate.params))
     return drawn
 
@@ -99,7 +107,7 @@ def test_hyperparameters_exist_only_where_they_mean_something(make_study: MakeSt
 def test_workers_draw_from_different_streams(make_study: MakeStudy) -> None:
     """Two workers that look at the same trials draw different candidates; the same worker the same."""
     study = make_study()
-    (first,), (again,), (other,) = (suggest(study, 1, 1, worker) for worker in (0, 0, 1))
+    (first,), (again,), (other,) = (draw(study, worker) for worker in (0, 0, 1))
     assert first == again
     assert first.params != other.params
 
@@ -289,11 +297,11 @@ def test_several_candidates_are_drawn_as_one_after_the_other(make_study: MakeStu
     together, apart = (make_study("budget.trials=30", f"name={name}") for name in ("together", "apart"))
     for study in (together, apart):
         search_until(study, 12)
-    at_once = suggest(together, 1, 1, 0, 4)
+    at_once = draw(together, 0, 4)
     for candidate in at_once:
-        (alone,) = suggest(apart, 1, 1, 0)
+        (alone,) = draw(apart, 0)
         assert (alone.params, alone.seed) == (candidate.params, candidate.seed)
-        begin_trials(apart, [alone])
+        begin(apart, [alone])
 
 
 def search_until(study: StoredStudy, n_trials: int) -> None:
@@ -308,19 +316,19 @@ def test_a_second_try_does_not_change_what_is_drawn_next(make_study: MakeStudy) 
     study = make_study("budget.trials=20", "search.sampler=random")
     split = load_split(study.spec.data)
     train_one(study, split)
-    (undisturbed,) = suggest(study, 1, 1, 0)
-    (trial,) = begin_trials(study, [undisturbed])
+    (undisturbed,) = draw(study, 0)
+    (trial,) = begin(study, [undisturbed])
     hand_back(study, trial.id, "its worker was asked to stop", died=False)
     pack = StudyPack(study, split)
     pack.fill()
     (again,) = pack.trials
     assert (again.params, again.seed) == (dict(undisturbed.params), undisturbed.seed)
-    after_a_stop = suggest(study, 1, 1, 0)
+    after_a_stop = draw(study, 0)
 
     other = make_study("budget.trials=20", "search.sampler=random", "name=other")
     train_one(other, split)
-    begin_trials(other, suggest(other, 1, 1, 0))
-    assert suggest(other, 1, 1, 0) == after_a_stop
+    begin(other, draw(other, 0))
+    assert draw(other, 0) == after_a_stop
 
 
 def test_importances_explain_the_good_trials_of_a_maximised_objective(make_study: MakeStudy) -> None:

@@ -465,6 +465,11 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "search.sampler.sigma0",
         "is inf; must be from 1e-06 to 1,000,000",
     ),
+    "random share of a random sampler": (
+        with_plain("search: {sampler: {name: random, random_fraction: 0.5}}"),
+        "search.sampler.random_fraction",
+        "unknown key",
+    ),
     "option of few texts": (
         with_plain("search: {sampler: {name: qmc, qmc_type: sobl}}"),
         "search.sampler.qmc_type",

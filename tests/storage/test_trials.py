@@ -8,16 +8,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.storages import RDBStorage
+from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
 from kansearch.errors import StudyChangedError, UserError
-from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult
-from kansearch.storage.ledger import BudgetSpentError, StoredCheckpoint
+from kansearch.storage.ledger import BudgetSpentError, LedgerStorage, StoredCheckpoint
 from kansearch.storage.studies import StoredStudy, create_study, find_study, load_study, refuse_changes
 from kansearch.storage.trials import (
     MAX_DEATHS,
@@ -55,7 +56,7 @@ def result(rung: int, epoch: int, end: End | None = None, **metrics: float) -> R
 
 
 def begin(study: StoredStudy, rate: float = 0.01) -> RunningTrial:
-    (trial,) = begin_trials(study, [candidate(rate)])
+    (trial,) = begin_trials(study, [candidate(rate)], n_seen=len(study.trials()))
     return trial
 
 
@@ -118,13 +119,37 @@ def test_of_several_new_trials_the_budget_lets_the_first_ones_in(make_study: Mak
     """Four are drawn where two have a place: two begin, in order, whole, and alive."""
     study = make_study("budget.trials=3")
     begin(study)
-    begun = begin_trials(study, [candidate(rate) for rate in (0.02, 0.03, 0.04, 0.05)])
+    begun = begin_trials(study, [candidate(rate) for rate in (0.02, 0.03, 0.04, 0.05)], n_seen=1)
     assert [(trial.number, trial.params) for trial in begun] == [
         (1, {"learning_rate": 0.02}),
         (2, {"learning_rate": 0.03}),
     ]
     assert [record.params for record in read_records(study)][1:] == [trial.params for trial in begun]
     assert not study.storage.ledger.silent_trial_ids(study.study_id)
+
+
+def test_what_somebody_else_began_in_the_meantime_is_not_begun_again(make_study: MakeStudy) -> None:
+    """Two workers that looked at the same trials may draw the same candidate; whoever is late leaves it out."""
+    study = make_study()
+    n_seen = len(study.trials())
+    drawn = [candidate(0.02), replace(candidate(0.03), seed=8)]
+    assert len(begin_trials(study, drawn[:1], n_seen)) == 1
+    assert [trial.seed for trial in begin_trials(study, drawn, n_seen)] == [8]
+    assert begin_trials(study, drawn, n_seen) == []
+    assert len(begin_trials(study, drawn, n_seen + 2)) == 2
+
+
+def test_a_budget_below_what_counts_already_is_refused(make_study: MakeStudy) -> None:
+    """Trials that ended, run or wait cannot be taken back; failed ones do not count."""
+    study = make_study()
+    broken, ended, waiting, _ = [begin(study) for _ in range(4)]
+    write(study, [fail_write(broken, "out of memory"), prune_write(study, ended, "pruned at epoch 1", 0.3)])
+    hand_back(study, waiting.id, "its worker was asked to stop", died=False)
+    with pytest.raises(UserError, match=r"is 2; .* has 3 trials already .*: at least 3"):
+        study.set_budget(study.spec.budget.model_copy(update={"trials": 2}))
+    assert study.budget == 6
+    study.set_budget(study.spec.budget.model_copy(update={"trials": 3}))
+    assert study.budget == find_study(study.storage, "small").spec.budget.trials == 3  # type: ignore[union-attr]
 
 
 CLAIM_ALL = """
@@ -139,7 +164,7 @@ draw = Candidate({"x": 0.5}, {"x": FloatDistribution(0, 1)}, seed=0, rejected=0,
 n = 0
 try:
     while True:
-        n += len(begin_trials(study, [draw] * 3))
+        n += len(begin_trials(study, [draw] * 3, n_seen=len(study.trials())))
 except BudgetSpentError:
     print(n)
 """
@@ -202,7 +227,34 @@ def test_a_trial_handed_back_goes_on_from_its_checkpoint(make_study: MakeStudy) 
     assert last.checkpoint == StoredCheckpoint(3, b"later")
     assert read_records(study)[-1].epochs == 3
     write(study, [complete_write(study, last, result(1, 3, End.COMPLETED))])
-    assert study.storage.ledger.checkpoint(study.study_id, 0) is None
+    assert n_checkpoints(study) == 0
+    # Each epoch counts where it was trained: the two after the first checkpoint were lost and trained again.
+    assert [record.epochs_spent for record in read_records(study)] == [3, 0, 2, 0]
+
+
+def n_checkpoints(study: StoredStudy) -> int:
+    with study.storage.ledger.engine.connect() as connection:
+        return int(connection.exec_driver_sql("SELECT count(*) FROM kansearch_trial_checkpoints").scalar_one())
+
+
+def test_a_hand_back_that_is_cut_short_has_changed_nothing(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that is killed in the middle of it leaves a running trial, which the next look rescues."""
+    study = make_study()
+    trial = begin(study)
+    write(study, [rung_write(study, trial, result(0, 1)), checkpoint_write(trial, 1, b"state")])
+    before = study.storage.get_trial(trial.id)
+    with monkeypatch.context() as cut:
+        cut.setattr(LedgerStorage, "_insert_trials", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            hand_back(study, trial.id, "its worker died", died=True)
+    after = study.storage.get_trial(trial.id)
+    assert (after.state, after.user_attrs) == (TrialState.RUNNING, before.user_attrs)
+    assert hand_back(study, trial.id, "its worker died", died=True)
+    again = resume_trial(study)
+    assert again is not None
+    assert again.checkpoint == StoredCheckpoint(1, b"state")
 
 
 def test_a_trial_is_not_tried_for_ever(make_study: MakeStudy) -> None:
@@ -210,6 +262,7 @@ def test_a_trial_is_not_tried_for_ever(make_study: MakeStudy) -> None:
     study = make_study()
     trial = begin(study)
     for _ in range(MAX_DEATHS):
+        write(study, [checkpoint_write(trial, 1, b"state")])
         hand_back(study, trial.id, "its worker died", died=True)
         again = resume_trial(study)
         assert again is not None
@@ -217,6 +270,7 @@ def test_a_trial_is_not_tried_for_ever(make_study: MakeStudy) -> None:
     assert not hand_back(study, trial.id, "its worker died", died=True)
     assert resume_trial(study) is None
     assert count_states(study) == Counter(fail=MAX_DEATHS + 1, complete=0, pruned=0, running=0, waiting=0, broken=0)
+    assert n_checkpoints(study) == 0
 
 
 def test_trials_of_a_dead_process_are_rescued_at_once(make_study: MakeStudy) -> None:
@@ -374,13 +428,13 @@ def test_being_asked_to_stop_never_uses_up_a_trial(make_study: MakeStudy) -> Non
         trial = again
 
 
-def test_a_study_whose_creation_was_cut_short_is_finished_by_the_next(
+def test_a_study_whose_creation_was_cut_short_does_not_exist(
     make_study: MakeStudy, storage_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name is not lost to a process that was killed between creating a study and writing its spec."""
+    """A name is not lost to a process that was killed while it created a study."""
     storage = open_storage(storage_url)
     with monkeypatch.context() as cut:
-        cut.setattr(StudySpec, "model_dump_json", lambda _: sys.exit("killed"))  # the spec is written last
+        cut.setattr(models.StudySystemAttributeModel, "__init__", lambda *_, **__: sys.exit("killed"))
         with pytest.raises(SystemExit):
             make_study()
     assert find_study(storage, "small") is None

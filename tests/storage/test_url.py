@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from optuna.exceptions import StorageInternalError
 
 from kansearch.errors import KansearchError, StorageError, StorageUrlError
+from kansearch.storage.studies import StoredStudy, load_study
+from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage, parse_url, shown
 
 SECRET = "s3cr3t-w0rd"
@@ -27,6 +34,7 @@ SECRET = "s3cr3t-w0rd"
         (f"mongodb://me:{SECRET}@db/x", "begins with"),
         (f"postgresql+psycopg2://me:{SECRET}@db/x", 'driver "psycopg2"'),
         (f"postgresql//me:{SECRET}@db/x", "is none"),
+        (f"postgresql://me/{SECRET}@db/x", "has an @ after a /"),
         (f"postgresql://me:{SECRET}@db:notaport/x", "is none"),
         (f"redis://:{SECRET}@db/0", "begins with"),
     ],
@@ -52,11 +60,18 @@ def test_a_url_that_cannot_be_a_storage_is_refused_without_its_password(url: str
         f"postgresql://db/x?user=me&password={SECRET}",
         f"postgresql://me:{SECRET}/x",
         f"postgresql://me:{SECRET}",
+        f"postgresql://me;{SECRET}@db/x",
+        f"postgresql://me/{SECRET}@db/x",
+        f"jdbc:postgresql://me/{SECRET}",
+        f"jdbc:postgresql://db/x?user=me&pass={SECRET}",
+        f"me:{SECRET}",
+        "postgresql://me:8675309",
     ],
 )
 def test_a_shown_url_has_no_password(url: str) -> None:
-    """Whatever the shape of the URL, its password becomes stars."""
+    """Whatever the shape of the URL, its password becomes stars; a number too long for a port is one."""
     assert SECRET not in shown(url)
+    assert "8675309" not in shown(url)
 
 
 def test_a_port_is_shown() -> None:
@@ -103,6 +118,46 @@ def test_processes_that_open_a_new_file_at_once_all_get_it(tmp_path: Path) -> No
     for opener in openers:
         output, errors = opener.communicate(timeout=60)
         assert output == "open\n", errors
+
+
+def test_reading_changes_nothing(make_study: Callable[..., StoredStudy], storage_url: str) -> None:
+    """A file of an older version, without the newest table, is read as it is; nobody can write through it."""
+    path = Path(storage_url.removeprefix("sqlite:///"))
+    make_study()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE kansearch_trial_checkpoints")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.read_bytes()
+    study = load_study(open_storage(storage_url, read_only=True), "small")
+    assert read_records(study) == ()
+    assert path.read_bytes() == before
+    with pytest.raises(StorageInternalError):
+        study.set_budget(study.spec.budget)
+
+
+def test_a_file_on_read_only_ground_is_read(
+    make_study: Callable[..., StoredStudy], storage_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder where nothing can be created, a file whose write-ahead log is empty is enough."""
+    folder = Path(storage_url.removeprefix("sqlite:///")).parent
+    make_study().storage.ledger.engine.dispose()
+    assert [path.name for path in folder.glob("kansearch.db*")] == ["kansearch.db"]
+    can = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and can(path, mode))
+    study = load_study(open_storage(storage_url, read_only=True), "small")
+    assert [path.name for path in folder.glob("kansearch.db*")] == ["kansearch.db"]
+    assert study.budget == 6
+
+
+def test_a_storage_without_studies_is_left_without_tables(tmp_path: Path) -> None:
+    """To look at a database that is not ours must not make it ours."""
+    path = tmp_path / "theirs.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE things (id INTEGER)")
+    before = path.read_bytes()
+    with pytest.raises(StorageUrlError, match="holds no studies; `kansearch optimize` makes them"):
+        open_storage(f"sqlite:///{path}", read_only=True)
+    assert path.read_bytes() == before
 
 
 def test_sqlite_files_use_the_write_ahead_log(tmp_path: Path) -> None:
