@@ -65,6 +65,10 @@ class StorageUrlError(UserError):
     """A storage URL that cannot be one."""
 
 
+class EmptyStorageError(UserError):
+    """A storage that answers, but in which no study was ever made."""
+
+
 class StorageError(KansearchError):
     """A storage that does not answer or refuses us; its operator can mend it."""
 

@@ -6,7 +6,7 @@ import importlib
 import os
 
 from kansearch.cli.tables import console
-from kansearch.errors import KansearchError, UserError
+from kansearch.errors import EmptyStorageError, KansearchError, UserError
 from kansearch.storage.studies import study_names
 from kansearch.storage.url import open_storage, parse_url, shown
 from kansearch.versions import versions
@@ -60,5 +60,8 @@ def _storage(url: str) -> str:
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and not os.path.exists(file):  # noqa: PTH110 - it is a text, the path of a URL
         return f"{shown(url)} does not exist yet; `kansearch optimize` makes it"
-    names = study_names(open_storage(url, read_only=True))
+    try:
+        names = study_names(open_storage(url, read_only=True))
+    except EmptyStorageError:
+        names = []
     return f"{shown(url)} answers; studies: {', '.join(names) or 'none yet'}"

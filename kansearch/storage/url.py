@@ -18,7 +18,7 @@ import optuna
 from sqlalchemy import create_engine, event, exc, inspect
 from sqlalchemy.engine import URL, make_url
 
-from kansearch.errors import StorageError, StorageUrlError
+from kansearch.errors import EmptyStorageError, StorageError, StorageUrlError
 from kansearch.storage.ledger import LedgerStorage, Storage
 
 DEFAULT_URL = "sqlite:///kansearch.db"
@@ -111,6 +111,7 @@ def open_storage(text: str, *, read_only: bool = False) -> Storage:
 
     Raises:
         StorageUrlError: If the URL cannot be a storage, or names a file that cannot be opened.
+        EmptyStorageError: If there is nothing to be looked at.
         StorageError: If its server does not answer or refuses us.
     """
     url = parse_url(text)
@@ -156,7 +157,7 @@ def _open_to_read(url: URL, text: str, engine: Mapping[str, Any]) -> LedgerStora
     has_studies = inspect(probe).has_table("studies")
     probe.dispose()
     if not has_studies:
-        raise StorageUrlError(f"storage {shown(text)} holds no studies; `kansearch optimize` makes them")
+        raise EmptyStorageError(f"storage {shown(text)} holds no studies; `kansearch optimize` makes them")
     return LedgerStorage(
         url.render_as_string(hide_password=False), engine_kwargs=dict(engine), skip_table_creation=True
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from kansearch.errors import KansearchError, StorageError, StorageUrlError
+from kansearch.errors import EmptyStorageError, KansearchError, StorageError, StorageUrlError
 from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage, parse_url, shown
@@ -155,7 +155,7 @@ def test_a_storage_without_studies_is_left_without_tables(tmp_path: Path) -> Non
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE things (id INTEGER)")
     before = path.read_bytes()
-    with pytest.raises(StorageUrlError, match="holds no studies; `kansearch optimize` makes them"):
+    with pytest.raises(EmptyStorageError, match="holds no studies; `kansearch optimize` makes them"):
         open_storage(f"sqlite:///{path}", read_only=True)
     assert path.read_bytes() == before
 
