@@ -15,6 +15,7 @@ from kansearch.pareto import (
     front_mask,
     hypervolume,
     non_dominated_ranks,
+    standings,
 )
 
 points = hnp.arrays(
@@ -38,6 +39,17 @@ def test_ranks_peel_one_front_after_the_other(losses: np.ndarray) -> None:
     for rank in range(ranks.max() + 1):
         left = ranks >= rank
         assert ((ranks == rank)[left] == front_mask(losses[left])).all()
+
+
+@given(points)
+def test_standings_are_those_of_the_matrix(losses: np.ndarray) -> None:
+    """Whatever is quick for two objectives finds what comparing everybody with everybody finds."""
+    losses = np.unique(losses, axis=0)
+    matrix = dominance(losses)
+    found = standings(losses)
+    assert found.ranks.tolist() == non_dominated_ranks(matrix).tolist()
+    assert found.n_dominators.tolist() == matrix.sum(axis=0).tolist()
+    assert found.n_dominated.tolist() == matrix.sum(axis=1).tolist()
 
 
 @given(points)

@@ -106,7 +106,7 @@ def kansearch_ms(study: StoredStudy, size: int, n_trials: int) -> tuple[float, f
     n_before = len(study.trials())
     pack = StudyPack(study, split, size=size)
     begin = time.perf_counter()
-    while len(study.trials()) - n_before < n_trials:
+    while max((trial.number for trial in pack.trials), default=0) < n_before + n_trials:
         pack.fill()
         pack.advance(training)
     while pack.trials:

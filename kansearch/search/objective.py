@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from kansearch.data.splits import Split
 from kansearch.errors import UserError
-from kansearch.search.pruners import Decision, decide
+from kansearch.search.pruners import Decision, Judge
 from kansearch.search.suggest import suggest, trial_spec
 from kansearch.specs.trial import End, RungResult
 from kansearch.storage.ledger import COUNTED, BudgetSpentError, TrialWrite
@@ -72,10 +72,13 @@ class StudyPack:
         Raises:
             UserError: If no network of the space keeps to the limits.
         """
-        while len(self._trials) < self._size and (waiting := resume_trial(self._study)) is not None:
-            self._admit(waiting)
-        for trial in self._begin():
-            self._admit(trial)
+        trials = self._study.trials()
+        if any(trial.state is TrialState.WAITING for trial in trials):
+            while len(self._trials) < self._size and (waiting := resume_trial(self._study)) is not None:
+                self._admit(waiting)
+            trials = self._study.trials()
+        for new in self._begin(trials):
+            self._admit(new)
 
     def advance(self, while_training: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
         """Train until some trials reach a rung, write what they measured, and decide who goes on.
@@ -86,8 +89,8 @@ class StudyPack:
         with while_training():
             results = self._pack.advance()
         lost = write(self._study, [rung_write(self._study, self._trials[r.slot], r) for r in results])
-        everyone = self._study.trials()
-        verdicts = [self._verdict(r, everyone) for r in results if self._trials[r.slot].id not in lost]
+        judge = Judge(self._study, self._study.trials())
+        verdicts = [self._verdict(r, judge) for r in results if self._trials[r.slot].id not in lost]
         lost |= write(self._study, verdicts)
         ended = {verdict.trial_id for verdict in verdicts if verdict.state is not None}
         for result in results:
@@ -104,11 +107,10 @@ class StudyPack:
     def _new_pack(self) -> Pack:
         return Pack(self._split, latency_at_rungs="latency_ms" in self._needed)
 
-    def _begin(self) -> list[RunningTrial]:
+    def _begin(self, trials: Sequence[FrozenTrial]) -> list[RunningTrial]:
         """New trials for the free slots; fewer, or none, where the budget ends or other workers were faster."""
         begun: list[RunningTrial] = []
         while not begun:
-            trials = self._study.trials()
             n_left = self._study.budget - sum(trial.state in COUNTED for trial in trials)
             n_new = min(self._size - len(self._trials), n_left)
             if n_new <= 0:
@@ -118,6 +120,7 @@ class StudyPack:
                     self._study, trials, self._split.n_inputs, self._split.n_outputs, self._worker, n_new
                 )
                 begun = begin_trials(self._study, candidates, n_seen=len(trials))
+                trials = trials if begun else self._study.trials()
             except BudgetSpentError:
                 break
             except UserError:
@@ -138,7 +141,7 @@ class StudyPack:
         else:
             self._trials[slot] = trial
 
-    def _verdict(self, result: RungResult, everyone: Sequence[FrozenTrial]) -> TrialWrite:
+    def _verdict(self, result: RungResult, judge: Judge) -> TrialWrite:
         """How a trial ends, or its checkpoint while it goes on."""
         study, trial = self._study, self._trials[result.slot]
         if result.end is End.OUT_OF_MEMORY:
@@ -149,7 +152,7 @@ class StudyPack:
             return prune_write(study, trial, reason, progress=0.0, end=End.DIVERGED)
         if result.end is not None:
             return complete_write(study, trial, result)
-        if decide(study, everyone, trial, result) is Decision.PRUNE:
+        if judge.decide(trial, result) is Decision.PRUNE:
             progress = result.epoch / study.spec.budget.epochs
             return prune_write(study, trial, f"pruned at epoch {result.epoch}", progress)
         return checkpoint_write(trial, result.epoch, self._pack.checkpoint(result.slot))

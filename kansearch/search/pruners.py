@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
-from kansearch.pareto import Losses, as_losses, dominance, non_dominated_ranks
+from kansearch.pareto import Losses, as_losses, standings
 from kansearch.search.samplers import StudyView, rivals
 from kansearch.specs.metrics import Direction
 from kansearch.specs.study import StudySpec
@@ -43,36 +44,48 @@ class Decision(Enum):
     PRUNE = auto()
 
 
-def decide(study: StoredStudy, everyone: Sequence[FrozenTrial], trial: RunningTrial, result: RungResult) -> Decision:
-    """Decide at a rung whether a trial goes on.
+class Judge:
+    """Decides who goes on of trials that reach rungs at the same time; it looks at each rung once.
 
     Args:
-        study: Of the trial.
-        everyone: All trials of the study, with what this one measured.
-        trial: The trial.
-        result: What it measured.
+        study: Of the trials.
+        everyone: All trials of the study, with what those to be judged have measured.
     """
-    spec = study.spec
-    pruner = spec.search.pruner
-    if pruner.name == "none":
-        return Decision.CONTINUE
-    trials = rivals(spec, everyone, trial.params.get("family"))
-    if pruner.name != "pareto":
-        view: Any = StudyView(study.storage, trials)
-        own_trial = next(other for other in everyone if other.number == trial.number)
-        try:
-            stop = make_pruner(spec).prune(optuna.Study(spec.name, view), own_trial)
-        except UpdateFinishedTrialError:
-            # The pruner made a note of a trial that was handed back meanwhile; the next write about it tells.
+
+    def __init__(self, study: StoredStudy, everyone: Sequence[FrozenTrial]) -> None:
+        self._study = study
+        self._everyone = everyone
+        self._rungs: dict[tuple[object, int], Rung] = {}
+
+    def decide(self, trial: RunningTrial, result: RungResult) -> Decision:
+        """Decide whether a trial goes on.
+
+        Args:
+            trial: The trial.
+            result: What it measured.
+        """
+        spec = self._study.spec
+        name, family = spec.search.pruner.name, trial.params.get("family")
+        if name == "none":
             return Decision.CONTINUE
-        return Decision.PRUNE if stop else Decision.CONTINUE
-    peers = [
-        vector(spec, metrics)
-        for peer in trials
-        if peer.number != trial.number and (metrics := rung_metrics(peer, result.rung)) is not None
-    ]
-    own = vector(spec, result.metrics)
-    return decide_by_rank(own, peers, [d is Direction.MAXIMIZE for d in spec.directions], pruner.reduction_factor)
+        if name != "pareto":
+            view: Any = StudyView(self._study.storage, rivals(spec, self._everyone, family))
+            own_trial = next(other for other in self._everyone if other.number == trial.number)
+            try:
+                stop = make_pruner(spec).prune(optuna.Study(spec.name, view), own_trial)
+            except UpdateFinishedTrialError:
+                # The pruner made a note of a trial that was handed back meanwhile; the next write about it tells.
+                return Decision.CONTINUE
+            return Decision.PRUNE if stop else Decision.CONTINUE
+        if (family, result.rung) not in self._rungs:
+            self._rungs[family, result.rung] = self._rung(family, result.rung)
+        return self._rungs[family, result.rung].decide(vector(spec, result.metrics))
+
+    def _rung(self, family: object, number: int) -> Rung:
+        spec = self._study.spec
+        vectors = [vector(spec, metrics) for metrics in rung_metrics(rivals(spec, self._everyone, family), number)]
+        maximize = [direction is Direction.MAXIMIZE for direction in spec.directions]
+        return Rung(vectors, maximize, spec.search.pruner.reduction_factor)
 
 
 def vector(spec: StudySpec, metrics: Mapping[str, float]) -> list[float]:
@@ -80,44 +93,48 @@ def vector(spec: StudySpec, metrics: Mapping[str, float]) -> list[float]:
     return [metrics.get(name, np.nan) for name in spec.objectives]
 
 
-def decide_by_rank(
-    own: Sequence[float], peers: Sequence[Sequence[float]], maximize: Sequence[bool], reduction_factor: int
-) -> Decision:
+class Rung:
     """Successive halving by Pareto order.
 
     Args:
-        own: Objective vector (D,) of the trial at the rung.
-        peers: Vectors of the other trials that reached it, in any order.
+        vectors: Objective vectors (D,) of the trials that reached the rung, in any order.
         maximize: Which objectives are maximised.
         reduction_factor: One in so many goes on, and always the best two.
     """
-    losses = as_losses([own, *peers], maximize)
-    unique = np.unique(losses, axis=0)
-    mine = int(np.flatnonzero((unique == losses[0]).all(axis=1))[0])
-    # Never fewer places than the rung before had with one vector less, or a better value could lose one:
-    # so a young rung has two places from the start, instead of a number of trials that it never stops.
-    places = max(2, len(unique) // reduction_factor)
-    return Decision.PRUNE if n_before(mine, unique) >= places else Decision.CONTINUE
+
+    def __init__(self, vectors: Sequence[Sequence[float]], maximize: Sequence[bool], reduction_factor: int) -> None:
+        self._maximize = maximize
+        self._losses = np.unique(as_losses(vectors, maximize), axis=0)
+        self._n_before = n_before(self._losses)
+        # Never fewer places than the rung before had with one vector less, or a better value could lose one:
+        # so a young rung has two places from the start, instead of a number of trials that it never stops.
+        self._places = max(2, len(self._losses) // reduction_factor)
+
+    def decide(self, own: Sequence[float]) -> Decision:
+        """What becomes of the trial with this vector."""
+        mine = np.flatnonzero((self._losses == as_losses(own, self._maximize)).all(axis=1))
+        # A trial that was handed back meanwhile is not there; the next write about it tells.
+        stop = len(mine) and self._n_before[mine[0]] >= self._places
+        return Decision.PRUNE if stop else Decision.CONTINUE
 
 
-def n_before(mine: int, losses: Losses) -> int:
-    """How many vectors stand strictly before one in the order of the module's docstring.
+def n_before(losses: Losses) -> NDArray[np.int64]:
+    """How many vectors stand strictly before each in the order of the module's docstring: (N,).
 
     Args:
-        mine: Row of that vector.
         losses: Different vectors (N, D), smaller is better.
     """
-    dominates = dominance(losses)
+    if not len(losses):
+        return np.zeros(0, dtype=np.int64)
+    standing = standings(losses)
     best_in_some = (losses == losses.min(axis=0)).any(axis=1)
-    keys = zip(
-        non_dominated_ranks(dominates).tolist(),
-        dominates.sum(axis=0).tolist(),
-        (~best_in_some).tolist(),
-        (-dominates.sum(axis=1)).tolist(),
-        strict=True,
-    )
-    places = list(keys)
-    return sum(place < places[mine] for place in places)
+    keys = np.stack([standing.ranks, standing.n_dominators, ~best_in_some, -standing.n_dominated])
+    order = np.lexsort(keys[::-1])
+    ordered = keys[:, order]
+    begins_group = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))
+    places = np.empty(len(losses), dtype=np.int64)
+    places[order] = np.flatnonzero(begins_group)[np.cumsum(begins_group) - 1]
+    return places
 
 
 def make_pruner(spec: StudySpec) -> BasePruner:

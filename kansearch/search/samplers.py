@@ -12,6 +12,7 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from kansearch.search.tpe import TPESampler
 from kansearch.specs.study import RANDOM_FRACTION, SamplerSpec, StudySpec
 
 TPE_DEFAULTS = {"multivariate": True, "group": True, "constant_liar": True, "n_startup_trials": 8}
@@ -35,7 +36,7 @@ def make_sampler(spec: SamplerSpec, seed: int, study_seed: int) -> BaseSampler:
 
 
 def _tpe(seed: int, **options: Any) -> BaseSampler:
-    return optuna.samplers.TPESampler(seed=seed, **{**TPE_DEFAULTS, **options})
+    return TPESampler(seed=seed, **{**TPE_DEFAULTS, **options})
 
 
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {

@@ -20,6 +20,7 @@ from kansearch.search.samplers import DRAFT_ID, StudyView, make_sampler, rivals,
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
 from kansearch.specs.study import SamplerSpec, StudySpec
 from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
+from kansearch.storage.reading import StoredTrial
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import DEATHS, RUNG, Candidate
 
@@ -59,22 +60,24 @@ def suggest(
         UserError: If no candidate of MAX_DRAWS keeps to the limits.
     """
     trials = list(trials)
+    # Second tries do not count, or a study that was stopped would draw others than one that was not.
+    n_drawn = sum(DEATHS not in trial.user_attrs for trial in trials)
     candidates = []
-    for _ in range(n_candidates):
-        draft = _draw(study, trials, n_inputs, n_outputs, worker)
+    for place in range(n_candidates):
+        draft = _draw(study, trials, n_inputs, n_outputs, (worker, n_drawn + place))
         trials.append(draft.frozen)
         candidates.append(draft.candidate())
     return candidates
 
 
-def _draw(study: StoredStudy, trials: Sequence[FrozenTrial], n_inputs: int, n_outputs: int, worker: int) -> _Draft:
-    """A draft that keeps to the limits."""
+def _draw(
+    study: StoredStudy, trials: Sequence[FrozenTrial], n_inputs: int, n_outputs: int, stream: tuple[int, int]
+) -> _Draft:
+    """A draft that keeps to the limits; the stream of random numbers is the study's of that name."""
     spec = study.spec
     family = next_family(spec, trials)
     visible = rivals(spec, trials, family)
-    # Second tries do not count, or a study that was stopped would draw others than one that was not.
-    n_drawn = sum(DEATHS not in trial.user_attrs for trial in trials)
-    seed = int(np.random.SeedSequence([spec.search.seed, worker, n_drawn]).generate_state(1)[0])
+    seed = int(np.random.SeedSequence([spec.search.seed, *stream]).generate_state(1)[0])
     sampler_spec = spec.search.sampler
     if np.random.default_rng(seed).random() < sampler_spec.random_fraction:
         sampler_spec = RANDOM
@@ -164,9 +167,9 @@ class _Draft:
         self.distributions: dict[str, BaseDistribution] = {}
         self.view = StudyView(study.storage, visible, scope=family or "")
         self.study = optuna.Study(study.spec.name, self.view, sampler=sampler)  # type: ignore[arg-type]
-        self.frozen = FrozenTrial(
+        self.frozen = StoredTrial(
             trial_id=DRAFT_ID,
-            number=max((trial.number for trial in visible), default=-1) + 1,
+            number=visible[-1].number + 1 if visible else 0,
             state=TrialState.RUNNING,
             value=None,
             datetime_start=datetime.now().astimezone(),

@@ -7,9 +7,10 @@ transaction. The budget is checked in the transaction that creates trials.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, exc, func
 from sqlalchemy.dialects import postgresql, sqlite
 
+from kansearch.storage.reading import read_trials
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
@@ -33,10 +36,6 @@ BUDGET = "kansearch:trials"
 
 COUNTED = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 """The states of the trials that use budget. A failed trial gives its place back."""
-
-
-_INSERT: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-"""The inserts that can update instead, by the name of their SQLAlchemy dialect."""
 
 
 # Optuna's base class is typed as Any; through it Optuna makes this table with its own.
@@ -322,14 +321,13 @@ class LedgerStorage(RDBStorage):
             running = {int(trial.trial_id): trial for trial in of_them if not trial.state.is_finished()}
             alive = [write for write in writes if write.trial_id in running]
             self._write_details(session, alive)
-            for write in alive:
-                if write.checkpoint is not None:
-                    epoch, state = write.checkpoint.epoch, write.checkpoint.state
-                    session.merge(CheckpointModel(trial_id=write.trial_id, epoch=epoch, state=state))
-                if write.state is not None:
-                    session.query(CheckpointModel).filter_by(trial_id=write.trial_id).delete()
-                    running[write.trial_id].state = write.state
-                    running[write.trial_id].datetime_complete = _now()
+            ended = [write for write in alive if write.state is not None]
+            for write in ended:
+                running[write.trial_id].state = write.state
+                running[write.trial_id].datetime_complete = _now()
+            if ended:
+                of_ended: Any = CheckpointModel.trial_id.in_([write.trial_id for write in ended])
+                session.query(CheckpointModel).filter(of_ended).delete(synchronize_session=False)
             return ids - running.keys()
 
     def _write_details(self, session: Session, writes: Iterable[TrialWrite]) -> None:
@@ -346,6 +344,7 @@ class LedgerStorage(RDBStorage):
         ]
         user = [(w.trial_id, key, json.dumps(value)) for w in writes for key, value in w.user_attrs.items()]
         system = [(w.trial_id, key, json.dumps(value)) for w in writes for key, value in w.system_attrs.items()]
+        checkpoints = [(w.trial_id, w.checkpoint.epoch, w.checkpoint.state) for w in writes if w.checkpoint is not None]
         for model, columns, rows in (
             (models.TrialValueModel, ("trial_id", "objective", "value", "value_type"), values),
             (
@@ -355,11 +354,10 @@ class LedgerStorage(RDBStorage):
             ),
             (models.TrialUserAttributeModel, ("trial_id", "key", "value_json"), user),
             (models.TrialSystemAttributeModel, ("trial_id", "key", "value_json"), system),
+            (CheckpointModel, ("trial_id", "epoch", "state"), checkpoints),
         ):
             if rows:
-                insert = _INSERT[self.engine.name](model)
-                changed = {name: insert.excluded[name] for name in columns[2:]}
-                upsert = insert.on_conflict_do_update(index_elements=columns[:2], set_=changed)
+                upsert = _upsert(self.engine.name, model, columns)
                 session.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
 
     def checkpoint(self, trial_id: int) -> StoredCheckpoint | None:
@@ -367,6 +365,19 @@ class LedgerStorage(RDBStorage):
         with _create_scoped_session(self.scoped_session) as session:
             row = session.query(CheckpointModel).filter_by(trial_id=trial_id).one_or_none()
             return None if row is None else StoredCheckpoint(int(row.epoch), bytes(row.state))
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        if states is not None:
+            return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
+        older = [trial_id for trial_id in included_trial_ids if trial_id <= trial_id_greater_than]
+        with _create_scoped_session(self.scoped_session) as session:
+            return list(read_trials(session, study_id, trial_id_greater_than, older))
 
     def beat(self, trial_ids: Iterable[int]) -> None:
         """Give a sign of life for each of these trials."""
@@ -399,6 +410,15 @@ class LedgerStorage(RDBStorage):
                 )
             )
             return {trial_id for (trial_id,) in running}
+
+
+@functools.cache
+def _upsert(dialect: str, model: Any, columns: tuple[str, ...]) -> Any:
+    """The statement that inserts a row, or updates the one with the same key; made once, for that takes long."""
+    keys = [name for name in columns if name in ("trial_id", "objective", "step", "key")]
+    insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect](model)
+    changed = {name: insert.excluded[name] for name in columns if name not in keys}
+    return insert.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
 def _now() -> datetime:

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -203,10 +203,10 @@ def rung_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> T
     )
 
 
-def rung_metrics(trial: FrozenTrial, rung: int) -> Mapping[str, float] | None:
-    """What a trial measured at a rung; None if it has not been there."""
-    written = trial.user_attrs.get(f"{RUNG}{rung}")
-    return None if written is None else written["metrics"]
+def rung_metrics(trials: Iterable[FrozenTrial], rung: int) -> list[Mapping[str, float]]:
+    """What the trials measured at a rung, in their order; those that have not been there are left out."""
+    key = f"{RUNG}{rung}"
+    return [written["metrics"] for trial in trials if (written := trial.user_attrs.get(key)) is not None]
 
 
 def complete_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> TrialWrite:

@@ -197,7 +197,8 @@ def test_the_storage_may_come_from_the_environment(run: Run, searched: Searched)
 def test_ctrl_c_stops_cleanly_and_the_study_goes_on_later(study_file: Path, tmp_path: Path) -> None:
     """Interrupted, the command ends with 130 and says how to go on; the budget is exact in the end."""
     command = [sys.executable, "-m", "kansearch", "optimize", str(study_file), "--workers", "2", "--trials", "40"]
-    command += ["--set", "budget.epochs=600", "--set", "search.pruner=none"]
+    # Small packs, so that trials end one after the other and the search is never about to end.
+    command += ["--pack", "2", "--set", "budget.epochs=300", "--set", "search.pruner=none"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     _wait_for_trials(tmp_path, 3)
     process.send_signal(signal.SIGINT)

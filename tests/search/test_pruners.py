@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kansearch.search.pruners import Decision, decide_by_rank
+from kansearch.search.pruners import Decision, Rung
 
 # Few different numbers, so that ties and repeated vectors are common.
 value = st.one_of(st.integers(0, 6).map(float), st.floats(-5, 5).map(lambda x: round(x, 2)))
@@ -22,7 +22,7 @@ def rungs(draw: st.DrawFn) -> tuple[list[float], list[list[float]], int]:
 
 
 def verdict(own: list[float], peers: list[list[float]], eta: int, maximize: list[bool] | None = None) -> Decision:
-    return decide_by_rank(own, peers, maximize or [False] * len(own), eta)
+    return Rung([own, *peers], maximize or [False] * len(own), eta).decide(own)
 
 
 @given(rungs())
@@ -114,4 +114,4 @@ def test_a_crowded_front_is_thinned_where_it_beats_least() -> None:
 def test_a_value_that_is_no_number_stops_first() -> None:
     """A trial without a finite quality stands behind all that have one."""
     peers = [[0.5, 10.0], [0.6, 10.0], [0.7, 10.0]]
-    assert decide_by_rank([float("nan"), 10.0], peers, [True, False], 3) is Decision.PRUNE
+    assert verdict([float("nan"), 10.0], peers, 3, [True, False]) is Decision.PRUNE

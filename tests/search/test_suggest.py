@@ -10,12 +10,15 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.trial import create_trial
+from optuna.samplers._tpe import _truncnorm
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from scipy.special import log_ndtr, ndtr
 
 from kansearch.data.splits import Split, load_split
 from kansearch.errors import UserError
 from kansearch.models.build import why_unbuildable
 from kansearch.models.cost import cost
+from kansearch.search import samplers, tpe
 from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.search.importance import importances
 from kansearch.search.objective import StudyPack
@@ -110,6 +113,59 @@ def test_workers_draw_from_different_streams(make_study: MakeStudy) -> None:
     (first,), (again,), (other,) = (draw(study, worker) for worker in (0, 0, 1))
     assert first == again
     assert first.params != other.params
+
+
+def test_our_tpe_draws_what_optunas_draws(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered of trials that have ended changes no candidate, in a space with conditions and choices."""
+    space = (
+        "space={family: [mlp, kan], depth: {low: 1, high: 3}, width: {low: 2, high: 16, log: true}, dropout: [0, 0.1],"
+        " n_basis: {low: 2, high: 6}, base_function: [tanh, sin], learning_rate: {low: 0.001, high: 0.1, log: true}}"
+    )
+    drawn = []
+    for number, plain in enumerate([False, True]):
+        if plain:
+            monkeypatch.setattr(samplers, "TPESampler", optuna.samplers.TPESampler)
+        study = make_study(
+            space,
+            "search.families=free",
+            "search.sampler={n_startup_trials: 4, random_fraction: 0}",
+            "budget={trials: 24, epochs: 3}",
+            f"name=study-{number}",
+        )
+        drawn.append([record.params for record in read_records(search(study, size=4))])
+    assert drawn[0] == drawn[1]
+
+
+def test_shares_of_a_gaussian_are_optunas() -> None:
+    """SciPy's functions stand for Optuna's own, which compute the same more slowly and to fewer digits."""
+    x = np.linspace(-40, 10, 2001)
+    assert (_truncnorm._log_ndtr, _truncnorm._ndtr) == (log_ndtr, ndtr)
+    one_by_one = {name: np.frompyfunc(getattr(_truncnorm, name), 1, 1) for name in ("_log_ndtr_single", "_ndtr_single")}
+    np.testing.assert_allclose(log_ndtr(x), one_by_one["_log_ndtr_single"](x).astype(float), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(ndtr(x), one_by_one["_ndtr_single"](x).astype(float), rtol=1e-12, atol=1e-15)
+
+
+def test_a_large_study_shows_tpe_some_of_its_trials(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the trials that are not good a fixed number is enough, all that run among them; good ones are all seen."""
+    study = make_study(
+        "search.sampler={n_startup_trials: 4, random_fraction: 0}", "budget.trials=60", "space.family=kan"
+    )
+    search_until(study, 40)
+    begin(study, draw(study, 0, 3))
+    seen: list[list[FrozenTrial]] = []
+    plain = optuna.samplers.TPESampler._build_parzen_estimator
+    monkeypatch.setattr(tpe, "MAX_ABOVE", 10)
+    monkeypatch.setattr(
+        optuna.samplers.TPESampler,
+        "_build_parzen_estimator",
+        lambda self, study, space, trials, below: seen.append(trials) or plain(self, study, space, trials, below),
+    )
+    draw(study, 0)
+    below, above = seen[-2:]
+    assert len(above) == 10
+    assert [trial.state for trial in above[-3:]] == [TrialState.RUNNING] * 3
+    assert (above[0].number < 10, above[-4].number > 30) == (True, True)
+    assert len(below) == 4
 
 
 @pytest.mark.parametrize(("fraction", "agrees"), [(1, True), (0, False)])
