@@ -61,6 +61,10 @@ class StudyChangedError(UserError):
     """A study file that no longer describes the study of that name in the storage."""
 
 
+class StudyExistsError(UserError):
+    """A new study whose name the storage holds already."""
+
+
 class StorageUrlError(UserError):
     """A storage URL that cannot be one."""
 

@@ -7,9 +7,8 @@ somewhere better; equal vectors do not dominate each other.
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +21,15 @@ def as_losses(values: ArrayLike, maximize: Sequence[bool]) -> Losses:
     signs = np.where(np.asarray(maximize, dtype=bool), -1.0, 1.0)
     losses = np.asarray(values, dtype=np.float64).reshape(-1, len(signs)) * signs
     return np.where(np.isnan(losses), np.inf, losses)
+
+
+def distinct(losses: Losses) -> Losses:
+    """The different ones of some vectors (N, D), by the first objective, then the second, and so on."""
+    ordered: Losses = losses[np.lexsort(losses.T[::-1])]
+    # np.unique does the same, several times slower.
+    is_new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))[: len(ordered)]
+    kept: Losses = ordered[is_new]
+    return kept
 
 
 def dominance(losses: Losses) -> NDArray[np.bool_]:
@@ -38,64 +46,51 @@ def front_mask(losses: Losses) -> NDArray[np.bool_]:
     return np.asarray(~dominance(losses).any(axis=0))
 
 
-def non_dominated_ranks(dominates: NDArray[np.bool_]) -> NDArray[np.int64]:
+def non_dominated_ranks(losses: Losses) -> NDArray[np.int64]:
     """The front to which each vector belongs (N,): 0 is not dominated, 1 only by those of front 0, and so on.
 
-    Args:
-        dominates: The matrix (N, N) of `dominance`.
+    Quick for thousands of vectors of one or two objectives; of more it compares each with each.
 
-    Source: Deb et al. (2002), NSGA-II, section III.A.
+    Args:
+        losses: Different vectors (N, D).
+
+    Source: Deb et al. (2002), NSGA-II, section III.A; for two objectives Jensen (2003), section III.
     """
-    n_above = np.count_nonzero(dominates, axis=0)
-    ranks = np.full(len(dominates), -1, dtype=np.int64)
-    for rank in range(len(dominates)):
-        front = (ranks < 0) & (n_above == 0)
-        if not front.any():
-            break
-        ranks[front] = rank
-        n_above -= np.count_nonzero(dominates[front], axis=0)
+    ranks = np.full(len(losses), -1, dtype=np.int64)
+    if losses.shape[1] > 2:
+        dominates = dominance(losses)
+        n_above = np.count_nonzero(dominates, axis=0)
+        for rank in range(len(losses)):
+            front = (ranks < 0) & (n_above == 0)
+            if not front.any():
+                break
+            ranks[front] = rank
+            n_above -= np.count_nonzero(dominates[front], axis=0)
+        return ranks
+    # In the order of the first objective, then the second, only vectors before one can dominate it, and a front does
+    # so with its lowest one.
+    lowest: list[float] = []
+    order = np.lexsort(losses.T[::-1])
+    heights = losses[order, 1] if losses.shape[1] == 2 else np.zeros(len(losses))
+    for place, height in zip(order.tolist(), heights.tolist(), strict=True):
+        rank = bisect_right(lowest, height)
+        lowest[rank : rank + 1] = [height]
+        ranks[place] = rank
     return ranks
 
 
-@dataclass(frozen=True)
-class Standings:
-    """How each of some vectors stands among the others; arrays (N,).
+def dominance_counts(losses: Losses, among: Losses) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By how many of the second vectors (N, D) each of the first (M, D) is dominated, and how many it dominates: (M,).
 
-    Attributes:
-        ranks: The front to which it belongs, as in `non_dominated_ranks`.
-        n_dominators: How many dominate it.
-        n_dominated: How many it dominates.
+    Both are different vectors, and the first are among the second.
     """
-
-    ranks: NDArray[np.int64]
-    n_dominators: NDArray[np.int64]
-    n_dominated: NDArray[np.int64]
-
-
-def standings(losses: Losses) -> Standings:
-    """How different vectors (N, D) stand among each other; quick for thousands of them where D is one or two."""
-    if losses.shape[1] > 2:
-        dominates = dominance(losses)
-        return Standings(non_dominated_ranks(dominates), dominates.sum(axis=0), dominates.sum(axis=1))
-    # In the order of the first objective, then the second, a vector is dominated by those before it that are nowhere
-    # higher in the last one.
-    order = np.lexsort(losses.T[::-1])
-    heights = (losses[order, 1] if losses.shape[1] == 2 else np.zeros(len(losses))).tolist()
-    ranks, above, below = [], [], []
-    seen: list[float] = []
-    lowest: list[float] = []  # of each front so far; never falls from one to the next
-    for height in heights:
-        above.append(bisect_right(seen, height))
-        insort(seen, height)
-        rank = bisect_right(lowest, height)
-        lowest[rank : rank + 1] = [height]
-        ranks.append(rank)
-    seen.clear()
-    for height in reversed(heights):
-        below.append(len(seen) - bisect_left(seen, height))
-        insort(seen, height)
-    place = np.argsort(order)
-    return Standings(np.array(ranks)[place], np.array(above)[place], np.array(below[::-1])[place])
+    above = np.ones((len(losses), len(among)), dtype=np.bool_)
+    below = above.copy()
+    for own, other in zip(losses.T, among.T, strict=True):
+        above &= other[None, :] <= own[:, None]
+        below &= own[:, None] <= other[None, :]
+    # Each is there itself, too.
+    return np.count_nonzero(above, axis=1) - 1, np.count_nonzero(below, axis=1) - 1
 
 
 def hypervolume(losses: Losses, reference: ArrayLike) -> float:

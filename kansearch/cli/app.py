@@ -72,12 +72,13 @@ def optimize(
 ) -> None:
     """Create or resume a study, search with local workers, and write the report."""
     from kansearch.cli.optimize import Optimize
-    from kansearch.storage.url import masked
+    from kansearch.storage.url import shown
 
     changes = list(overrides or [])
     changes += [] if trials is None else [f"budget.trials={trials}"]
     changes += [] if seed is None else [f"search.seed={seed}"]
-    again = shlex.join(["kansearch", *(masked(argument) for argument in sys.argv[1:])])
+    given = [argument.replace(storage, shown(storage)) if storage else argument for argument in sys.argv[1:]]
+    again = shlex.join(["kansearch", *given])
     raise typer.Exit(Optimize(study_file, name, _storage_url(storage), changes, workers, pack, output, again).run())
 
 

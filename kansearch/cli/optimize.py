@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kansearch.cli.progress import Progress
 from kansearch.cli.results import report_study
 from kansearch.cli.tables import console, say, table
-from kansearch.errors import KansearchError, LaunchError, UserError
+from kansearch.errors import KansearchError, LaunchError, StudyExistsError, UserError
 from kansearch.launch.local import LocalWorkers
 from kansearch.launch.request import LaunchRequest
 from kansearch.report.render import check_writable
@@ -21,7 +21,6 @@ from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import (
     StoredStudy,
-    StudyExistsError,
     create_study,
     find_study,
     load_study,
@@ -98,9 +97,9 @@ class Optimize:
         split = load_split(self.spec.data)
         storage = open_storage(self.storage_url)
         data_line = describe(self.spec.data, split)
-        is_known = find_study(storage, self.spec.name) is not None
-        new = None if is_known else self._new_study(storage, split, data_line)
-        study = new or load_study(storage, self.spec.name)
+        known = find_study(storage, self.spec.name)
+        new = None if known else self._new_study(storage, split, data_line)
+        study = new or known or load_study(storage, self.spec.name)
         if new is None:
             refuse_changes(study, self.spec, split.digest)
             study.set_budget(self.spec.budget)

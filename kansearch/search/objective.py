@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from kansearch.data.splits import Split
 from kansearch.errors import UserError
@@ -13,6 +13,7 @@ from kansearch.search.pruners import Decision, Judge
 from kansearch.search.suggest import suggest, trial_spec
 from kansearch.specs.trial import End, RungResult
 from kansearch.storage.ledger import COUNTED, BudgetSpentError, TrialWrite
+from kansearch.storage.reading import StoredTrial
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import (
     RunningTrial,
@@ -107,28 +108,27 @@ class StudyPack:
     def _new_pack(self) -> Pack:
         return Pack(self._split, latency_at_rungs="latency_ms" in self._needed)
 
-    def _begin(self, trials: Sequence[FrozenTrial]) -> list[RunningTrial]:
+    def _begin(self, trials: Sequence[StoredTrial]) -> list[RunningTrial]:
         """New trials for the free slots; fewer, or none, where the budget ends or other workers were faster."""
-        begun: list[RunningTrial] = []
-        while not begun:
+        while True:
             n_left = self._study.budget - sum(trial.state in COUNTED for trial in trials)
             n_new = min(self._size - len(self._trials), n_left)
             if n_new <= 0:
-                break
+                return []
             try:
                 candidates = suggest(
                     self._study, trials, self._split.n_inputs, self._split.n_outputs, self._worker, n_new
                 )
-                begun = begin_trials(self._study, candidates, n_seen=len(trials))
-                trials = trials if begun else self._study.trials()
+                if begun := begin_trials(self._study, candidates, n_seen=len(trials)):
+                    return begun
             except BudgetSpentError:
-                break
+                return []
             except UserError:
                 # No candidate was found, by chance perhaps; the trials in flight are worth more than saying so now.
                 if self._trials:
-                    break
+                    return []
                 raise
-        return begun
+            trials = self._study.trials()
 
     def _admit(self, trial: RunningTrial) -> None:
         spec = trial_spec(self._study.spec, trial.params).model_copy(update={"seed": trial.seed})

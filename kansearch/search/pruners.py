@@ -17,18 +17,17 @@ direction and order of the objectives do not matter, nor do trials that measured
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
 import numpy as np
 import optuna
-from numpy.typing import NDArray
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
-from kansearch.pareto import Losses, as_losses, standings
+from kansearch.pareto import as_losses, distinct, dominance_counts, non_dominated_ranks
 from kansearch.search.samplers import StudyView, rivals
 from kansearch.specs.metrics import Direction
 from kansearch.specs.study import StudySpec
@@ -79,18 +78,18 @@ class Judge:
             return Decision.PRUNE if stop else Decision.CONTINUE
         if (family, result.rung) not in self._rungs:
             self._rungs[family, result.rung] = self._rung(family, result.rung)
-        return self._rungs[family, result.rung].decide(vector(spec, result.metrics))
+        return self._rungs[family, result.rung].decide(vectors([result.metrics], spec.objectives)[0])
 
     def _rung(self, family: object, number: int) -> Rung:
         spec = self._study.spec
-        vectors = [vector(spec, metrics) for metrics in rung_metrics(rivals(spec, self._everyone, family), number)]
+        measured = rung_metrics(rivals(spec, self._everyone, family), number)
         maximize = [direction is Direction.MAXIMIZE for direction in spec.directions]
-        return Rung(vectors, maximize, spec.search.pruner.reduction_factor)
+        return Rung(vectors(measured, spec.objectives), maximize, spec.search.pruner.reduction_factor)
 
 
-def vector(spec: StudySpec, metrics: Mapping[str, float]) -> list[float]:
-    """The objectives of a trial at a rung; NaN where it has none."""
-    return [metrics.get(name, np.nan) for name in spec.objectives]
+def vectors(measured: Iterable[Mapping[str, float]], objectives: Sequence[str]) -> list[list[float]]:
+    """The objectives of trials at a rung; NaN where one has none."""
+    return [[metrics.get(name, np.nan) for name in objectives] for metrics in measured]
 
 
 class Rung:
@@ -104,8 +103,8 @@ class Rung:
 
     def __init__(self, vectors: Sequence[Sequence[float]], maximize: Sequence[bool], reduction_factor: int) -> None:
         self._maximize = maximize
-        self._losses = np.unique(as_losses(vectors, maximize), axis=0)
-        self._n_before = n_before(self._losses)
+        self._losses = distinct(as_losses(vectors, maximize))
+        self._ranks = non_dominated_ranks(self._losses)
         # Never fewer places than the rung before had with one vector less, or a better value could lose one:
         # so a young rung has two places from the start, instead of a number of trials that it never stops.
         self._places = max(2, len(self._losses) // reduction_factor)
@@ -114,27 +113,18 @@ class Rung:
         """What becomes of the trial with this vector."""
         mine = np.flatnonzero((self._losses == as_losses(own, self._maximize)).all(axis=1))
         # A trial that was handed back meanwhile is not there; the next write about it tells.
-        stop = len(mine) and self._n_before[mine[0]] >= self._places
+        stop = len(mine) and self._n_before(int(mine[0])) >= self._places
         return Decision.PRUNE if stop else Decision.CONTINUE
 
-
-def n_before(losses: Losses) -> NDArray[np.int64]:
-    """How many vectors stand strictly before each in the order of the module's docstring: (N,).
-
-    Args:
-        losses: Different vectors (N, D), smaller is better.
-    """
-    if not len(losses):
-        return np.zeros(0, dtype=np.int64)
-    standing = standings(losses)
-    best_in_some = (losses == losses.min(axis=0)).any(axis=1)
-    keys = np.stack([standing.ranks, standing.n_dominators, ~best_in_some, -standing.n_dominated])
-    order = np.lexsort(keys[::-1])
-    ordered = keys[:, order]
-    begins_group = np.append(True, (ordered[:, 1:] != ordered[:, :-1]).any(axis=0))
-    places = np.empty(len(losses), dtype=np.int64)
-    places[order] = np.flatnonzero(begins_group)[np.cumsum(begins_group) - 1]
-    return places
+    def _n_before(self, mine: int) -> int:
+        """How many vectors stand strictly before one in the order of the module's docstring."""
+        front = np.flatnonzero(self._ranks == self._ranks[mine])
+        members = self._losses[front]
+        n_dominators, n_dominated = dominance_counts(members, self._losses)
+        best_in_some = (members == self._losses.min(axis=0)).any(axis=1)
+        places = list(zip(n_dominators.tolist(), (~best_in_some).tolist(), (-n_dominated).tolist(), strict=True))
+        own = places[int(np.flatnonzero(front == mine)[0])]
+        return int((self._ranks < self._ranks[mine]).sum()) + sum(place < own for place in places)
 
 
 def make_pruner(spec: StudySpec) -> BasePruner:

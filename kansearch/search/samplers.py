@@ -12,8 +12,9 @@ from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from kansearch.search.tpe import TPESampler
+from kansearch.search.tpe import TPESampler, representatives
 from kansearch.specs.study import RANDOM_FRACTION, SamplerSpec, StudySpec
+from kansearch.storage.studies import optuna_directions
 
 TPE_DEFAULTS = {"multivariate": True, "group": True, "constant_liar": True, "n_startup_trials": 8}
 """Said outright, for Optuna's own defaults differ between one and several objectives."""
@@ -69,6 +70,11 @@ def rivals(spec: StudySpec, trials: Sequence[FrozenTrial], family: object) -> li
     """
     lives = [trial for trial in trials if trial.state is not TrialState.FAIL]
     return [trial for trial in lives if trial.params.get("family") == family] if takes_turns(spec) else lives
+
+
+def seen_by_sampler(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """The trials that a sampler is shown: all of them, or as many as tell TPE what it wants to know."""
+    return representatives(trials, optuna_directions(spec)) if spec.search.sampler.name == "tpe" else list(trials)
 
 
 class StudyView:

@@ -16,13 +16,13 @@ from optuna.trial import FrozenTrial, TrialState
 from kansearch.errors import UserError
 from kansearch.models.build import build, why_unbuildable
 from kansearch.models.cost import cost, latency_ms
-from kansearch.search.samplers import DRAFT_ID, StudyView, make_sampler, rivals, takes_turns
+from kansearch.search.samplers import DRAFT_ID, StudyView, make_sampler, rivals, seen_by_sampler, takes_turns
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
 from kansearch.specs.study import SamplerSpec, StudySpec
 from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
 from kansearch.storage.reading import StoredTrial
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import DEATHS, RUNG, Candidate
+from kansearch.storage.trials import DEATHS, Candidate
 
 MAX_REFUSALS = 20
 """Candidates over a limit that a sampler may propose in a row before the next are drawn at random: it learns nothing
@@ -36,7 +36,7 @@ MAX_DRAWS = 2000
 
 def suggest(
     study: StoredStudy,
-    trials: Sequence[FrozenTrial],
+    trials: Sequence[StoredTrial],
     n_inputs: int,
     n_outputs: int,
     worker: int,
@@ -59,24 +59,34 @@ def suggest(
     Raises:
         UserError: If no candidate of MAX_DRAWS keeps to the limits.
     """
-    trials = list(trials)
+    spec = study.spec
     # Second tries do not count, or a study that was stopped would draw others than one that was not.
     n_drawn = sum(DEATHS not in trial.user_attrs for trial in trials)
+    spent = family_epochs(spec, trials)
+    visible: dict[str | None, list[FrozenTrial]] = {}
     candidates = []
     for place in range(n_candidates):
-        draft = _draw(study, trials, n_inputs, n_outputs, (worker, n_drawn + place))
-        trials.append(draft.frozen)
+        family = next_family(spec, spent)
+        if family not in visible:
+            visible[family] = seen_by_sampler(spec, rivals(spec, trials, family))
+        draft = _draw(study, visible[family], family, n_inputs, n_outputs, (worker, n_drawn + place))
+        visible[family].append(draft.frozen)
+        if family is not None:
+            spent[family] += 1
         candidates.append(draft.candidate())
     return candidates
 
 
 def _draw(
-    study: StoredStudy, trials: Sequence[FrozenTrial], n_inputs: int, n_outputs: int, stream: tuple[int, int]
+    study: StoredStudy,
+    visible: Sequence[FrozenTrial],
+    family: str | None,
+    n_inputs: int,
+    n_outputs: int,
+    stream: tuple[int, int],
 ) -> _Draft:
     """A draft that keeps to the limits; the stream of random numbers is the study's of that name."""
     spec = study.spec
-    family = next_family(spec, trials)
-    visible = rivals(spec, trials, family)
     seed = int(np.random.SeedSequence([spec.search.seed, *stream]).generate_state(1)[0])
     sampler_spec = spec.search.sampler
     if np.random.default_rng(seed).random() < sampler_spec.random_fraction:
@@ -96,19 +106,20 @@ def _draw(
     raise UserError(f"no network of the space keeps to the limits: of {MAX_DRAWS} candidates most broke: {commonest}")
 
 
-def next_family(spec: StudySpec, trials: Sequence[FrozenTrial]) -> str | None:
-    """The family whose turn it is: the one with the fewest epochs so far; None where the sampler chooses."""
-    if not takes_turns(spec):
-        return None
-    families = spec.space.families()
-    spent = dict.fromkeys(families, 0)
+def family_epochs(spec: StudySpec, trials: Sequence[StoredTrial]) -> dict[str, int]:
+    """Epochs that each family of the space got so far."""
+    spent = dict.fromkeys(spec.space.families(), 0)
     for trial in trials:
         name = trial.params.get("family")
         if name in spent and trial.state is not TrialState.FAIL:
-            epochs = [rung["epoch"] for key, rung in trial.user_attrs.items() if key.startswith(RUNG)]
             # A trial that has only begun counts as one epoch, so that workers spread over the families.
-            spent[name] += max(epochs, default=1)
-    return min(families, key=lambda name: (spent[name], families.index(name)))
+            spent[name] += trial.epochs or 1
+    return spent
+
+
+def next_family(spec: StudySpec, spent: Mapping[str, int]) -> str | None:
+    """The family whose turn it is: the one with the fewest epochs so far; None where the sampler chooses."""
+    return min(spent, key=lambda name: spent[name]) if takes_turns(spec) else None
 
 
 def trial_spec(spec: StudySpec, params: Mapping[str, Any]) -> TrialSpec:

@@ -1,13 +1,14 @@
 """Optuna's TPE sampler, made quick for studies of thousands of trials.
 
 A sampler is made anew for every candidate, so it can remember nothing itself: what it could know of trials that have
-ended is remembered with them. And of the many trials that are not among the good ones it looks at MAX_ABOVE. Up to
+ended is remembered with them. And of the many trials that are not among the good ones it is shown MAX_ABOVE. Up to
 there it draws what Optuna's draws; test_our_tpe_draws_what_optunas_draws watches the private methods that it replaces.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import optuna
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers._tpe import _truncnorm
-from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator
+from optuna.samplers._tpe.sampler import _split_trials, default_gamma, default_gamma_multiobjective
 from optuna.search_space.group_decomposed import _SearchSpaceGroup
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import log_ndtr, ndtr
 
@@ -30,6 +32,30 @@ MAX_ABOVE = 500
 """Trials from which the density of all but the good ones is estimated; more of them make it slower, not better."""
 
 
+def representatives(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[FrozenTrial]:
+    """The good ones of some trials, all that run, and of the others MAX_ABOVE, evenly over the study.
+
+    From them TPE takes the same ones for good as from all trials.
+    """
+    ended = [trial for trial in trials if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    n_good = (default_gamma_multiobjective if len(directions) > 1 else default_gamma)(len(ended))
+    if len(ended) <= n_good + MAX_ABOVE:
+        return list(trials)
+    study: Any = SimpleNamespace(directions=directions, direction=directions[0])
+    good, others = _split_trials(study, ended, n_good)
+    kept = [others[place] for place in np.linspace(0, len(others) - 1, MAX_ABOVE).round().astype(int)]
+    running = [trial for trial in trials if trial.state is TrialState.RUNNING]
+    return sorted([*good, *kept, *running], key=lambda trial: trial.number)
+
+
+def _n_good(n_seen: int) -> int:
+    """How many of the trials that TPE sees of a study with several objectives are the good ones.
+
+    A tenth, as Optuna has it; where the others are MAX_ABOVE representatives, the rest.
+    """
+    return max(default_gamma_multiobjective(n_seen), n_seen - MAX_ABOVE)
+
+
 class TPESampler(optuna.samplers.TPESampler):
     """Optuna's, for trials that are StoredTrials of one space."""
 
@@ -38,20 +64,12 @@ class TPESampler(optuna.samplers.TPESampler):
         if group:
             self._group_decomposed_search_space = _Groups()  # type: ignore[assignment]
 
-    def _build_parzen_estimator(
-        self,
-        study: optuna.Study,
-        search_space: dict[str, BaseDistribution],
-        trials: list[FrozenTrial],
-        handle_below: bool,
-    ) -> _ParzenEstimator:
-        if not handle_below and len(trials) > MAX_ABOVE:
-            # Evenly over the whole study; all that run, for they keep others from drawing the same.
-            running = [trial for trial in trials if trial.state is TrialState.RUNNING]
-            ended = [trial for trial in trials if trial.state is not TrialState.RUNNING]
-            kept = np.linspace(0, len(ended) - 1, max(0, MAX_ABOVE - len(running))).round().astype(int)
-            trials = [*(ended[place] for place in kept), *running]
-        return super()._build_parzen_estimator(study, search_space, trials, handle_below)
+    def _sample(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if len(study.directions) > 1:
+            self._gamma = _n_good
+        return super()._sample(study, trial, search_space)
 
     def _get_internal_repr(
         self,

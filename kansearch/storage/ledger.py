@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import distribution_to_json
-from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
@@ -26,7 +24,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, exc, func
 from sqlalchemy.dialects import postgresql, sqlite
 
-from kansearch.storage.reading import read_trials
+from kansearch.errors import StudyExistsError
+from kansearch.storage.reading import read_changed_trials, read_trials
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -92,27 +91,14 @@ class TrialWrite:
 
 
 class LedgerStorage(RDBStorage):
-    """An RDBStorage that never holds more counting trials than the study's budget, whoever creates them.
+    """An RDBStorage in which workers never create more trials than their study's budget holds.
 
     Optuna's own limits count before or after the creation, so N workers overshoot by up to N trials.
     """
 
-    def _get_prepared_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None, session: Session
-    ) -> models.TrialModel:
-        # The caller holds the study's row (SELECT ... FOR UPDATE) and rolls back when we raise. SQLite has no
-        # row locks: the INSERT in super() takes its write lock, so the count must come after the INSERT.
-        # test_optuna_still_creates_trials_through_the_hook fails when this private method moves.
-        trial: models.TrialModel = super()._get_prepared_new_trial(study_id, template_trial, session)
-        session.flush()
-        budget, n_counted = self._budget(session, study_id)
-        if n_counted > budget:
-            raise BudgetSpentError(n_counted - 1)
-        return trial
-
     @staticmethod
-    def _budget(session: Session, study_id: int) -> tuple[float, int]:
-        """How many trials may count, infinity where the study is not ours, and how many do."""
+    def _budget(session: Session, study_id: int) -> tuple[int, int]:
+        """How many trials of a study may count, and how many do."""
         budget: Any = (
             session.query(models.StudyUserAttributeModel.value_json).filter_by(study_id=study_id, key=BUDGET).scalar()
         )
@@ -121,7 +107,7 @@ class LedgerStorage(RDBStorage):
             .filter(models.TrialModel.study_id == study_id, models.TrialModel.state.in_(COUNTED))
             .scalar()
         )
-        return math.inf if budget is None else int(json.loads(budget)), int(n_counted)
+        return int(json.loads(budget)), int(n_counted)
 
     @staticmethod
     def _lock_study(session: Session, study_id: int) -> None:
@@ -140,8 +126,9 @@ class LedgerStorage(RDBStorage):
         """Create a study, whole, in one transaction; returns its id.
 
         Raises:
-            DuplicatedStudyError: If the name is taken.
+            StudyExistsError: If the name is taken.
         """
+        # test_a_study_is_made_as_optuna_makes_one compares the rows.
         try:
             with _create_scoped_session(self.scoped_session) as session:
                 columns = [
@@ -161,10 +148,10 @@ class LedgerStorage(RDBStorage):
                     )
                 return int(study.study_id)
         except exc.IntegrityError:
-            raise DuplicatedStudyError(name) from None
+            raise StudyExistsError(f'the storage already holds a study "{name}"; choose another --name') from None
 
     def set_budget(self, study_id: int, n_trials: int, user_attrs: Mapping[str, Any]) -> None:
-        """Let so many trials count from now on, and note why, in one transaction.
+        """Let so many trials count from now on, and write these attributes of the study, in one transaction.
 
         Raises:
             BudgetSpentError: If more do already.
@@ -209,7 +196,7 @@ class LedgerStorage(RDBStorage):
             )
             taken = {value for (value,) in since}
             ours = [template for template in templates if json.dumps(template.user_attrs[mark]) not in taken]
-            ours = ours[: int(min(budget - n_counted, len(ours)))]
+            ours = ours[: budget - n_counted]
             created = self._insert_trials(session, study_id, ours)
             return [(template, *ids) for template, ids in zip(ours, created, strict=True)]
 
@@ -230,6 +217,10 @@ class LedgerStorage(RDBStorage):
         session.add_all(rows)
         session.flush()
         created = [(int(row.trial_id), int(row.number)) for row in rows]
+        trials = [(trial_id, template) for (trial_id, _), template in zip(created, templates, strict=True)]
+        # SQLite gives the numbers of rows that were deleted with their study to new ones.
+        ids = [trial_id for trial_id, _ in trials]
+        session.query(CheckpointModel).filter(CheckpointModel.trial_id.in_(ids)).delete(synchronize_session=False)
         params = [
             {
                 "trial_id": trial_id,
@@ -237,7 +228,7 @@ class LedgerStorage(RDBStorage):
                 "param_value": template.distributions[name].to_internal_repr(value),
                 "distribution_json": distribution_to_json(template.distributions[name]),
             }
-            for (trial_id, _), template in zip(created, templates, strict=True)
+            for trial_id, template in trials
             for name, value in template.params.items()
         ]
         if params:
@@ -246,20 +237,17 @@ class LedgerStorage(RDBStorage):
             session,
             [
                 TrialWrite(trial_id, template.user_attrs, template.system_attrs, template.intermediate_values)
-                for (trial_id, _), template in zip(created, templates, strict=True)
+                for trial_id, template in trials
             ],
         )
-        alive = [
-            {"trial_id": trial_id}
-            for (trial_id, _), template in zip(created, templates, strict=True)
-            if template.state is TrialState.RUNNING
-        ]
+        alive = [{"trial_id": trial_id} for trial_id, template in trials if template.state is TrialState.RUNNING]
         if alive:
             session.execute(models.TrialHeartbeatModel.__table__.insert(), alive)
         return created
 
     def replace_trial(
         self,
+        study_id: int,
         trial_id: int,
         user_attrs: Mapping[str, Any],
         successor: Callable[[FrozenTrial, int], FrozenTrial | None],
@@ -269,40 +257,37 @@ class LedgerStorage(RDBStorage):
         """End a running trial as failed and let a waiting one take its place and its checkpoint, in one transaction.
 
         Args:
+            study_id: Of the study.
             trial_id: Of the running trial.
             user_attrs: To be written of it, by key.
             successor: Makes the template of the waiting one from the failed one and the epoch of the checkpoint,
-                0 where there is none; None where no other shall follow.
+                0 where there is none; None where no other shall follow. Both are certain only in the transaction.
             keep_checkpoint: Whether the checkpoint is of any use.
 
         Returns:
-            Whether there is a waiting one: not where the trial had ended before, nor where the budget is lower now.
+            Whether there is a waiting one; not where the trial had ended before.
         """
         with _create_scoped_session(self.scoped_session) as session:
-            study_id: Any = session.query(models.TrialModel.study_id).filter_by(trial_id=trial_id).scalar()
             self._lock_study(session, study_id)
             row = session.query(models.TrialModel).filter_by(trial_id=trial_id).with_for_update().one()
             if row.state.is_finished():
                 return False
-            checkpoint: Any = session.query(CheckpointModel).filter_by(trial_id=trial_id).one_or_none()
-            if checkpoint is not None and not keep_checkpoint:
-                session.delete(checkpoint)
-                checkpoint = None
+            checkpoint = session.query(CheckpointModel).filter_by(trial_id=trial_id)
+            if not keep_checkpoint:
+                checkpoint.delete()
             self._write_details(session, [TrialWrite(trial_id, user_attrs)])
             row.state = TrialState.FAIL
             row.datetime_complete = _now()
             session.flush()
-            frozen = self._build_frozen_trial_from_trial_model(row)
-            template = successor(frozen, 0 if checkpoint is None else int(checkpoint.epoch))
-            budget, n_counted = self._budget(session, study_id)
-            if template is not None and n_counted < budget:
-                [(new_id, _)] = self._insert_trials(session, study_id, [template])
-                if checkpoint is not None:
-                    checkpoint.trial_id = new_id
-                return True
-            if checkpoint is not None:
-                session.delete(checkpoint)
-            return False
+            [failed] = read_trials(session, [trial_id])
+            template = successor(failed, checkpoint.with_entities(CheckpointModel.epoch).scalar() or 0)
+            if template is None:
+                checkpoint.delete()
+                return False
+            # The failed trial has given its place in the budget back.
+            [(new_id, _)] = self._insert_trials(session, study_id, [template])
+            checkpoint.update({"trial_id": new_id})
+            return True
 
     def write(self, writes: Sequence[TrialWrite]) -> set[int]:
         """Write about running trials, in one transaction.
@@ -377,7 +362,7 @@ class LedgerStorage(RDBStorage):
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
         older = [trial_id for trial_id in included_trial_ids if trial_id <= trial_id_greater_than]
         with _create_scoped_session(self.scoped_session) as session:
-            return list(read_trials(session, study_id, trial_id_greater_than, older))
+            return list(read_changed_trials(session, study_id, trial_id_greater_than, older))
 
     def beat(self, trial_ids: Iterable[int]) -> None:
         """Give a sign of life for each of these trials."""

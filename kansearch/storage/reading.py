@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -19,6 +19,10 @@ from sqlalchemy import bindparam, select
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
+
+
+RUNG = "kansearch:rung:"
+"""Prefix of the attributes that hold what a trial measured at its rungs."""
 
 
 class StoredTrial(FrozenTrial):
@@ -34,22 +38,34 @@ class StoredTrial(FrozenTrial):
         """Suggested hyperparameters as the numbers that stand for them."""
         return {name: self.distributions[name].to_internal_repr(value) for name, value in self.params.items()}
 
+    @functools.cached_property
+    def epochs(self) -> int:
+        """Of its training up to the last rung."""
+        return max((rung["epoch"] for key, rung in self.user_attrs.items() if key.startswith(RUNG)), default=0)
+
 
 _Trial, _Value, _Step = models.TrialModel, models.TrialValueModel, models.TrialIntermediateValueModel
 
-_WANTED = (_Trial.study_id == bindparam("study_id")) & (
-    (_Trial.trial_id > bindparam("newer_than")) | _Trial.trial_id.in_(bindparam("older", expanding=True))
-)
+CHUNK = 500
+"""Trials whose details are read at once; databases limit the length of a statement."""
 
 
 def _details(model: Any, order: str, *columns: str) -> Any:
-    """The statement that reads what another table holds of the trials."""
+    """The statement that reads what another table holds of some trials."""
     chosen = (getattr(model, name) for name in columns)
-    return select(model.trial_id, *chosen).join(_Trial).where(_WANTED).order_by(getattr(model, order))
+    of_them = model.trial_id.in_(bindparam("trial_ids", expanding=True))
+    return select(model.trial_id, *chosen).where(of_them).order_by(getattr(model, order))
 
 
 # Made once: to put a statement together takes longer than to run it.
-_TRIALS = select(_Trial).where(_WANTED).order_by(_Trial.trial_id)
+_IDS = (
+    select(_Trial.trial_id)
+    .where((_Trial.trial_id > bindparam("newer_than")) | _Trial.trial_id.in_(bindparam("older", expanding=True)))
+    # The sum keeps SQLite from looking at all trials of the study, by the index of that column.
+    .where(_Trial.study_id + 0 == bindparam("study_id"))
+    .order_by(_Trial.trial_id)
+)
+_TRIALS = select(_Trial.trial_id, _Trial).where(_Trial.trial_id.in_(bindparam("trial_ids", expanding=True)))
 _PARAMS = _details(models.TrialParamModel, "param_id", "param_name", "param_value", "distribution_json")
 _VALUES = _details(_Value, "objective", "value", "value_type")
 _STEPS = _details(_Step, "step", "step", "intermediate_value", "intermediate_value_type")
@@ -57,51 +73,52 @@ _USER_ATTRS = _details(models.TrialUserAttributeModel, "trial_user_attribute_id"
 _SYSTEM_ATTRS = _details(models.TrialSystemAttributeModel, "trial_system_attribute_id", "key", "value_json")
 
 
-def read_trials(session: Session, study_id: int, newer_than: int, older: Collection[int]) -> list[StoredTrial]:
-    """Trials of a study in order of their ids.
-
-    Args:
-        session: Of the storage.
-        study_id: Of the study.
-        newer_than: All trials with a larger id are read,
-        older: and these.
+def read_changed_trials(session: Session, study_id: int, newer_than: int, older: Collection[int]) -> list[StoredTrial]:
+    """Trials of a study in order of their ids: all with a larger one than `newer_than`, and these older ones.
 
     Raises:
         KeyError: If there is no such study.
     """
     which = {"study_id": study_id, "newer_than": newer_than, "older": list(older)}
-    rows: list[Any] = list(session.scalars(_TRIALS, which))
-    if not rows:
+    ids = list(session.scalars(_IDS, which))
+    if not ids:
         models.StudyModel.find_or_raise_by_id(study_id, session)
-        return []
+    return read_trials(session, ids)
+
+
+def read_trials(session: Session, ids: Sequence[int]) -> list[StoredTrial]:
+    """The trials with these ids, in their order."""
 
     def details(statement: Any) -> dict[int, list[Any]]:
         by_trial = defaultdict(list)
-        for trial_id, *columns in session.execute(statement, which):
-            by_trial[trial_id].append(columns)
+        for begin in range(0, len(ids), CHUNK):
+            for trial_id, *columns in session.execute(statement, {"trial_ids": ids[begin : begin + CHUNK]}):
+                by_trial[trial_id].append(columns)
         return by_trial
 
+    rows = details(_TRIALS)
     params, values, steps = details(_PARAMS), details(_VALUES), details(_STEPS)
     user_attrs, system_attrs = details(_USER_ATTRS), details(_SYSTEM_ATTRS)
     trials = []
-    for row in rows:
-        distributions = {name: _distribution(text) for name, _, text in params[row.trial_id]}
+    for trial_id in ids:
+        [[row]] = rows[trial_id]
+        distributions = {name: _distribution(text) for name, _, text in params[trial_id]}
         trials.append(
             StoredTrial(
                 number=row.number,
                 state=row.state,
                 value=None,
-                values=[_Value.stored_repr_to_value(*stored) for stored in values[row.trial_id]] or None,
+                values=[_Value.stored_repr_to_value(*stored) for stored in values[trial_id]] or None,
                 datetime_start=row.datetime_start,
                 datetime_complete=row.datetime_complete,
-                params={name: distributions[name].to_external_repr(number) for name, number, _ in params[row.trial_id]},
+                params={name: distributions[name].to_external_repr(number) for name, number, _ in params[trial_id]},
                 distributions=distributions,
-                user_attrs={key: json.loads(text) for key, text in user_attrs[row.trial_id]},
-                system_attrs={key: json.loads(text) for key, text in system_attrs[row.trial_id]},
+                user_attrs={key: json.loads(text) for key, text in user_attrs[trial_id]},
+                system_attrs={key: json.loads(text) for key, text in system_attrs[trial_id]},
                 intermediate_values={
-                    at: _Step.stored_repr_to_intermediate_value(*stored) for at, *stored in steps[row.trial_id]
+                    at: _Step.stored_repr_to_intermediate_value(*stored) for at, *stored in steps[trial_id]
                 },
-                trial_id=row.trial_id,
+                trial_id=trial_id,
             )
         )
     return trials

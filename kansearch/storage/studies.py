@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from typing import cast
 
-from optuna.exceptions import DuplicatedStudyError
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from kansearch.errors import StudyChangedError, UserError
@@ -15,18 +15,15 @@ from kansearch.specs.metrics import Direction
 from kansearch.specs.study import Budget, StudySpec
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.ledger import BUDGET, BudgetSpentError, Storage
+from kansearch.storage.reading import StoredTrial
 
 SPEC = "kansearch:spec"
 DIGEST = "kansearch:data_digest"
 VERSIONS = "kansearch:versions"
 DATA = "kansearch:data"
 WARNINGS = "kansearch:warnings"
-METRICS = "study:metric_names"
+METRIC_NAMES = "study:metric_names"
 """What Optuna and its dashboard call the objectives."""
-
-
-class StudyExistsError(UserError):
-    """The storage has a study of that name."""
 
 
 class StoredStudy:
@@ -82,9 +79,10 @@ class StoredStudy:
             ) from None
         self.spec = spec
 
-    def trials(self, *states: TrialState) -> list[FrozenTrial]:
+    def trials(self, *states: TrialState) -> list[StoredTrial]:
         """The trials as they are now, in order of their numbers; those in some states only, where any are named."""
-        return self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
+        trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
+        return cast("list[StoredTrial]", trials)
 
     def _attribute(self, key: str) -> object:
         return self.storage.get_study_user_attrs(self.study_id).get(key)
@@ -104,10 +102,6 @@ def create_study(
     Raises:
         StudyExistsError: If the name is taken.
     """
-    directions = [
-        StudyDirection.MAXIMIZE if direction is Direction.MAXIMIZE else StudyDirection.MINIMIZE
-        for direction in spec.directions
-    ]
     attributes = {
         SPEC: spec.model_dump_json(),
         DIGEST: digest,
@@ -116,11 +110,17 @@ def create_study(
         WARNINGS: list(warnings),
         BUDGET: spec.budget.trials,
     }
-    try:
-        study_id = storage.ledger.create_study(spec.name, directions, attributes, {METRICS: list(spec.objectives)})
-    except DuplicatedStudyError:
-        raise StudyExistsError(f'the storage already holds a study "{spec.name}"; choose another --name') from None
+    names = {METRIC_NAMES: list(spec.objectives)}
+    study_id = storage.ledger.create_study(spec.name, optuna_directions(spec), attributes, names)
     return StoredStudy(storage, study_id, spec)
+
+
+def optuna_directions(spec: StudySpec) -> list[StudyDirection]:
+    """Which way each objective gets better, as Optuna names it."""
+    return [
+        StudyDirection.MAXIMIZE if direction is Direction.MAXIMIZE else StudyDirection.MINIMIZE
+        for direction in spec.directions
+    ]
 
 
 def find_study(storage: Storage, name: str) -> StoredStudy | None:

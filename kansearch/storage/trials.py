@@ -20,12 +20,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
 from kansearch.storage.ledger import StoredCheckpoint, TrialWrite
+from kansearch.storage.reading import RUNG
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.url import GRACE_S, HEARTBEAT_S
 
 SEED = "kansearch:seed"
 WORKER = "kansearch:worker"
-RUNG = "kansearch:rung:"
 CURVES = "kansearch:curves"
 REASON = "kansearch:reason"
 END = "kansearch:end"
@@ -287,14 +287,15 @@ def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool, fro
             distributions=trial.distributions,
             user_attrs={**kept, DEATHS: deaths, RESUMED_AT: epoch},
             intermediate_values={step: v for step, v in trial.intermediate_values.items() if step <= epoch},
-            # The first life's verdicts are not the second's; what its sampler noted stays.
+            # Verdicts on the failed trial are none on its second try; what its sampler noted stays.
             system_attrs={
                 k: v for k, v in trial.system_attrs.items() if not k.startswith((CONSTRAINT, COMPLETED_RUNG))
             },
         )
 
     attrs = {REASON: reason, HANDED_BACK: True}
-    return study.storage.ledger.replace_trial(trial_id, attrs, second_try, keep_checkpoint=not from_start)
+    ledger = study.storage.ledger
+    return ledger.replace_trial(study.study_id, trial_id, attrs, second_try, keep_checkpoint=not from_start)
 
 
 def rescue_lost_trials(study: StoredStudy, ours: Collection[int] = ()) -> int:
@@ -389,8 +390,7 @@ def _record(study: StoredStudy, trial: FrozenTrial) -> TrialRecord:
         resumed_at=attrs.get(RESUMED_AT, 0),
         seconds=_seconds(trial.datetime_start, trial.datetime_complete),
         feasible=all(violation <= 0 for violation in violations),
-        # A worker may have ended its trial while somebody was declaring it dead.
-        reason=None if attrs.get(HANDED_BACK) and trial.state is not TrialState.FAIL else attrs.get(REASON),
+        reason=attrs.get(REASON),
         end=attrs.get(END),
         seed=attrs.get(SEED),
         worker=attrs.get(WORKER),

@@ -31,6 +31,8 @@ _EXAMPLES = "sqlite:///study.db or postgresql://USER:PASSWORD@HOST/DATABASE"
 _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
 _SQLITE_WAIT_S = 60
 
+MAX_PORT = 65535
+
 OPEN_TRIES = 6
 """Processes that make the same tables at the same moment find out from each other in so many attempts."""
 
@@ -59,8 +61,10 @@ def parse_url(text: str) -> URL:
     if driver and driver != _DRIVERS[dialect].partition("+")[2]:
         known = _DRIVERS[dialect]
         raise StorageUrlError(f'storage URL {_quoted(text)} asks for the driver "{driver}"; write {known}://...')
-    if dialect != "sqlite" and "@" in (url.database or ""):
+    if dialect != "sqlite" and "/" in text.partition("://")[2].rpartition("@")[0]:
         raise StorageUrlError(f"storage URL {_quoted(text)} has an @ after a /; in a password write %40 and %2F")
+    if url.port is not None and url.port > MAX_PORT:
+        raise StorageUrlError(f"storage URL {_quoted(text)} has a port above {MAX_PORT}; write {_EXAMPLES}")
     if dialect == "sqlite" and url.host:
         raise StorageUrlError(f"storage URL {_quoted(text)} has a host; a file has three slashes: sqlite:///study.db")
     if dialect == "sqlite" and (not url.database or url.database == ":memory:"):
@@ -69,35 +73,34 @@ def parse_url(text: str) -> URL:
 
 
 def shown(text: str) -> str:
-    """The URL for people: a password in it becomes ***."""
+    """The URL for people: whatever in it may be a secret becomes ***."""
     try:
-        return masked(parse_url(text).render_as_string(hide_password=True))
+        url = parse_url(text)
     except StorageUrlError:
         return _quoted(text)
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{url.database}" + ("?***" if url.query else "")
+    # Other signs than these end a name where somebody meant them to.
+    user = url.username and re.sub(r"[^\w.@-].*", "***", url.username, flags=re.DOTALL)
+    return url.set(username=user, query={}).render_as_string() + ("?***" if url.query else "")
 
 
 def masked(text: str) -> str:
-    """A text that may be or hold a URL, without whatever may be a secret in it."""
-    text = text.strip()
-    if "@" in text:
-        # Up to the last @, so that a password may hold any character.
-        login, _, rest = text.rpartition("@")
-        scheme, slashes, login = login.partition("://") if "://" in login else ("", "", login)
-        login = re.sub(r"([^\w.-]).*", r"\1***", login, count=1, flags=re.DOTALL)
-        text = f"{scheme}{slashes}{login}@{rest}"
-    else:
-        # USER:PASSWORD whose @HOST was forgotten; a colon before a port's digits is a host's.
-        text = re.sub(r"(://[^:/?]*:)(?!\d{1,5}(?:[/?]|$))[^?]*", r"\1***", text)
-    return re.sub(r"(?i)((?:password|passwd|pwd|token|secret|key)=)[^&\s]*", r"\1***", text)
+    """A line of an error, without the secrets that it may repeat."""
+    text = re.sub(r"(://[^:/?\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"(?i)((?:pass\w*|pwd|token|secret|key)=)[^&\s]*", r"\1***", text)
 
 
 def _quoted(text: str) -> str:
-    """A URL that cannot be read: nobody knows where a secret may stand in it, so only its beginning is shown."""
+    """A URL that cannot be read: nobody knows where a secret stands in it, so hardly more than its scheme is shown."""
     text = text.strip()
     scheme, slashes, _ = text.partition("://")
-    if slashes and scheme.partition("+")[0] != "sqlite":
-        return f'"{scheme[:40]}://***"'
-    text = masked(text) if slashes else re.sub(r"[:;@].*", "***", text, flags=re.DOTALL)
+    if scheme == "sqlite" and slashes:
+        text = masked(text)
+    elif slashes:
+        text = f"{scheme}://***" if re.fullmatch(r"[\w+.-]+", scheme) else "***"
+    elif not re.fullmatch(r"[\w./-]*", text):
+        text = "***"
     return f'"{text}"' if len(text) <= 200 else f'"{text[:197]}..."'
 
 
@@ -106,7 +109,7 @@ def open_storage(text: str, *, read_only: bool = False) -> Storage:
 
     Args:
         text: The URL.
-        read_only: Whether it is only looked at: nothing of it is created or changed, and it need not be writable.
+        read_only: Whether it is only looked at: its content is left as it is, and it need not be writable.
             Otherwise its tables are created where they are missing, and a SQLite file likewise.
 
     Raises:
@@ -150,7 +153,7 @@ def _open_to_read(url: URL, text: str, engine: Mapping[str, Any]) -> LedgerStora
         path = Path(str(url.database)).absolute()
         query = {"mode": "ro", "uri": "true"}
         if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
-            # SQLite would create the companions of a write-ahead log; nobody can write here, so none are needed.
+            # SQLite could not create the companions of a write-ahead log; nobody is writing, so none are needed.
             query["immutable"] = "1"
         url = url.set(database=f"file:{quote(str(path))}").update_query_dict(query)
     probe = create_engine(url, **engine)

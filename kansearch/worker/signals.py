@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-LOOK_S = 1.0
+LAUNCHER_LOOK_S = 1.0
 """Between two looks whether the launcher still runs."""
 
 
@@ -26,18 +26,18 @@ class StopSignals:
     terminal sends it to the whole group, and one process must decide what it means.
 
     Args:
-        launcher: Process number of whoever started the worker and cares for it: when that is killed, the worker is
+        launcher_pid: Process number of whoever started the worker and cares for it: when that is killed, the worker is
             asked to stop. None where it may outlive whoever started it.
     """
 
-    def __init__(self, launcher: int | None = None) -> None:
+    def __init__(self, launcher_pid: int | None = None) -> None:
         self.requested = False
         self._interruptible = False
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._receive)
-        if launcher is not None:
-            threading.Thread(target=_stop_after, args=(launcher,), daemon=True).start()
+        if launcher_pid is not None:
+            threading.Thread(target=_stop_after, args=(launcher_pid,), daemon=True).start()
 
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -57,8 +57,8 @@ class StopSignals:
             raise StopRequestedError
 
 
-def _stop_after(launcher: int) -> None:
+def _stop_after(launcher_pid: int) -> None:
     """Ask this process to stop once the process that started it is gone."""
-    while os.getppid() == launcher:
-        time.sleep(LOOK_S)
+    while os.getppid() == launcher_pid:
+        time.sleep(LAUNCHER_LOOK_S)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.samplers._tpe import _truncnorm
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.samplers._tpe import sampler as optuna_tpe
+from optuna.trial import FrozenTrial, create_trial
 from scipy.special import log_ndtr, ndtr
 
 from kansearch.data.splits import Split, load_split
@@ -23,7 +25,7 @@ from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.search.importance import importances
 from kansearch.search.objective import StudyPack
 from kansearch.search.samplers import rivals
-from kansearch.search.suggest import next_family, suggest, trial_spec
+from kansearch.search.suggest import family_epochs, next_family, suggest, trial_spec
 from kansearch.specs.study import StudySpec
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import PRUNED, Candidate, RunningTrial, begin_trials, hand_back, read_records
@@ -90,9 +92,9 @@ def test_families_take_turns_by_epochs(make_study: MakeStudy) -> None:
 
 def test_a_free_study_leaves_the_family_to_the_sampler(make_spec: MakeSpec) -> None:
     """With families: free nobody's turn is decided; likewise where there is but one family."""
-    assert next_family(make_spec("search.families=free"), []) is None
-    assert next_family(make_spec("space.family=[kan]"), []) is None
-    assert next_family(make_spec(), []) == "mlp"
+    for overrides, family in ((["search.families=free"], None), (["space.family=[kan]"], None), ([], "mlp")):
+        spec = make_spec(*overrides)
+        assert next_family(spec, family_epochs(spec, [])) == family
 
 
 def test_hyperparameters_exist_only_where_they_mean_something(make_study: MakeStudy) -> None:
@@ -146,26 +148,26 @@ def test_shares_of_a_gaussian_are_optunas() -> None:
 
 
 def test_a_large_study_shows_tpe_some_of_its_trials(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the trials that are not good a fixed number is enough, all that run among them; good ones are all seen."""
-    study = make_study(
-        "search.sampler={n_startup_trials: 4, random_fraction: 0}", "budget.trials=60", "space.family=kan"
-    )
+    """A fixed number of those that are not good, over the whole study, and all that run; the good ones are the same."""
+    study = make_study("search.sampler={n_startup_trials: 4}", "budget.trials=60", "space.family=kan")
     search_until(study, 40)
     begin(study, draw(study, 0, 3))
-    seen: list[list[FrozenTrial]] = []
-    plain = optuna.samplers.TPESampler._build_parzen_estimator
-    monkeypatch.setattr(tpe, "MAX_ABOVE", 10)
-    monkeypatch.setattr(
-        optuna.samplers.TPESampler,
-        "_build_parzen_estimator",
-        lambda self, study, space, trials, below: seen.append(trials) or plain(self, study, space, trials, below),
-    )
+    seen: list[list[list[int]]] = []
+
+    def split(*arguments: Any) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+        both = split_trials(*arguments)
+        seen.append([[trial.number for trial in trials] for trials in both])
+        return both
+
+    split_trials = optuna_tpe._split_trials
+    monkeypatch.setattr(optuna_tpe, "_split_trials", split)
     draw(study, 0)
-    below, above = seen[-2:]
-    assert len(above) == 10
-    assert [trial.state for trial in above[-3:]] == [TrialState.RUNNING] * 3
-    assert (above[0].number < 10, above[-4].number > 30) == (True, True)
-    assert len(below) == 4
+    monkeypatch.setattr(tpe, "MAX_ABOVE", 10)
+    draw(study, 0)
+    (good, others), (same, fewer) = seen[0], seen[-1]
+    assert (len(good), len(others), len(fewer)) == (4, 39, 13)
+    assert good == same
+    assert (others[0], others[-4], *others[-3:]) == (fewer[0], fewer[-4], *fewer[-3:])
 
 
 @pytest.mark.parametrize(("fraction", "agrees"), [(1, True), (0, False)])

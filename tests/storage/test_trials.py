@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import subprocess
 import sys
@@ -10,9 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+import optuna
 import pytest
 from optuna.distributions import FloatDistribution
-from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 
@@ -182,11 +181,40 @@ def test_processes_that_claim_at_once_never_exceed_the_budget(make_study: MakeSt
     assert [record.number for record in read_records(study)] == list(range(60))
 
 
-def test_optuna_still_creates_trials_through_the_hook() -> None:
-    """Our budget stands in a private method of Optuna's; this fails when it moves."""
-    parameters = inspect.signature(RDBStorage._get_prepared_new_trial).parameters
-    assert list(parameters) == ["self", "study_id", "template_trial", "session"]
-    assert "_get_prepared_new_trial" in inspect.getsource(RDBStorage._create_new_trial)
+def test_a_study_is_made_as_optuna_makes_one(make_study: MakeStudy, storage_url: str) -> None:
+    """Ours and Optuna's are the same to Optuna, but for their attributes."""
+    ours = optuna.load_study(study_name=make_study().spec.name, storage=storage_url)
+    theirs = optuna.create_study(storage=storage_url, study_name="theirs", directions=["minimize"] * 2)
+    theirs.set_metric_names(["rmse", "parameters"])
+    assert (ours.directions, ours.metric_names) == (theirs.directions, theirs.metric_names)
+    theirs.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
+    ours.add_trial(optuna.trial.create_trial(values=[1.0, 2.0]))
+    assert [trial.values for trial in ours.best_trials] == [trial.values for trial in theirs.best_trials]
+
+
+def test_a_trial_is_read_as_optuna_reads_it(make_study: MakeStudy, storage_url: str) -> None:
+    """Every field of a running, a complete, a failed and a waiting trial."""
+    study = make_study()
+    running, done, broken, lost = [begin(study) for _ in range(4)]
+    write(study, [rung_write(study, trial, result(0, 1)) for trial in (running, done)])
+    write(study, [complete_write(study, done, result(1, 3, End.COMPLETED))])
+    write(study, [fail_write(broken, "out of memory")])
+    hand_back(study, lost.id, "its worker died", died=True)
+    plain = optuna.load_study(study_name="small", storage=storage_url).get_trials()
+    assert [vars(trial) for trial in study.trials()] == [vars(trial) for trial in plain]
+
+
+def test_a_new_trial_never_has_the_checkpoint_of_a_deleted_one(make_study: MakeStudy, storage_url: str) -> None:
+    """SQLite gives the ids of a deleted study's trials to the next; what is left of those is not theirs."""
+    study = make_study()
+    write(study, [checkpoint_write(begin(study), 1, b"state")])
+    optuna.delete_study(study_name="small", storage=storage_url)
+    again = make_study()
+    trial = begin(again)
+    hand_back(again, trial.id, "its worker was asked to stop", died=False)
+    second = resume_trial(again)
+    assert second is not None
+    assert second.checkpoint is None
 
 
 def test_a_trial_handed_back_is_tried_again_with_the_same_seed(make_study: MakeStudy) -> None:

@@ -65,6 +65,13 @@ def test_a_url_that_cannot_be_a_storage_is_refused_without_its_password(url: str
         f"jdbc:postgresql://me/{SECRET}",
         f"jdbc:postgresql://db/x?user=me&pass={SECRET}",
         f"me:{SECRET}",
+        f"me/{SECRET}@db",
+        f"me:{SECRET}://db",
+        f"host=db user=me password={SECRET}",
+        f"postgresql//me/{SECRET}@db/x",
+        f"postgresql://db/x?user=me&pass={SECRET}",
+        f"postgresql://me?{SECRET}@db/x",
+        f"sqlite+pysqlcipher://:{SECRET}@/x.db",
         "postgresql://me:8675309",
     ],
 )
@@ -75,8 +82,9 @@ def test_a_shown_url_has_no_password(url: str) -> None:
 
 
 def test_a_port_is_shown() -> None:
-    """It is no password, though it stands where one would."""
+    """It is no password, though it stands where one would; nor is what follows an @ in a path."""
     assert shown("postgresql://db:5432/x") == "postgresql+psycopg://db:5432/x"
+    assert shown("sqlite:////srv/a@b/x=1.db") == "sqlite:////srv/a@b/x=1.db"
 
 
 def test_a_server_that_does_not_answer_is_the_operators_to_mend() -> None:
