@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -41,6 +42,21 @@ def _storage_url(given: str | None) -> str:
     return given or os.environ.get(ENVIRONMENT) or DEFAULT_URL
 
 
+def _without_secrets(arguments: list[str]) -> list[str]:
+    """A command line for people."""
+    from kansearch.storage.url import shown
+
+    flag = "--storage"
+    return [
+        shown(argument)
+        if before == flag
+        else f"{flag}={shown(argument.partition('=')[2])}"
+        if argument.startswith(f"{flag}=")
+        else argument
+        for before, argument in pairwise(["", *arguments])
+    ]
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"kansearch {__version__}")
@@ -72,13 +88,11 @@ def optimize(
 ) -> None:
     """Create or resume a study, search with local workers, and write the report."""
     from kansearch.cli.optimize import Optimize
-    from kansearch.storage.url import shown
 
     changes = list(overrides or [])
     changes += [] if trials is None else [f"budget.trials={trials}"]
     changes += [] if seed is None else [f"search.seed={seed}"]
-    given = [argument.replace(storage, shown(storage)) if storage else argument for argument in sys.argv[1:]]
-    again = shlex.join(["kansearch", *given])
+    again = shlex.join(["kansearch", *_without_secrets(sys.argv[1:])])
     raise typer.Exit(Optimize(study_file, name, _storage_url(storage), changes, workers, pack, output, again).run())
 
 

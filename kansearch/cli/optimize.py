@@ -81,7 +81,10 @@ class Optimize:
             self.console.print("No trial is complete yet, so there is no front.")
         say(self.console, f"Report: {page}")
         if interrupted:
-            say(self.console, f"Stopped. Nothing finished is lost; go on with: {self.command}")
+            say(
+                self.console,
+                f"Stopped. Nothing finished is lost{_storage_hint(self.command)}; go on with: {self.command}",
+            )
             return INTERRUPTED
         return 0
 
@@ -151,6 +154,15 @@ class Optimize:
         if gave_up is not None:
             raise _WorkerGaveUpError(*gave_up)
         raise LaunchError(f"the workers of {self.spec.name} were stopped from outside; go on with: {self.command}")
+
+
+def _storage_hint(command: str) -> str:
+    """What the command line does not say of the storage."""
+    if "***" in command:
+        return " (put back what *** stands for)"
+    if "--storage" not in command and os.environ.get(ENVIRONMENT):
+        return f" ({ENVIRONMENT} must be set as now)"
+    return ""
 
 
 class _WorkerGaveUpError(KansearchError):

@@ -15,8 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 import optuna
+from optuna.storages._rdb import models
 from sqlalchemy import create_engine, event, exc, inspect
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
 
 from kansearch.errors import EmptyStorageError, StorageError, StorageUrlError
 from kansearch.storage.ledger import LedgerStorage, Storage
@@ -32,6 +34,16 @@ _DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": 
 _SQLITE_WAIT_S = 60
 
 MAX_PORT = 65535
+
+_REFUSALS = (
+    exc.SQLAlchemyError,
+    sqlite3.Error,
+    optuna.exceptions.StorageInternalError,
+    RuntimeError,
+    # What drivers raise of options that make no sense.
+    ValueError,
+    TypeError,
+)
 
 OPEN_TRIES = 6
 """Processes that make the same tables at the same moment find out from each other in so many attempts."""
@@ -61,8 +73,8 @@ def parse_url(text: str) -> URL:
     if driver and driver != _DRIVERS[dialect].partition("+")[2]:
         known = _DRIVERS[dialect]
         raise StorageUrlError(f'storage URL {_quoted(text)} asks for the driver "{driver}"; write {known}://...')
-    if dialect != "sqlite" and "/" in text.partition("://")[2].rpartition("@")[0]:
-        raise StorageUrlError(f"storage URL {_quoted(text)} has an @ after a /; in a password write %40 and %2F")
+    if dialect != "sqlite" and re.search(r"[/@].*@", text.strip().partition("://")[2]):
+        raise StorageUrlError(f"storage URL {_quoted(text)} has a / or an @ before another @; write them %2F and %40")
     if url.port is not None and url.port > MAX_PORT:
         raise StorageUrlError(f"storage URL {_quoted(text)} has a port above {MAX_PORT}; write {_EXAMPLES}")
     if dialect == "sqlite" and url.host:
@@ -78,16 +90,23 @@ def shown(text: str) -> str:
         url = parse_url(text)
     except StorageUrlError:
         return _quoted(text)
+    text = text.strip()
     if url.get_backend_name() == "sqlite":
-        return f"sqlite:///{url.database}" + ("?***" if url.query else "")
-    # Other signs than these end a name where somebody meant them to.
-    user = url.username and re.sub(r"[^\w.@-].*", "***", url.username, flags=re.DOTALL)
-    return url.set(username=user, query={}).render_as_string() + ("?***" if url.query else "")
+        return masked(text)
+    login = f"{_name(url.username)}{':***' if url.password is not None else ''}@" if url.username else ""
+    port = f":{url.port}" if url.port is not None else ""
+    database = f"/{_name(url.database)}" if url.database else ""
+    host = f"[{url.host}]" if ":" in (url.host or "") else _name(url.host)
+    return f"{text.partition('://')[0]}://{login}{host}{port}{database}{'?***' if url.query else ''}"
+
+
+def _name(text: str | None) -> str:
+    """A name in a URL; what follows signs that names seldom have was meant for something else, a password perhaps."""
+    return re.sub(r"[^\w.@-].*", "***", text or "", flags=re.DOTALL)
 
 
 def masked(text: str) -> str:
-    """A line of an error, without the secrets that it may repeat."""
-    text = re.sub(r"(://[^:/?\s]*):\S*@", r"\1:***@", text)
+    """A text for people, without the secrets that options in it name."""
     return re.sub(r"(?i)((?:pass\w*|pwd|token|secret|key)=)[^&\s]*", r"\1***", text)
 
 
@@ -95,12 +114,11 @@ def _quoted(text: str) -> str:
     """A URL that cannot be read: nobody knows where a secret stands in it, so hardly more than its scheme is shown."""
     text = text.strip()
     scheme, slashes, _ = text.partition("://")
-    if scheme == "sqlite" and slashes:
-        text = masked(text)
-    elif slashes:
-        text = f"{scheme}://***" if re.fullmatch(r"[\w+.-]+", scheme) else "***"
-    elif not re.fullmatch(r"[\w./-]*", text):
-        text = "***"
+    is_path = text.startswith("sqlite:///") or re.fullmatch(r"(?=.*[./])[\w./-]*", text)
+    if is_path:
+        text = text.partition("?")[0]
+    elif text:
+        text = f"{scheme}://***" if slashes and re.fullmatch(r"[\w+.-]+", scheme) else "***"
     return f'"{text}"' if len(text) <= 200 else f'"{text[:197]}..."'
 
 
@@ -130,6 +148,7 @@ def open_storage(text: str, *, read_only: bool = False) -> Storage:
     try:
         if read_only:
             return Storage(_open_to_read(url, text, engine))
+        _refuse_foreign(url, text)
         if is_sqlite:
             _use_write_ahead_log(str(url.database))
         ledger = _open_ledger(url, engine)
@@ -141,7 +160,7 @@ def open_storage(text: str, *, read_only: bool = False) -> Storage:
         raise StorageUrlError(
             f"storage {shown(text)} needs the module {error.name}: pip install 'kansearch[postgres]'"
         ) from None
-    except (exc.SQLAlchemyError, sqlite3.Error, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+    except _REFUSALS as error:
         kind = StorageUrlError if is_sqlite else StorageError
         raise kind(f"storage {shown(text)} cannot be opened: {reason(error, url)}") from None
     return Storage(ledger)
@@ -149,21 +168,39 @@ def open_storage(text: str, *, read_only: bool = False) -> Storage:
 
 def _open_to_read(url: URL, text: str, engine: Mapping[str, Any]) -> LedgerStorage:
     """Connect, and leave everything as it is."""
-    if url.get_backend_name() == "sqlite":
-        path = Path(str(url.database)).absolute()
-        query = {"mode": "ro", "uri": "true"}
-        if not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists():
-            # SQLite could not create the companions of a write-ahead log; nobody is writing, so none are needed.
-            query["immutable"] = "1"
-        url = url.set(database=f"file:{quote(str(path))}").update_query_dict(query)
+    is_sqlite = url.get_backend_name() == "sqlite"
+    if is_sqlite:
+        url = url.set(database=f"file:{quote(str(Path(str(url.database)).absolute()))}")
+        url = url.update_query_dict({"uri": "true", **_way_to_read(Path(str(parse_url(text).database)), text)})
+        # Whoever closes a file last removes the companions of its write-ahead log.
+        engine = {**engine, "poolclass": NullPool}
     probe = create_engine(url, **engine)
-    has_studies = inspect(probe).has_table("studies")
+    has_studies = inspect(probe).has_table("version_info")
     probe.dispose()
     if not has_studies:
         raise EmptyStorageError(f"storage {shown(text)} holds no studies; `kansearch optimize` makes them")
-    return LedgerStorage(
+    ledger = LedgerStorage(
         url.render_as_string(hide_password=False), engine_kwargs=dict(engine), skip_table_creation=True
     )
+    if is_sqlite:
+        event.listen(ledger.engine, "connect", _refuse_to_write)
+    return ledger
+
+
+def _way_to_read(path: Path, text: str) -> dict[str, str]:
+    """How SQLite is to open a file that is only read, as options of its URI."""
+    log, index = (path.with_name(path.name + end) for end in ("-wal", "-shm"))
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return {"mode": "rw"}
+    if not log.exists():
+        # SQLite could not create the companions of a write-ahead log; nobody is writing, so none are needed.
+        return {"mode": "ro", "immutable": "1"}
+    if not index.exists() and not os.access(path.parent, os.W_OK):
+        raise StorageUrlError(
+            f"storage {shown(text)} has a write-ahead log ({log.name}) and lies where nothing can be written; "
+            "copy both files to where that can be"
+        )
+    return {"mode": "ro"}
 
 
 def _open_ledger(url: URL, engine: Mapping[str, Any]) -> LedgerStorage:
@@ -194,8 +231,10 @@ def reason(error: BaseException, url: URL | None = None) -> str:
             break
         cause = inner
     line = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
-    if url is not None and url.password:
-        line = line.replace(str(url.password), "***")
+    if url is not None:
+        # Also what a driver repeats of options that it does not know.
+        for secret in filter(None, (url.password, *url.query.values())):
+            line = re.sub(rf"(?<![\w.]){re.escape(str(secret))}(?![\w.])", "***", line)
     return masked(line)
 
 
@@ -223,6 +262,26 @@ def _use_write_ahead_log(path: str) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
     finally:
         connection.close()
+
+
+def _refuse_foreign(url: URL, text: str) -> None:
+    """Leave a database alone that is another program's."""
+    engine = create_engine(url, poolclass=NullPool)
+    tables = set(inspect(engine).get_table_names())
+    strange = tables - set(models.BaseModel.metadata.tables) - {"alembic_version"}
+    columns = {column["name"] for column in inspect(engine).get_columns("studies")} if "studies" in tables else None
+    # A server's database may be shared; a file is one program's.
+    is_others = url.get_backend_name() == "sqlite" and strange and "version_info" not in tables
+    if is_others or (columns is not None and "study_id" not in columns):
+        names = ", ".join(sorted(strange or tables)[:5])
+        raise StorageUrlError(f"storage {shown(text)} is another program's database (tables: {names}); name another")
+
+
+def _refuse_to_write(connection: Any, _record: Any) -> None:
+    """A connection that is only there to look."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA query_only=ON")
+    cursor.close()
 
 
 def _sync_at_checkpoints(connection: Any, _record: Any) -> None:

@@ -34,7 +34,7 @@ SECRET = "s3cr3t-w0rd"
         (f"mongodb://me:{SECRET}@db/x", "begins with"),
         (f"postgresql+psycopg2://me:{SECRET}@db/x", 'driver "psycopg2"'),
         (f"postgresql//me:{SECRET}@db/x", "is none"),
-        (f"postgresql://me/{SECRET}@db/x", "has an @ after a /"),
+        (f"postgresql://me/{SECRET}@db/x", "before another @"),
         (f"postgresql://me:{SECRET}@db:notaport/x", "is none"),
         (f"redis://:{SECRET}@db/0", "begins with"),
     ],
@@ -66,6 +66,12 @@ def test_a_url_that_cannot_be_a_storage_is_refused_without_its_password(url: str
         f"jdbc:postgresql://db/x?user=me&pass={SECRET}",
         f"me:{SECRET}",
         f"me/{SECRET}@db",
+        f"postgresql://me:x@{SECRET}@db/x",
+        f"postgresql://db/x&password={SECRET}",
+        f"postgresql://db/x;{SECRET}",
+        f"postgresql://db/x#{SECRET}",
+        f"sqlite:///?foo={SECRET}",
+        f"sqlite://me:my {SECRET}@db/x",
         f"me:{SECRET}://db",
         f"host=db user=me password={SECRET}",
         f"postgresql//me/{SECRET}@db/x",
@@ -83,8 +89,46 @@ def test_a_shown_url_has_no_password(url: str) -> None:
 
 def test_a_port_is_shown() -> None:
     """It is no password, though it stands where one would; nor is what follows an @ in a path."""
-    assert shown("postgresql://db:5432/x") == "postgresql+psycopg://db:5432/x"
-    assert shown("sqlite:////srv/a@b/x=1.db") == "sqlite:////srv/a@b/x=1.db"
+    for url in ("postgresql://me@db:5432/x", "sqlite:////srv/a@b/x=1.db?timeout=5", "postgresql://[::1]:5432/x"):
+        assert shown(url) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql://me@127.0.0.1:9/x?sslmode={SECRET}",
+        f"postgresql://me@127.0.0.1:9/x?prepare_threshold={SECRET}",
+        f"postgresql://me@127.0.0.1:9/x?connect_timeout={SECRET}",
+        "sqlite:///{folder}/s.db?timeout=soon",
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_in_one_line(url: str, tmp_path: Path) -> None:
+    """Whatever the driver raises; its value is not repeated."""
+    (tmp_path / "s.db").touch()
+    for read_only in (False, True):
+        with pytest.raises(KansearchError) as caught:
+            open_storage(url.replace("{folder}", str(tmp_path)), read_only=read_only)
+        assert SECRET not in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_short_password_is_not_told_by_its_gaps() -> None:
+    """A password of one sign stands in many a word; only where it stands alone it is one."""
+    with pytest.raises(StorageError) as caught:
+        open_storage("postgresql://me:1@127.0.0.1:9/x")
+    assert "127.0.0.1" in str(caught.value)
+
+
+@pytest.mark.parametrize("table", ["things (id INTEGER)", "studies (name TEXT)"])
+def test_another_programs_database_is_left_alone(table: str, tmp_path: Path) -> None:
+    """Before anything is written into it."""
+    path = tmp_path / "theirs.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"CREATE TABLE {table}")
+    before = path.read_bytes()
+    with pytest.raises(StorageUrlError, match="is another program's database"):
+        open_storage(f"sqlite:///{path}")
+    assert path.read_bytes() == before
 
 
 def test_a_server_that_does_not_answer_is_the_operators_to_mend() -> None:
@@ -131,7 +175,7 @@ def test_processes_that_open_a_new_file_at_once_all_get_it(tmp_path: Path) -> No
 def test_reading_changes_nothing(make_study: Callable[..., StoredStudy], storage_url: str) -> None:
     """A file of an older version, without the newest table, is read as it is; nobody can write through it."""
     path = Path(storage_url.removeprefix("sqlite:///"))
-    make_study()
+    make_study().storage.ledger.engine.dispose()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE kansearch_trial_checkpoints")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -139,6 +183,7 @@ def test_reading_changes_nothing(make_study: Callable[..., StoredStudy], storage
     study = load_study(open_storage(storage_url, read_only=True), "small")
     assert read_records(study) == ()
     assert path.read_bytes() == before
+    assert [found.name for found in path.parent.glob("kansearch.db*")] == ["kansearch.db"]
     with pytest.raises(StorageInternalError):
         study.set_budget(study.spec.budget)
 
