@@ -16,7 +16,7 @@ from kansearch.errors import KansearchError, LaunchError, StudyExistsError, User
 from kansearch.launch.local import LocalWorkers
 from kansearch.launch.request import LaunchRequest
 from kansearch.report.render import check_writable
-from kansearch.report.words import front_rows, verdict_sentences
+from kansearch.report.words import count, front_rows, verdict_sentences
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import (
@@ -74,7 +74,7 @@ class Optimize:
         header, rows = front_rows(summary)
         self.console.print()
         if rows:
-            self.console.print(table(f"Pareto front of {self.spec.name}: {len(rows)} networks", header, rows))
+            self.console.print(table(f"Pareto front of {self.spec.name}: {count(len(rows), 'network')}", header, rows))
             for sentence in verdict_sentences(summary):
                 say(self.console, sentence)
         else:

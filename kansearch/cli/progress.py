@@ -9,13 +9,14 @@ from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
 from kansearch.cli.tables import duration, table
 from kansearch.report.architecture import family_name
 from kansearch.report.progress import front_of, objectives_of
-from kansearch.report.words import format_value, short_label
+from kansearch.report.words import count, format_value, short_label
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
@@ -93,7 +94,8 @@ class Progress:
 
     def _display(self, records: Sequence[TrialRecord]) -> Group:
         done = _count(records, "complete", "pruned")
-        bar = ProgressBar(total=self._study.budget, completed=done, width=60)
+        # By itself a bar does not end its line.
+        bar = Padding(ProgressBar(total=self._study.budget, completed=done, width=60), 0)
         names = self._study.spec.objectives
         front = front_of(records, objectives_of(names, records))
         front.sort(key=lambda record: [record.values[name] for name in reversed(names)])
@@ -103,7 +105,9 @@ class Progress:
             for r in front[:MAX_FRONT]
         ]
         more = f", {MAX_FRONT} of them" if len(front) > MAX_FRONT else ""
-        title = f"front so far: {len(front)} networks{more}" if front else "front so far: no trial is complete yet"
+        title = (
+            f"front so far: {count(len(front), 'network')}{more}" if front else "front so far: no trial is complete yet"
+        )
         return Group(bar, Text(self._counts(records)), Text(), table(title, header, rows) if rows else Text(title))
 
 

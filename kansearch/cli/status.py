@@ -6,7 +6,7 @@ from collections import Counter
 
 from kansearch.cli.results import summarize_study
 from kansearch.cli.tables import console, say, table
-from kansearch.report.words import front_rows, verdict_sentences
+from kansearch.report.words import count, front_rows, verdict_sentences
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, load_study, study_names
 from kansearch.storage.trials import read_records
@@ -61,6 +61,6 @@ def show_study(study: StoredStudy) -> None:
     header, rows = front_rows(summary)
     if rows:
         out.print()
-        out.print(table(f"Front: {len(rows)} networks", header, rows))
+        out.print(table(f"Front: {count(len(rows), 'network')}", header, rows))
         for sentence in verdict_sentences(summary):
             say(out, sentence)
