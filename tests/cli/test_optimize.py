@@ -199,7 +199,15 @@ def test_ctrl_c_stops_cleanly_and_the_study_goes_on_later(study_file: Path, tmp_
     command = [sys.executable, "-m", "kansearch", "optimize", str(study_file), "--workers", "2", "--trials", "40"]
     # Small packs, so that trials end one after the other and the search is never about to end.
     command += ["--pack", "2", "--set", "budget.epochs=300", "--set", "search.pruner=none"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests themselves run in the background, the signal is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing else runs here
+    )
     _wait_for_trials(tmp_path, 3)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(timeout=60)
