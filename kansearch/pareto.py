@@ -128,5 +128,5 @@ def _volume(losses: Losses, bound: Losses) -> float:
 
 
 def _front(losses: Losses) -> Losses:
-    unique = np.unique(losses, axis=0)
-    return unique[front_mask(unique)]
+    different = distinct(losses)
+    return different[front_mask(different)]

@@ -47,14 +47,15 @@ def _without_secrets(arguments: list[str]) -> list[str]:
     from kansearch.storage.url import shown
 
     flag = "--storage"
-    return [
-        shown(argument)
-        if before == flag
-        else f"{flag}={shown(argument.partition('=')[2])}"
-        if argument.startswith(f"{flag}=")
-        else argument
-        for before, argument in pairwise(["", *arguments])
-    ]
+
+    def without(before: str, argument: str) -> str:
+        if before == flag:
+            return shown(argument)
+        if argument.startswith(f"{flag}="):
+            return f"{flag}={shown(argument.removeprefix(f'{flag}='))}"
+        return argument
+
+    return [without(before, argument) for before, argument in pairwise(["", *arguments])]
 
 
 def _show_version(wanted: bool) -> None:

@@ -17,7 +17,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from kansearch.pareto import Losses, as_losses, hypervolume
+from kansearch.pareto import Losses, as_losses, distinct, hypervolume
 from kansearch.specs.metrics import METRICS, Direction
 from kansearch.specs.trial import TrialRecord
 
@@ -169,7 +169,7 @@ def front_of(records: Iterable[TrialRecord], objectives: Sequence[Objective]) ->
     members: Losses = np.empty((0, len(names)))
     # No vector dominates one that is lexicographically smaller. (The matrix of `pareto.dominance` would need
     # a gigabyte for 10,000 trials.)
-    for vector in np.unique(losses, axis=0):
+    for vector in distinct(losses):
         if not (members <= vector).all(axis=1).any():
             members = np.vstack([members, vector])
     return [record for record, vector in zip(able, losses, strict=True) if (members == vector).all(axis=1).any()]

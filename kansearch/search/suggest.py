@@ -177,7 +177,7 @@ class _Draft:
         self.params: dict[str, Any] = {}
         self.distributions: dict[str, BaseDistribution] = {}
         self.view = StudyView(study.storage, visible, scope=family or "")
-        self.study = optuna.Study(study.spec.name, self.view, sampler=sampler)  # type: ignore[arg-type]
+        self.study = optuna.Study(study.spec.name, self.view, sampler=sampler)  # type: ignore[arg-type]  # stands for a storage
         self.frozen = StoredTrial(
             trial_id=DRAFT_ID,
             number=visible[-1].number + 1 if visible else 0,

@@ -27,7 +27,6 @@ from kansearch.storage.reading import StoredTrial
 # Optuna's compute number by number in Python: two thirds of a draw in a space with whole numbers.
 _truncnorm._log_ndtr, _truncnorm._ndtr = log_ndtr, ndtr
 
-
 MAX_ABOVE = 500
 """Trials from which the density of all but the good ones is estimated; more of them make it slower, not better."""
 
@@ -62,7 +61,7 @@ class TPESampler(optuna.samplers.TPESampler):
     def __init__(self, *, group: bool, **options: Any) -> None:
         super().__init__(group=group, **options)
         if group:
-            self._group_decomposed_search_space = _Groups()  # type: ignore[assignment]
+            self._group_decomposed_search_space = _Groups()  # type: ignore[assignment]  # all that is asked of it
 
     def _sample(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
@@ -73,7 +72,7 @@ class TPESampler(optuna.samplers.TPESampler):
 
     def _get_internal_repr(
         self,
-        trials: Sequence[StoredTrial],  # type: ignore[override]
+        trials: Sequence[StoredTrial],  # type: ignore[override]  # what our view shows
         search_space: dict[str, BaseDistribution],
         study: optuna.Study,  # noqa: ARG002 - the signature is Optuna's
     ) -> dict[str, NDArray[Any]]:

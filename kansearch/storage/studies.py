@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -41,7 +41,7 @@ class StoredStudy:
     @property
     def budget(self) -> int:
         """How many trials may count; it can be raised while workers run."""
-        return int(str(self._attribute(BUDGET)))
+        return int(self._attribute(BUDGET))
 
     @property
     def data_digest(self) -> str:
@@ -56,12 +56,12 @@ class StoredStudy:
     @property
     def versions(self) -> dict[str, str]:
         """Of everything that decides a result, when the study began."""
-        return {str(k): str(v) for k, v in dict(self._attribute(VERSIONS)).items()}  # type: ignore[call-overload]
+        return {str(k): str(v) for k, v in self._attribute(VERSIONS).items()}
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know about the study's space."""
-        return tuple(str(text) for text in self._attribute(WARNINGS) or ())  # type: ignore[attr-defined]
+        return tuple(str(text) for text in self._attribute(WARNINGS) or ())
 
     def set_budget(self, budget: Budget) -> None:
         """Let so many trials count from now on.
@@ -84,7 +84,7 @@ class StoredStudy:
         trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
         return cast("list[StoredTrial]", trials)
 
-    def _attribute(self, key: str) -> object:
+    def _attribute(self, key: str) -> Any:
         return self.storage.get_study_user_attrs(self.study_id).get(key)
 
 

@@ -20,7 +20,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
 from kansearch.storage.ledger import StoredCheckpoint, TrialWrite
-from kansearch.storage.reading import RUNG
+from kansearch.storage.reading import RUNG, StoredTrial
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.url import GRACE_S, HEARTBEAT_S
 
@@ -368,11 +368,10 @@ def read_records(study: StoredStudy) -> tuple[TrialRecord, ...]:
     return tuple(records)
 
 
-def _record(study: StoredStudy, trial: FrozenTrial) -> TrialRecord:
+def _record(study: StoredStudy, trial: StoredTrial) -> TrialRecord:
     attrs = trial.user_attrs
     rungs = [attrs[key] for key in sorted((k for k in attrs if k.startswith(RUNG)), key=lambda k: int(k[len(RUNG) :]))]
     values = dict(zip(study.spec.objectives, trial.values or (), strict=False))
-    violations = [v for key, v in trial.system_attrs.items() if key.startswith(CONSTRAINT)]
     families = study.spec.space.families()
     return TrialRecord(
         number=trial.number,
@@ -386,10 +385,10 @@ def _record(study: StoredStudy, trial: FrozenTrial) -> TrialRecord:
             for rung in rungs
             for epoch, train, validation in rung["points"]
         ),
-        epochs=rungs[-1]["epoch"] if rungs else 0,
+        epochs=trial.epochs,
         resumed_at=attrs.get(RESUMED_AT, 0),
         seconds=_seconds(trial.datetime_start, trial.datetime_complete),
-        feasible=all(violation <= 0 for violation in violations),
+        feasible=all(violation <= 0 for violation in trial.constraints.values()),
         reason=attrs.get(REASON),
         end=attrs.get(END),
         seed=attrs.get(SEED),

@@ -148,7 +148,7 @@ def open_storage(text: str, *, read_only: bool = False) -> Storage:
     try:
         if read_only:
             return Storage(_open_to_read(url, text, engine))
-        _refuse_foreign(url, text)
+        _refuse_foreign(url, text, engine)
         if is_sqlite:
             _use_write_ahead_log(str(url.database))
         ledger = _open_ledger(url, engine)
@@ -170,8 +170,9 @@ def _open_to_read(url: URL, text: str, engine: Mapping[str, Any]) -> LedgerStora
     """Connect, and leave everything as it is."""
     is_sqlite = url.get_backend_name() == "sqlite"
     if is_sqlite:
-        url = url.set(database=f"file:{quote(str(Path(str(url.database)).absolute()))}")
-        url = url.update_query_dict({"uri": "true", **_way_to_read(Path(str(parse_url(text).database)), text)})
+        path = Path(str(url.database)).absolute()
+        url = url.set(database=f"file:{quote(str(path))}")
+        url = url.update_query_dict({"uri": "true", **_way_to_read(path, text)})
         # Whoever closes a file last removes the companions of its write-ahead log.
         engine = {**engine, "poolclass": NullPool}
     probe = create_engine(url, **engine)
@@ -264,15 +265,15 @@ def _use_write_ahead_log(path: str) -> None:
         connection.close()
 
 
-def _refuse_foreign(url: URL, text: str) -> None:
+def _refuse_foreign(url: URL, text: str, engine: Mapping[str, Any]) -> None:
     """Leave a database alone that is another program's."""
-    engine = create_engine(url, poolclass=NullPool)
-    tables = set(inspect(engine).get_table_names())
+    found = inspect(create_engine(url, connect_args=engine["connect_args"], poolclass=NullPool))
+    tables = set(found.get_table_names())
     strange = tables - set(models.BaseModel.metadata.tables) - {"alembic_version"}
-    columns = {column["name"] for column in inspect(engine).get_columns("studies")} if "studies" in tables else None
     # A server's database may be shared; a file is one program's.
     is_others = url.get_backend_name() == "sqlite" and strange and "version_info" not in tables
-    if is_others or (columns is not None and "study_id" not in columns):
+    has_others = "studies" in tables and all(column["name"] != "study_id" for column in found.get_columns("studies"))
+    if is_others or has_others:
         names = ", ".join(sorted(strange or tables)[:5])
         raise StorageUrlError(f"storage {shown(text)} is another program's database (tables: {names}); name another")
 
