@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from kansearch.models.bases import BaseFunction, base_function
 from kansearch.models.flops import Cost
@@ -38,8 +37,11 @@ D_DEVIATION = 1.0
 N_NODES = 49
 """Of the quadratures of curves that are about as wide as their inputs."""
 
-MAX_NUMBERS = 2**21
-"""Largest intermediate tensor of an edge layer, but for its own parameters' size."""
+PIECE_NUMBERS = 2**16
+"""Curve values that an edge layer evaluates at once for each network: few fit a cache, but every call costs."""
+
+KEPT_NUMBERS = 2**24
+"""Curve values of a stack that an edge layer keeps for the backward pass; of more it evaluates all once again."""
 
 
 class KernelActivation(CurveLayer):
@@ -130,11 +132,7 @@ class _EdgeWeights(KernelActivation):
 
 
 class EdgeLayer(_EdgeWeights):
-    """y_j = sum_i a_ji f(b_ji x_i + d_ji) + c_j.
-
-    Evaluates every edge on every row, exactly, a chunk of rows at a time. Where there are several chunks the
-    backward pass evaluates them once more instead of keeping them, so that memory stays bounded.
-    """
+    """y_j = sum_i a_ji f(b_ji x_i + d_ji) + c_j: every edge on every row, exactly, some outputs at a time."""
 
     @staticmethod
     def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
@@ -142,16 +140,14 @@ class EdgeLayer(_EdgeWeights):
 
     def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """Sums over the edges."""
-        sums = [y for y, _ in self._chunks(prepared, None)]
-        return torch.cat(sums, dim=-2) + self.c.unsqueeze(-2)
+        return self._sums(prepared, None)[0] + self.c.unsqueeze(-2)
 
     def mix_with_amplitudes(
         self, prepared: Float[Tensor, "*P B I"], shares: Float[Tensor, " B"]
     ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"]]:
         """The same sums; amplitudes from squares summed on the way."""
-        sums, squares = zip(*self._chunks(prepared, shares), strict=True)
-        amplitudes = self.a.abs() * safe_sqrt(torch.stack(squares).sum(0))
-        return torch.cat(sums, dim=-2) + self.c.unsqueeze(-2), amplitudes
+        sums, squares = self._sums(prepared, shares)
+        return sums + self.c.unsqueeze(-2), self.a.abs() * safe_sqrt(squares)
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_ji f(b_ji x + d_ji)."""
@@ -163,35 +159,91 @@ class EdgeLayer(_EdgeWeights):
         n_edges = n_inputs * n_outputs
         return Cost((2 + shift) * n_edges + n_outputs, n_edges * (3 + shift + base_function(function).flops))
 
-    def _chunks(self, x: Tensor, shares: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Sums over the edges, without c, and weighted sums over the rows of the squares of f; chunk by chunk."""
-        # All tensors are arguments: the second evaluation must see what the first one saw.
-        arguments = (self.function, self.a, self.scale(), self.d)
-        n_rows = max(1, MAX_NUMBERS // self.a.numel())
-        if x.shape[-2] <= n_rows:
-            yield _edges(x, shares, *arguments)
-            return
-        for begin in range(0, x.shape[-2], n_rows):
-            rows = slice(begin, begin + n_rows)
-            of_rows = None if shares is None else shares[rows]
-            yield checkpoint(
-                _edges, x[..., rows, :], of_rows, *arguments, use_reentrant=False, preserve_rng_state=False
-            )
+    def _sums(self, x: Float[Tensor, "*P B I"], shares: Float[Tensor, " B"] | None) -> tuple[Tensor, Tensor]:
+        alone = self.a.dim() == 2
+        rows, a, b, d = (t.unsqueeze(0) if alone and t is not None else t for t in (x, self.a, self.scale(), self.d))
+        # As in bases._gaussian.
+        of_all = _EdgeSums.apply(self.function, torch.is_grad_enabled(), shares, rows, a, b, d)  # type: ignore[no-untyped-call]
+        sums, squares = (t[0] for t in of_all) if alone else of_all
+        return sums, squares
 
 
-def _edges(
-    x: Float[Tensor, "*P B I"],
-    shares: Float[Tensor, " B"] | None,
+class _EdgeSums(torch.autograd.Function):
+    """Sums over the edges, and weighted sums over the rows of the squares of f where the rows have shares.
+
+    Autograd's own chain takes twice as long: it goes through memory once more for each of a, b, d and f.
+    Rows lie side by side in memory (last), for few layers have as many inputs as vectorised code likes.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        function: BaseFunction,
+        keep: bool,
+        shares: Float[Tensor, " B"] | None,
+        x: Float[Tensor, "P B I"],
+        a: Float[Tensor, "P O I"],
+        b: Float[Tensor, "P O I"],
+        d: Float[Tensor, "P O I"] | None,
+    ) -> tuple[Float[Tensor, "P B O"], Float[Tensor, "P O I"]]:
+        columns = x.mT.contiguous()
+        keep = keep and a.numel() * x.shape[-2] <= KEPT_NUMBERS
+        ctx.kept, ctx.function = [], function
+        ctx.save_for_backward(shares, columns, a, b, d)
+        sums, squares = [], []
+        for outputs in _pieces(a, columns):
+            phase, values = _edge_values(function, columns, b, d, outputs)
+            if keep:
+                ctx.kept.append((phase, values))
+            values = values.detach()
+            sums.append((a[:, outputs].unsqueeze(-2) @ values).squeeze(-2))
+            if shares is not None:
+                squares.append((values.square() * shares).sum(-1))
+        return torch.cat(sums, dim=1).mT, torch.cat(squares, dim=1) if squares else torch.zeros_like(a)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_sums: Float[Tensor, "P B O"], of_squares: Float[Tensor, "P O I"]) -> tuple[Any, ...]:
+        shares, columns, a, b, d = ctx.saved_tensors
+        of_sums = of_sums.mT.contiguous()
+        of_a, of_b = torch.empty_like(a), torch.empty_like(b)
+        of_d = None if d is None else torch.empty_like(d)
+        of_columns = torch.zeros_like(columns) if ctx.needs_input_grad[3] else None
+        for piece, outputs in enumerate(_pieces(a, columns)):
+            phase, values = ctx.kept[piece] if ctx.kept else _edge_values(ctx.function, columns, b, d, outputs)
+            of_output = of_sums[:, outputs].unsqueeze(-2)
+            of_values = a[:, outputs].unsqueeze(-1) * of_output
+            if shares is not None:
+                of_values += values.detach() * (2 * of_squares[:, outputs].unsqueeze(-1) * shares)
+            (of_phase,) = torch.autograd.grad(values, phase, of_values, retain_graph=True)
+            of_a[:, outputs] = torch.mul(values.detach(), of_output, out=of_values).sum(-1)
+            if of_d is not None:
+                of_d[:, outputs] = of_phase.sum(-1)
+            if of_columns is not None:
+                of_columns += torch.mul(of_phase, b[:, outputs].unsqueeze(-1), out=of_values).sum(1)
+            of_b[:, outputs] = torch.mul(of_phase, columns.unsqueeze(1), out=of_values).sum(-1)
+        return None, None, None, None if of_columns is None else of_columns.mT, of_a, of_b, of_d
+
+
+def _pieces(a: Float[Tensor, "P O I"], columns: Float[Tensor, "P I B"]) -> list[slice]:
+    """Which outputs are evaluated at once: as many for one network as for a stack."""
+    n_outputs = max(1, PIECE_NUMBERS // columns[0].numel())
+    return [slice(begin, begin + n_outputs) for begin in range(0, a.shape[1], n_outputs)]
+
+
+def _edge_values(
     function: BaseFunction,
-    a: Float[Tensor, "*P O I"],
-    b: Float[Tensor, "*P O I"],
-    d: Float[Tensor, "*P O I"] | None,
-) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"] | Float[Tensor, " 0"]]:
-    """Sums over the edges and, with shares of the rows, the weighted sums over the rows of the squares of f."""
-    phase = b.unsqueeze(-2) * x.unsqueeze(-3)
-    values = function(phase if d is None else phase + d.unsqueeze(-2))
-    squares = values.new_empty(0) if shares is None else shares @ values.square()
-    return (values @ a.unsqueeze(-1)).squeeze(-1).mT, squares
+    columns: Float[Tensor, "P I B"],
+    b: Float[Tensor, "P O I"],
+    d: Float[Tensor, "P O I"] | None,
+    outputs: slice,
+) -> tuple[Float[Tensor, "P _ I B"], Float[Tensor, "P _ I B"]]:
+    """For some outputs: all b x + d, and f of them, which autograd can follow back."""
+    phase = b[:, outputs].unsqueeze(-1) * columns.unsqueeze(1)
+    if d is not None:
+        phase += d[:, outputs].unsqueeze(-1)
+    with torch.enable_grad():
+        return phase, function(phase.requires_grad_())
 
 
 class SharedLayer(_EdgeWeights):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 import torch
 from torch import Tensor
@@ -164,8 +166,8 @@ class TestEdges:
     """The edge form, whose every edge is evaluated on every row."""
 
     @pytest.mark.parametrize("shift", [True, False])
-    def test_chunks_equal_the_naive_broadcast(self, shift: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-        """However few rows fit into a chunk: outputs, amplitudes and gradients are those of one broadcast."""
+    def test_pieces_equal_the_naive_broadcast(self, shift: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However few outputs fit into a piece, kept or not: all is what one broadcast gives, gradients too."""
         layer = EdgeLayer(3, 4, "silu", shift=shift, generator=random(0), dtype=torch.float64)
         stir(layer)
         x = normal(10, 3).requires_grad_()
@@ -180,19 +182,34 @@ class TestEdges:
             return [*outputs, *torch.autograd.grad(loss, [x, *layer.parameters()])]
 
         expected = with_gradients(naive())
-        for limit in (1, 12 * 3, 12 * 10, 10**6):
-            monkeypatch.setattr(kernel, "MAX_NUMBERS", limit)
+        for piece, kept in ((1, 0), (30, 10**6), (60, 0), (90, 10**6), (10**6, 10**6)):
+            monkeypatch.setattr(kernel, "PIECE_NUMBERS", piece)
+            monkeypatch.setattr(kernel, "KEPT_NUMBERS", kept)
             torch.testing.assert_close(with_gradients(layer.forward_with_amplitudes(x)), expected)
             torch.testing.assert_close(layer(x), expected[0])
 
-    def test_no_intermediate_exceeds_the_limit(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Nothing larger than a chunk is evaluated or kept for the backward pass."""
-        monkeypatch.setattr(kernel, "MAX_NUMBERS", 100)
+    @pytest.mark.parametrize("kept", [False, True])
+    def test_no_more_values_are_kept_than_the_limit(self, kept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Pieces are small, and what is beyond the limit is evaluated again instead of kept."""
+        monkeypatch.setattr(kernel, "PIECE_NUMBERS", 300)
+        monkeypatch.setattr(kernel, "KEPT_NUMBERS", 5 * 4 * 64 if kept else 5 * 4 * 64 - 1)
         layer = EdgeLayer(4, 5, "tanh", generator=random(0))
-        kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
-            layer(normal(64, 4, dtype=torch.float32))
-        assert max(kept) <= 256  # the inputs themselves
+        x = normal(64, 4, dtype=torch.float32)
+
+        def alive() -> int:
+            """Of tensors with the values of one output."""
+            return sum(type(t) is Tensor and t.shape == (1, 1, 4, 64) for t in gc.get_objects())
+
+        before = alive()
+        outputs = layer(x)
+        assert (alive() > before) == kept
+        outputs.sum().backward()
+        del outputs
+        assert alive() == before
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, lambda t: t):
+            layer(x)
+        assert max(sizes) == 4 * 64  # the inputs, and the values of one output
 
     def test_without_shift_an_odd_function_makes_an_odd_layer(self) -> None:
         """The literal form a tanh(b x) + c is odd but for c: it cannot learn x^2, so shifts are the default."""
