@@ -8,7 +8,7 @@ import shlex
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -33,6 +33,7 @@ PackOption = Annotated[
         min=1, max=256, metavar="N", help="Trials that a worker trains together [as many as pay, at most 16]."
     ),
 ]
+DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option(help="What trials are trained on.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a study in the storage.")]
 
 
@@ -81,6 +82,7 @@ def optimize(
     trials: Annotated[int | None, typer.Option(help="Budget of trials instead of the file's.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes [one a core, at most 8].")] = None,
     pack: PackOption = None,
+    device: DeviceOption = "cpu",
     seed: Annotated[int | None, typer.Option(help="Seed of the search instead of the file's.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the report [reports/NAME].")] = None,
     overrides: Annotated[
@@ -94,7 +96,9 @@ def optimize(
     changes += [] if trials is None else [f"budget.trials={trials}"]
     changes += [] if seed is None else [f"search.seed={seed}"]
     again = shlex.join(["kansearch", *_without_secrets(sys.argv[1:])])
-    raise typer.Exit(Optimize(study_file, name, _storage_url(storage), changes, workers, pack, output, again).run())
+    raise typer.Exit(
+        Optimize(study_file, name, _storage_url(storage), changes, workers, pack, device, output, again).run()
+    )
 
 
 @app.command()
@@ -103,6 +107,7 @@ def worker(
     storage: StorageOption = None,
     number: Annotated[int, typer.Option(min=0, help="Of this worker among the study's; decides its draws.")] = 0,
     pack: PackOption = None,
+    device: DeviceOption = "cpu",
     launcher: Annotated[
         int | None, typer.Option(metavar="PID", help="Process that started this worker, which stops when that is gone.")
     ] = None,
@@ -114,9 +119,11 @@ def worker(
     stop = StopSignals(launcher)
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
+    from kansearch.training.device import find_device
     from kansearch.worker.loop import work
 
-    work(load_study(open_storage(_storage_url(storage)), name), number, stop, pack)
+    where = find_device(device, number)
+    work(load_study(open_storage(_storage_url(storage)), name), number, stop, pack, where)
 
 
 @app.command()

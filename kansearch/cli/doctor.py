@@ -47,7 +47,8 @@ def _torch() -> str:
     result = (torch.ones(2, 2) @ torch.ones(2, 2)).sum().item()
     if result != 8:
         raise UserError(f"torch multiplies wrongly (8 became {result}); install another build")
-    cuda = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none; trials train on the CPU"
+    found = torch.cuda.is_available()
+    cuda = f"{torch.cuda.get_device_name(0)} (--device cuda uses it)" if found else "none; trials train on the CPU"
     return f"computes; CUDA device: {cuda}"
 
 

@@ -51,6 +51,7 @@ class Optimize:
         overrides: list[str],
         workers: int | None,
         pack: int | None,
+        device: str,
         output: Path | None,
         command: str,
     ) -> None:
@@ -60,6 +61,7 @@ class Optimize:
         self.storage_url = storage_url
         self.n_workers = workers or min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS)
         self.pack = pack
+        self.device = device
         self.spec: StudySpec = load_study_file(study_file, overrides, name)
         self.output = output or Path("reports") / self.spec.name
         self.console = console()
@@ -96,7 +98,9 @@ class Optimize:
         torch.set_num_threads(1)
         # Data before storage: a study whose data cannot be read must not be created.
         from kansearch.data.splits import describe, load_split
+        from kansearch.training.device import find_device
 
+        find_device(self.device)
         split = load_split(self.spec.data)
         storage = open_storage(self.storage_url)
         data_line = describe(self.spec.data, split)
@@ -128,7 +132,8 @@ class Optimize:
         """Keep workers at it until the budget is done; returns whether a person stopped them."""
         if _is_done(study):
             return False
-        request = LaunchRequest(self.spec.name, self.n_workers, self.pack, {ENVIRONMENT: self.storage_url})
+        environment = {ENVIRONMENT: self.storage_url}
+        request = LaunchRequest(self.spec.name, self.n_workers, self.pack, self.device, environment)
         # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`.
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         workers = LocalWorkers(request)

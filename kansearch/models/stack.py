@@ -182,13 +182,13 @@ class Stack(Network):
                 layer.basis.function = by_network([spec.base_function for spec in specs])
             elif isinstance(layer, KernelActivation):
                 layer.function = by_network([spec.base_function for spec in specs])
-        widths = torch.tensor([spec.width for spec in specs]).unsqueeze(-1)
+        widths = torch.tensor([spec.width for spec in specs]).unsqueeze(-1).to(weights.device)
         self.real_edges = [
             self._real(layer.n_outputs, widths, hidden=index < self.depth - 1).unsqueeze(-1)
             & (
                 self._real(layer.n_inputs, widths, hidden=index > 0).unsqueeze(-2)
                 if layer.one_curve_an_edge
-                else torch.ones(1, 1, 1, dtype=torch.bool)
+                else torch.ones(1, 1, 1, dtype=torch.bool, device=weights.device)
             )
             for index, layer in enumerate(self._layers())
             if isinstance(layer, CurveLayer)
@@ -208,7 +208,7 @@ class Stack(Network):
     @staticmethod
     def _real(n_nodes: int, widths: Tensor, *, hidden: bool) -> Bool[Tensor, "P W"]:
         """Which nodes of a row the networks really have."""
-        return torch.arange(n_nodes) < (widths if hidden else torch.full_like(widths, n_nodes))
+        return torch.arange(n_nodes, device=widths.device) < (widths if hidden else torch.full_like(widths, n_nodes))
 
 
 def by_network(names: Sequence[str]) -> BaseFunction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from optuna.trial import TrialState
 
 from kansearch.data.splits import Split
@@ -28,7 +29,7 @@ from kansearch.storage.trials import (
     write,
 )
 from kansearch.training.checkpoints import CheckpointError
-from kansearch.training.pack import Pack
+from kansearch.training.pack import CPU, Pack
 
 BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 """What a trial that cannot be trained raises; the study's ceiling of failures bounds them."""
@@ -50,13 +51,17 @@ class StudyPack:
         split: Of the study's data.
         worker: Number of this worker; it decides its stream of random draws.
         size: Of the pack.
+        device: On which it is trained.
     """
 
-    def __init__(self, study: StoredStudy, split: Split, worker: int = 0, size: int = 1) -> None:
+    def __init__(
+        self, study: StoredStudy, split: Split, worker: int = 0, size: int = 1, device: torch.device = CPU
+    ) -> None:
         self._study = study
         self._split = split
         self._worker = worker
         self._size = size
+        self._device = device
         spec = study.spec
         self._needed = tuple(dict.fromkeys([*spec.objectives, *(constraint.metric for constraint in spec.constraints)]))
         self._pack = self._new_pack()
@@ -106,7 +111,7 @@ class StudyPack:
         self._trials.clear()
 
     def _new_pack(self) -> Pack:
-        return Pack(self._split, latency_at_rungs="latency_ms" in self._needed)
+        return Pack(self._split, latency_at_rungs="latency_ms" in self._needed, device=self._device)
 
     def _begin(self, trials: Sequence[StoredTrial]) -> list[RunningTrial]:
         """New trials for the free slots; fewer, or none, where the budget ends or other workers were faster."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import statistics
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from kansearch.data.splits import Split
 from kansearch.models.cost import cost
@@ -21,11 +23,22 @@ from kansearch.search.suggest import refusal, trial_spec
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import TrialSpec
 
-STEP_OVERHEAD_S = 8e-4
-"""Of an optimizer step, whatever it computes: about a hundred calls into torch."""
 
-FLOPS_PER_S = 5e9
-"""Of one core on small tensors, elementwise functions among them."""
+@dataclass(frozen=True)
+class _Speed:
+    """What a device makes of an optimizer step.
+
+    Attributes:
+        overhead_s: Whatever it computes: about a hundred calls into torch.
+        flops_per_s: On small tensors, elementwise functions among them.
+    """
+
+    overhead_s: float
+    flops_per_s: float
+
+
+SPEEDS = {"cpu": _Speed(8e-4, 5e9), "cuda": _Speed(2e-3, 2e11)}
+"""Measured on one core; of CUDA reasoned: some 400 kernels of 5 us each, which memory keeps busy at 1 TB/s."""
 
 FORWARD_AND_BACKWARD = 3
 """In forward passes."""
@@ -33,14 +46,14 @@ FORWARD_AND_BACKWARD = 3
 WORTH_SHARING = 0.2
 """Share of the overhead in the time of a step below which more company does not pay."""
 
-LARGEST = 16
-"""With more trials in flight the sampler searches almost at random in a study of some hundred trials."""
+LARGEST = {"cpu": 16, "cuda": 64}
+"""With more trials in flight the sampler searches almost at random in a study of some hundred (thousand) trials."""
 
 BUDGET_IN_FLIGHT = 8
 """A pack holds no more than one in so many of a study's trials: others want to work too, and a sampler to learn."""
 
 MEMORY_SHARE = 0.25
-"""Of the memory that is free now, for the packs of all workers of this machine."""
+"""Of the memory that is free now, for the packs of all workers."""
 
 TENSORS = 12
 """Copies of a layer's numbers in a step: values, gradients and what the backward pass needs."""
@@ -48,8 +61,8 @@ TENSORS = 12
 N_DRAWS = 64
 
 
-def pack_size(spec: StudySpec, split: Split) -> int:
-    """Trials that one worker of a study should train together, from 1 to LARGEST.
+def pack_size(spec: StudySpec, split: Split, device: torch.device) -> int:
+    """Trials that one worker of a study should train together on a device, from 1 to LARGEST.
 
     As many as pay for the median network of its space, and as fit into memory for the largest.
     """
@@ -58,17 +71,18 @@ def pack_size(spec: StudySpec, split: Split) -> int:
     trials = [trial for trial in drawn if refusal(spec, trial.model, split.n_inputs, split.n_outputs) is None]
     if not trials:
         return 1
-    seconds = statistics.median(_step_seconds(trial, split) for trial in trials)
-    size = round(STEP_OVERHEAD_S * (1 - WORTH_SHARING) / WORTH_SHARING / seconds)
+    speed = SPEEDS[device.type]
+    seconds = statistics.median(_step_flops(trial, split) for trial in trials) / speed.flops_per_s
+    size = round(speed.overhead_s * (1 - WORTH_SHARING) / WORTH_SHARING / seconds)
     memory = max(_step_bytes(trial, split) for trial in trials)
-    fits = int(_free_bytes() * MEMORY_SHARE / (os.cpu_count() or 1) / memory)
-    return max(1, min(size, fits, LARGEST, spec.budget.trials // BUDGET_IN_FLIGHT))
+    fits = int(_free_bytes(device) * MEMORY_SHARE / memory)
+    return max(1, min(size, fits, LARGEST[device.type], spec.budget.trials // BUDGET_IN_FLIGHT))
 
 
-def _step_seconds(trial: TrialSpec, split: Split) -> float:
+def _step_flops(trial: TrialSpec, split: Split) -> float:
     """Arithmetic of one step of one trial."""
     flops = cost(trial.model, split.n_inputs, split.n_outputs).flops
-    return FORWARD_AND_BACKWARD * trial.training.batch_size * flops / FLOPS_PER_S
+    return FORWARD_AND_BACKWARD * trial.training.batch_size * flops
 
 
 def _step_bytes(trial: TrialSpec, split: Split) -> int:
@@ -80,8 +94,15 @@ def _step_bytes(trial: TrialSpec, split: Split) -> int:
     return TENSORS * size * (numbers + trial.training.batch_size * widest * model.depth)
 
 
-def _free_bytes() -> int:
-    """What the system could give without swapping; 2 GiB where it does not say."""
+def _free_bytes(device: torch.device) -> float:
+    """What a worker may count on: the device's own, or its core's share of what the system gives without swapping."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return _free_system_bytes() / (os.cpu_count() or 1)
+
+
+def _free_system_bytes() -> int:
+    """2 GiB where the system does not say."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
             if line.startswith("MemAvailable:"):

@@ -48,8 +48,9 @@ class PackAdam:
         self._segments = segments
         self._trainings = trainings
         self._decoupled = trainings[0].optimizer == "adamw"
-        self._real = None if real.all() else real.to(state.first.dtype)
-        self._column = torch.cat([torch.full((s.end - s.begin,), _column(s)) for s in segments])
+        self._real = None if real.all() else real.to(state.first)
+        columns = [torch.full((s.end - s.begin,), _column(s)) for s in segments]
+        self._columns = torch.cat(columns).to(state.first.device)
         self._scratch = torch.empty_like(state.first)
         self._rates = torch.empty_like(state.first)
 
@@ -68,12 +69,11 @@ class PackAdam:
         ages = self.state.ages.numpy()[:, None, :] + np.arange(1, n_steps + 1)[:, None]
         root = np.sqrt(1 - BETA_2**ages)
         decay = np.array([training.weight_decay for training in self._trainings])[:, None, None]
-        dtype = self.state.first.dtype
         # (T, P, G + 1) each.
-        self._step_sizes = torch.from_numpy(rates * root / (1 - BETA_1**ages)).to(dtype).transpose(0, 1)
-        self._floors = torch.from_numpy(EPSILON * root).to(dtype).transpose(0, 1)
+        self._step_sizes = torch.from_numpy(rates * root / (1 - BETA_1**ages)).to(self.state.first).transpose(0, 1)
+        self._floors = torch.from_numpy(EPSILON * root).to(self.state.first).transpose(0, 1)
         kept = 1 - rates * decay if self._decoupled else decay * free[:, None, :] * np.ones_like(rates)
-        self._decays = torch.from_numpy(kept).to(dtype).transpose(0, 1) if decay.any() else None
+        self._decays = torch.from_numpy(kept).to(self.state.first).transpose(0, 1) if decay.any() else None
         alike = (rates == rates[..., :1]).all() and (ages == ages[..., :1]).all()
         self._alike = bool(alike)
         self.state.ages += torch.from_numpy(free * n_steps)
@@ -107,7 +107,7 @@ class PackAdam:
 
     def _spread(self, table: Float[Tensor, "P G1"]) -> Float[Tensor, "P _"]:
         """A value for each number, or one for all numbers of a trial where they are alike."""
-        return table[:, :1] if self._alike else torch.index_select(table, 1, self._column, out=self._rates)
+        return table[:, :1] if self._alike else torch.index_select(table, 1, self._columns, out=self._rates)
 
     def _forget_frozen(self, free: NDArray[np.bool_]) -> None:
         """What gradients left behind while a group was frozen is no state of it."""
@@ -124,7 +124,7 @@ class AdamState:
     Attributes:
         first: Running means of the gradients.
         second: Running means of their squares.
-        ages: Steps since each group was freed; 0 while it is frozen.
+        ages: Steps since each group was freed; 0 while it is frozen. Always on the CPU, where rates are computed.
     """
 
     def __init__(self, first: Float[Tensor, "P N"], second: Float[Tensor, "P N"], ages: Int64[Tensor, "P G1"]) -> None:
@@ -133,9 +133,9 @@ class AdamState:
         self.ages = ages
 
     @staticmethod
-    def fresh(n_numbers: int, n_groups: int, dtype: torch.dtype) -> AdamState:
+    def fresh(n_numbers: int, n_groups: int, dtype: torch.dtype, device: torch.device) -> AdamState:
         """Of one trial that has not begun."""
-        zeros = torch.zeros(1, n_numbers, dtype=dtype)
+        zeros = torch.zeros(1, n_numbers, dtype=dtype, device=device)
         return AdamState(zeros, zeros.clone(), torch.zeros(1, n_groups + 1, dtype=torch.int64))
 
 

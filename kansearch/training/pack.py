@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from kansearch.data.splits import Split
@@ -32,6 +32,8 @@ from kansearch.training.checkpoints import Checkpoint, CheckpointError
 from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam
 from kansearch.training.trainee import Trainee
+
+CPU = torch.device("cpu")
 
 EVALUATION_NUMBERS = 2**19
 """Numbers of the widest row of nodes of a trial in one forward pass without gradients: bounds its memory."""
@@ -58,10 +60,12 @@ class Pack:
         split: What the trials learn from and are judged by.
         latency_at_rungs: Measure the latency of every network before it is trained; otherwise of those alone that
             are trained to their end. It takes as long as training a small network for an epoch.
+        device: On which they are trained. Whatever is drawn at random, and every latency, is the CPU's all the same.
     """
 
-    def __init__(self, split: Split, *, latency_at_rungs: bool = True) -> None:
+    def __init__(self, split: Split, *, latency_at_rungs: bool = True, device: torch.device = CPU) -> None:
         self._split = split
+        self._device = device
         self._latency_at_rungs = latency_at_rungs
         self._groups: dict[_Kind, _Group] = {}
         self._trainees: dict[int, Trainee] = {}
@@ -86,7 +90,7 @@ class Pack:
             trainee.measure_latency(self._split.n_inputs)
         kind = _Kind.of(spec, self._split)
         if kind not in self._groups:
-            self._groups[kind] = _Group(kind, self._split)
+            self._groups[kind] = _Group(kind, self._split, self._device)
         try:
             self._groups[kind].add(trainee)
             if checkpoint is not None:
@@ -150,25 +154,27 @@ class _Kind:
 class _Group:
     """Trials of one kind, a row each; trials that are evaluated alike stand side by side."""
 
-    def __init__(self, kind: _Kind, split: Split) -> None:
+    def __init__(self, kind: _Kind, split: Split, device: torch.device) -> None:
         self.trainees: list[Trainee] = []
         self._kind = kind
+        self._device = device
         self._split = split.to(kind.dtype)
-        self._stack = Stack(kind.structure, split.n_inputs, split.n_outputs, kind.dtype)
-        self._weights = torch.empty(0, self._stack.n_numbers, dtype=kind.dtype)
+        self._stack = Stack(kind.structure, split.n_inputs, split.n_outputs, kind.dtype).to(device)
+        self._weights = torch.empty(0, self._stack.n_numbers, dtype=kind.dtype, device=device)
         n_groups = len(self._stack.activation_groups())
-        self._fresh = AdamState.fresh(self._stack.n_numbers, n_groups, kind.dtype)
+        self._fresh = AdamState.fresh(self._stack.n_numbers, n_groups, kind.dtype, device)
         self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
         self._n_steps = math.ceil(split.n_train / kind.batch_size)
         self._n_rows = ROW_MULTIPLE * math.ceil(kind.batch_size / ROW_MULTIPLE)
         self._train_x, self._validation_x = self._prepared()
+        self._train_y, self._validation_y = self._split.train_y.to(device), self._split.validation_y.to(device)
         n_last = split.n_train - (self._n_steps - 1) * kind.batch_size
         self._shares = {n_real: self._share(n_real) for n_real in (kind.batch_size, n_last)}
         self._at_once = sys.maxsize
 
     def _prepared(self) -> tuple[Tensor, Tensor]:
         """The inputs, or what the first layer makes of them whatever its parameters are, if that is not too much."""
-        x, validation_x = self._split.train_x, self._split.validation_x
+        x, validation_x = self._split.train_x.to(self._device), self._split.validation_x.to(self._device)
         with torch.no_grad():
             width = self._stack.prepare(x[:1]).shape[-1]
             self._is_prepared = width != x.shape[-1] and (len(x) + len(validation_x)) * width <= PREPARED_NUMBERS
@@ -180,7 +186,7 @@ class _Group:
         """Weights of the rows of a batch: the rows that fill it up have none."""
         shares = torch.zeros(self._n_rows, dtype=self._kind.dtype)
         shares[:n_real] = 1 / n_real
-        return shares
+        return shares.to(self._device)
 
     # --- members ----------------------------------------------------------------------------------------
 
@@ -189,7 +195,7 @@ class _Group:
         kin = [other.kin for other in self.trainees]
         place = len(kin) - kin[::-1].index(trainee.kin) if trainee.kin in kin else len(kin)
         self.trainees.insert(place, trainee)
-        row = self._stack.embed(trainee.network).unsqueeze(0)
+        row = self._stack.embed(trainee.network).unsqueeze(0).to(self._device)
         state, fresh = self._state, self._fresh
         self._weights = _inserted(self._weights, place, row)
         self._state = AdamState(
@@ -203,10 +209,9 @@ class _Group:
         """Take a trial's row away."""
         place = self.trainees.index(trainee)
         del self.trainees[place]
-        rest = torch.tensor([row for row in range(len(self._weights)) if row != place], dtype=torch.int64)
         state = self._state
-        self._weights = self._weights[rest]
-        self._state = AdamState(state.first[rest], state.second[rest], state.ages[rest])
+        self._weights = _without(self._weights, place)
+        self._state = AdamState(*(_without(rows, place) for rows in (state.first, state.second, state.ages)))
         if self.trainees:
             self._seat()
 
@@ -219,15 +224,15 @@ class _Group:
             seed=trainee.spec.seed,
             epoch=trainee.epoch,
             seconds=trainee.seconds,
-            weights=self._weights[row, real],
-            first=state.first[row, real],
-            second=state.second[row, real],
+            weights=self._weights[row].cpu()[real],
+            first=state.first[row].cpu()[real],
+            second=state.second[row].cpu()[real],
             ages=state.ages[row],
             random=trainee.random.get_state(),
             dropout=trainee.network.generator.get_state(),
             best_loss=trainee.best_loss,
             best_epoch=trainee.best_epoch,
-            best_weights=None if best is None else best[real],
+            best_weights=None if best is None else best.cpu()[real],
         )
 
     def restore(self, trainee: Trainee, checkpoint: Checkpoint) -> None:
@@ -242,16 +247,20 @@ class _Group:
             raise CheckpointError("is another trial's")
         if checkpoint.weights.shape != (int(real.sum()),) or checkpoint.weights.dtype != trainee.dtype:
             raise CheckpointError("is another network's")
-        self._weights[row, real] = checkpoint.weights
-        state.first[row, real], state.second[row, real] = checkpoint.first, checkpoint.second
+        self._weights[row] = self._padded(checkpoint.weights, real)
+        state.first[row] = self._padded(checkpoint.first, real)
+        state.second[row] = self._padded(checkpoint.second, real)
         state.ages[row] = checkpoint.ages
         trainee.random.set_state(checkpoint.random)
         trainee.network.generator.set_state(checkpoint.dropout)
         trainee.epoch, trainee.seconds = checkpoint.epoch, checkpoint.seconds
         trainee.best_loss, trainee.best_epoch = checkpoint.best_loss, checkpoint.best_epoch
         if checkpoint.best_weights is not None:
-            trainee.best_weights = torch.zeros_like(self._weights[row])
-            trainee.best_weights[real] = checkpoint.best_weights
+            trainee.best_weights = self._padded(checkpoint.best_weights, real)
+
+    def _padded(self, numbers: Float[Tensor, " R"], real: Bool[Tensor, " N"]) -> Float[Tensor, " N"]:
+        """The row of a trial, from the numbers that it really has."""
+        return torch.zeros(len(real), dtype=self._kind.dtype).masked_scatter_(real, numbers).to(self._device)
 
     def _seat(self) -> None:
         """Make everything that depends on who is in the group."""
@@ -264,7 +273,7 @@ class _Group:
         self._entropy = self._column([training.entropy for training in trainings])
 
     def _column(self, values: Sequence[float]) -> Float[Tensor, " P"]:
-        return torch.tensor(values, dtype=self._kind.dtype)
+        return torch.tensor(values, dtype=self._kind.dtype).to(self._device)
 
     # --- training ---------------------------------------------------------------------------------------
 
@@ -286,7 +295,7 @@ class _Group:
         self._stack.train()
         self._adam.begin_epoch([trainee.epoch for trainee in trainees], self._n_steps)
         order = self._draw_order()
-        totals = torch.zeros(len(trainees), dtype=self._kind.dtype)
+        totals = torch.zeros(len(trainees), dtype=self._kind.dtype, device=self._device)
         for step in range(self._n_steps):
             masks = self._masks_of(step)
             n_real = min(self._kind.batch_size, split.n_train - step * self._kind.batch_size)
@@ -296,9 +305,9 @@ class _Group:
         self._stack.eval()
         with torch.no_grad():
             outputs = self._in_turns(self._predict, *split.validation_y.shape[:1], split.n_outputs)
-        targets = split.validation_y.expand(len(trainees), *split.validation_y.shape)
-        validation_losses = losses(outputs, targets, split.task, even_shares(split.validation_x)).tolist()
-        train_losses = (totals / split.n_train).tolist()
+        targets = self._validation_y.expand(len(trainees), *split.validation_y.shape)
+        validation_losses = losses(outputs, targets, split.task, even_shares(self._validation_x)).cpu().tolist()
+        train_losses = (totals / split.n_train).cpu().tolist()
         seconds = (time.perf_counter() - begin) / len(trainees)
         for row, trainee in enumerate(trainees):
             trainee.seconds += seconds
@@ -313,7 +322,7 @@ class _Group:
         rows = order[turn]
         n_trials = len(rows)
         x = self._train_x.index_select(0, rows.flatten()).view(n_trials, self._n_rows, -1)
-        y = self._split.train_y.index_select(0, rows.flatten()).view(*rows.shape, *self._split.train_y.shape[1:])
+        y = self._train_y.index_select(0, rows.flatten()).view(*rows.shape, *self._train_y.shape[1:])
         prepared = x if self._is_prepared else self._stack.prepare(x)
         if self._kind.has_penalty:
             outputs, amplitudes = self._stack.mix_with_amplitudes(prepared, shares)
@@ -375,7 +384,7 @@ class _Group:
             # Not even alone: this trial is over, and the others go on.
             first.end = End.OUT_OF_MEMORY
         self._gradients[turn] = 0
-        return torch.full((1, *shape), torch.nan, dtype=self._kind.dtype)
+        return torch.full((1, *shape), torch.nan, dtype=self._kind.dtype, device=self._device)
 
     def _draw_order(self) -> Int64[Tensor, "P T B"]:
         """The rows of each batch of an epoch; rows that only fill up are the first row of the data."""
@@ -385,7 +394,7 @@ class _Group:
         for row, trainee in enumerate(self.trainees):
             padded[:n_train] = torch.randperm(n_train, generator=trainee.random)
             order[row, :, :size] = padded.view(self._n_steps, size)
-        return order
+        return order.to(self._device)
 
     def _masks_of(self, step: int) -> list[Float[Tensor, "P B W"]]:
         """The dropout masks of a step, one a hidden row; they are drawn for many steps at once."""
@@ -396,11 +405,12 @@ class _Group:
         if step % n_drawn == 0:
             n_steps = min(n_drawn, self._n_steps - step)
             shape = (n_steps, len(self.trainees), self._n_rows, width)
-            self._masks = [torch.ones(shape, dtype=self._kind.dtype) for _ in range(depth - 1)]
+            drawn = [torch.ones(shape, dtype=self._kind.dtype) for _ in range(depth - 1)]
             for row, trainee in enumerate(self.trainees):
                 if trainee.spec.model.dropout:
-                    for masks, own in zip(self._masks, trainee.draw_masks(n_steps, self._n_rows), strict=True):
+                    for masks, own in zip(drawn, trainee.draw_masks(n_steps, self._n_rows), strict=True):
                         masks[:, row, :, : own.shape[-1]] = own
+            self._masks = [masks.to(self._device) for masks in drawn]
         return [masks[step % n_drawn] for masks in self._masks]
 
     # --- results ----------------------------------------------------------------------------------------
@@ -415,7 +425,7 @@ class _Group:
     def _result_or_end(self, row: int, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
         """The result of a trial, whose last may need more memory than its training."""
         try:
-            return self._result(row, trainee, outputs)
+            return self._result(row, trainee, outputs.cpu())
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -447,3 +457,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def _inserted(rows: Tensor, place: int, row: Tensor) -> Tensor:
     return torch.cat([rows[:place], row, rows[place:]])
+
+
+def _without(rows: Tensor, place: int) -> Tensor:
+    return torch.cat([rows[:place], rows[place + 1 :]])

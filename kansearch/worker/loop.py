@@ -15,6 +15,7 @@ from kansearch.search.objective import BROKEN, StudyPack, describe
 from kansearch.search.pack_size import pack_size
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import Heartbeat, count_states, hand_back, rescue_lost_trials
+from kansearch.training.pack import CPU
 from kansearch.worker.signals import StopRequestedError, StopSignals
 
 WAIT_S = 0.5
@@ -30,7 +31,9 @@ class BrokenStudyError(KansearchError):
     exit_code = 2
 
 
-def work(study: StoredStudy, number: int, stop: StopSignals, size: int | None = None) -> None:
+def work(
+    study: StoredStudy, number: int, stop: StopSignals, size: int | None = None, device: torch.device = CPU
+) -> None:
     """Train trials of a study until its budget is done.
 
     Args:
@@ -38,6 +41,7 @@ def work(study: StoredStudy, number: int, stop: StopSignals, size: int | None = 
         number: Of this worker; it decides its stream of random draws.
         stop: Who may ask us to end before that.
         size: Trials that are trained together; None lets the networks of the space decide.
+        device: On which they are trained.
 
     Raises:
         BrokenStudyError: If the study's ceiling of failures is reached.
@@ -49,7 +53,7 @@ def work(study: StoredStudy, number: int, stop: StopSignals, size: int | None = 
     split = load_split(study.spec.data)
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
-    pack = StudyPack(study, split, number, size or pack_size(study.spec, split))
+    pack = StudyPack(study, split, number, size or pack_size(study.spec, split, device), device)
     next_look = 0.0
     try:
         with Heartbeat(study) as heartbeat:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import load_study
@@ -68,6 +69,16 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Searched:
 
 def records(folder: Path, name: str = "small") -> tuple[TrialRecord, ...]:
     return read_records(load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), name))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_stored(run: Run, study_file: Path) -> None:
+    """By the command and by a worker; no study is made."""
+    for command in (("optimize", study_file), ("worker", "small")):
+        done = run(*command, "--device", "cuda")
+        assert (done.returncode, done.stdout) == (2, "")
+    assert "--device cuda: torch finds no CUDA device here" in run("optimize", study_file, "--device", "cuda").stderr
+    assert not (study_file.parent / "kansearch.db").exists()
 
 
 def test_one_command_ends_with_a_front_and_a_report(searched: Searched) -> None:

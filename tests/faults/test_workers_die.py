@@ -173,7 +173,7 @@ def test_a_worker_that_keeps_dying_ends_the_search_with_its_last_words(study_fil
         "from kansearch.launch.local import LocalWorkers\n"
         "from kansearch.launch.request import LaunchRequest\n"
         "import time\n"
-        f"workers = LocalWorkers(LaunchRequest('small', 1, None, {{'PYTHONPATH': {str(broken)!r}}}))\n"
+        f"workers = LocalWorkers(LaunchRequest('small', 1, None, 'cpu', {{'PYTHONPATH': {str(broken)!r}}}))\n"
         "workers.start()\nwhile workers.poll():\n    time.sleep(0.05)\n"
     )
     done = subprocess.run([sys.executable, "-c", request], capture_output=True, text=True, timeout=60, check=False)

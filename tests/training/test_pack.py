@@ -19,6 +19,8 @@ from kansearch.training.loop import train
 from kansearch.training.metrics import entropy
 from kansearch.training.pack import Pack
 
+from .far_device import far_device
+
 
 @pytest.fixture(scope="module")
 def iris() -> Split:
@@ -144,6 +146,38 @@ def test_a_trial_goes_on_from_its_checkpoint_as_if_it_had_stayed(sine: Split, dt
         assert {k: v for k, v in ends[slot].metrics.items() if k in ("rmse", "r2")} == {
             k: v for k, v in results[-1].metrics.items() if k in ("rmse", "r2")
         }
+
+
+def test_another_device_gives_the_same_curves(sine: Split, iris: Split) -> None:
+    """Nothing that lies on it meets what lies on the CPU: checkpoints, and trials that take turns, included."""
+    short = {"epochs": 2, "batch_size": 128, "patience": 1}
+    specs = [
+        spec.model_copy(update={"training": spec.training.model_copy(update=short), "rungs": (1, 2)})
+        for spec in MIXED[::2]
+    ]
+    for split in (sine, iris):
+        with far_device() as device:
+            before, after = Pack(split, device=device), Pack(split, device=device)
+            slots = [before.admit(spec) for spec in specs]
+            points: dict[int, list[RungResult]] = {slot: [] for slot in slots}
+            states: dict[int, bytes] = {}
+            while len(states) < len(slots):
+                for result in before.advance():
+                    points[result.slot].append(result)
+                    states[result.slot] = before.checkpoint(result.slot)
+                    before.retire(result.slot)
+            assert [after.admit(spec, states[slot]) for spec, slot in zip(specs, slots, strict=True)] == slots
+            for group in after._groups.values():
+                group._at_once = 1
+                assert group._weights.device == device
+            while after:
+                for result in after.advance():
+                    points[result.slot].append(result)
+                    if result.end is not None:
+                        after.retire(result.slot)
+        for slot, expected in zip(slots, results_of(specs, split), strict=True):
+            torch.testing.assert_close(curve(points[slot]), curve(expected), rtol=1e-9, atol=1e-12)
+            assert points[slot][-1].end is expected[-1].end
 
 
 def test_bytes_that_are_no_checkpoint_of_the_trial_are_refused(sine: Split) -> None:

@@ -1,0 +1,24 @@
+"""Where trials are trained."""
+
+from __future__ import annotations
+
+import torch
+
+from kansearch.errors import UserError
+
+
+def find_device(name: str, number: int = 0) -> torch.device:
+    """The device of a worker.
+
+    Args:
+        name: "cpu", or "cuda", of whose devices the workers of a machine take turns.
+        number: Of the worker.
+
+    Raises:
+        UserError: If there is none.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("--device cuda: torch finds no CUDA device here; allowed: cpu, or a torch built for CUDA")
+    return torch.device("cuda", number % torch.cuda.device_count())
