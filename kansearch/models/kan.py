@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from kansearch.errors import UserError
 from kansearch.models.bases import BASE_BRANCHES, BaseFunction, FixedBasis, basis_cost, make_basis
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, affine, product_amplitudes
+from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
 
@@ -73,10 +73,11 @@ class KANLayer(CurveLayer):
 
     def features(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B IK"]:
         """What the matrix product mixes: K' numbers of input 0, K' of input 1, and so on."""
-        values: Tensor = self.basis(x)
+        columns = columns_of(x)
+        values = self.basis.columns(columns)
         if self.base is not None:
-            values = torch.cat([values, self.base(x).unsqueeze(-1)], dim=-1)
-        return values.flatten(-2)
+            values = torch.cat([values, self.base(columns).unsqueeze(-2)], dim=-2)
+        return values.flatten(-3, -2).mT
 
     def weight(self) -> Float[Tensor, "*P O IK"]:
         """How it mixes them, in the same order."""
@@ -89,9 +90,11 @@ class KANLayer(CurveLayer):
 
     def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """One matrix product, or two: the base branch's stands apart, for joining the features would copy them."""
-        values: Tensor = self.basis(x)
-        y = affine(values.flatten(-2), self.W.flatten(-2), self.c)
-        return y if self.base is None or self.V is None else y + affine(self.base(x), self.V)
+        columns = columns_of(x)
+        y = affine(self.basis.columns(columns).flatten(-3, -2).mT, self.W.flatten(-2), self.c)
+        if self.base is None or self.V is None:
+            return y
+        return y + affine(self.base(columns).mT, self.V)
 
     def mix(self, prepared: Float[Tensor, "*P B F"]) -> Float[Tensor, "*P B O"]:
         """The same, from what `prepare` gave."""

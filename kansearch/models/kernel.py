@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 
 from kansearch.models.bases import BaseFunction, base_function
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, affine, product_amplitudes, safe_sqrt
+from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes, safe_sqrt
 from kansearch.models.moments import normal_moments, normal_quadrature
 
 MAX_S = 3.0
@@ -186,7 +186,7 @@ class _EdgeSums(torch.autograd.Function):
         b: Float[Tensor, "P O I"],
         d: Float[Tensor, "P O I"] | None,
     ) -> tuple[Float[Tensor, "P B O"], Float[Tensor, "P O I"]]:
-        columns = x.mT.contiguous()
+        columns = columns_of(x)
         keep = keep and a.numel() * x.shape[-2] <= KEPT_NUMBERS
         ctx.kept, ctx.function = [], function
         ctx.save_for_backward(shares, columns, a, b, d)
@@ -199,7 +199,7 @@ class _EdgeSums(torch.autograd.Function):
             sums.append((a[:, outputs].unsqueeze(-2) @ values).squeeze(-2))
             if shares is not None:
                 squares.append((values.square() * shares).sum(-1))
-        return torch.cat(sums, dim=1).mT, torch.cat(squares, dim=1) if squares else torch.zeros_like(a)
+        return torch.cat(sums, dim=1).mT.contiguous(), torch.cat(squares, dim=1) if squares else torch.zeros_like(a)
 
     @staticmethod
     @once_differentiable
@@ -222,7 +222,7 @@ class _EdgeSums(torch.autograd.Function):
             if of_columns is not None:
                 of_columns += torch.mul(of_phase, b[:, outputs].unsqueeze(-1), out=of_values).sum(1)
             of_b[:, outputs] = torch.mul(of_phase, columns.unsqueeze(1), out=of_values).sum(-1)
-        return None, None, None, None if of_columns is None else of_columns.mT, of_a, of_b, of_d
+        return None, None, None, None if of_columns is None else of_columns.mT.contiguous(), of_a, of_b, of_d
 
 
 def _pieces(a: Float[Tensor, "P O I"], columns: Float[Tensor, "P I B"]) -> list[slice]:

@@ -180,7 +180,8 @@ class _Group:
             self._is_prepared = width != x.shape[-1] and (len(x) + len(validation_x)) * width <= PREPARED_NUMBERS
             if not self._is_prepared:
                 return x, validation_x
-            return self._stack.prepare(x), self._stack.prepare(validation_x)
+            # Rows are looked up: each in one piece of memory.
+            return self._stack.prepare(x).contiguous(), self._stack.prepare(validation_x).contiguous()
 
     def _share(self, n_real: int) -> Float[Tensor, " B"]:
         """Weights of the rows of a batch: the rows that fill it up have none."""
