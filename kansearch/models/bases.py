@@ -117,14 +117,12 @@ def _distances(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _gaussian(x: Tensor) -> Tensor:
-    # torch does not type what an autograd function's apply returns.
-    y: Tensor = _Gaussian.apply(x)  # type: ignore[no-untyped-call]
+    y: Tensor = _Gaussian.apply(x)  # type: ignore[no-untyped-call]  # apply has no types
     return y
 
 
 def _tanh(x: Tensor) -> Tensor:
-    # As in _gaussian.
-    y: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]
+    y: Tensor = _Tanh.apply(x)  # type: ignore[no-untyped-call]  # apply has no types
     return y
 
 
@@ -288,9 +286,8 @@ class BSpline(FixedBasis):
         """The recursion, for all intervals at once; cubic splines on equal intervals are copies of one function."""
         if self.spline_order == MAX_SPLINE_ORDER:
             u = x * (1 / self.spacing) - (self.first_knot / self.spacing + 2)
-            # As in _gaussian.
             beyond = u.unsqueeze(-2) - self.places[: self.n_basis, None]
-            values: Tensor = _CubicBSpline.apply(beyond)  # type: ignore[no-untyped-call]
+            values: Tensor = _CubicBSpline.apply(beyond)  # type: ignore[no-untyped-call]  # apply has no types
             return values
         # With knots at 0, 1, 2, ... it is B_m,p(u) = ((u - m) B_m,p-1 + (m + p + 1 - u) B_m+1,p-1) / p.
         u = ((x - self.first_knot) * (1 / self.spacing)).unsqueeze(-2)

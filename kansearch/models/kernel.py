@@ -162,8 +162,8 @@ class EdgeLayer(_EdgeWeights):
     def _sums(self, x: Float[Tensor, "*P B I"], shares: Float[Tensor, " B"] | None) -> tuple[Tensor, Tensor]:
         alone = self.a.dim() == 2
         rows, a, b, d = (t.unsqueeze(0) if alone and t is not None else t for t in (x, self.a, self.scale(), self.d))
-        # As in bases._gaussian.
-        of_all = _EdgeSums.apply(self.function, torch.is_grad_enabled(), shares, rows, a, b, d)  # type: ignore[no-untyped-call]
+        arguments = (self.function, torch.is_grad_enabled(), shares, rows, a, b, d)
+        of_all = _EdgeSums.apply(*arguments)  # type: ignore[no-untyped-call]  # apply has no types
         sums, squares = (t[0] for t in of_all) if alone else of_all
         return sums, squares
 

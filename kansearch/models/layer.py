@@ -138,7 +138,7 @@ def affine(
 
 def columns_of(x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P I B"]:
     """Rows side by side, in memory too."""
-    columns: Tensor = _Columns.apply(x)  # type: ignore[no-untyped-call]  # as above
+    columns: Tensor = _Columns.apply(x)  # type: ignore[no-untyped-call]  # apply has no types
     return columns
 
 

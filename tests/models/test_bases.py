@@ -44,11 +44,11 @@ class TestContract:
     def test_each_input_has_functions_of_its_own(self, name: str, n_basis: int) -> None:
         """What happens to one input changes nothing for another; at first all inputs have the same functions."""
         basis = make_basis(name, 2, n_basis, 2.0, torch.float64)
-        x = normal(5, 2)
+        x = normal(16, 2)  # whole vectors of rows, for the last of a row of numbers takes another way than the others
         changed = x.clone()
         changed[:, 1] += 1
         torch.testing.assert_close(basis(x)[:, 0], basis(changed)[:, 0], rtol=0, atol=0)
-        torch.testing.assert_close(basis(x)[:, 1], basis(x.flip(1))[:, 0])
+        torch.testing.assert_close(basis(x)[:, 1], basis(x.flip(1))[:, 0], rtol=0, atol=0)
 
     def test_functions_vary_over_the_grid_and_differ(self, name: str, n_basis: int) -> None:
         """On the grid no function is a constant, and the K functions are linearly independent."""
