@@ -21,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from kansearch.errors import UserError
+from kansearch.models import curves
 from kansearch.models.flops import Cost
 from kansearch.models.layer import columns_of
 
@@ -46,12 +47,15 @@ class BaseFunction:
         spread: K and R to the beta and gamma of the K copies, in float64.
         start: The scale and shift b, d with which f(b x + d) bends gently over inputs of unit variance; a single
             copy starts there or near.
+        compiled: Its name in the compiled code, or its names, where it is another one for each network of a stack;
+            none where it is not there.
     """
 
     evaluate: Callable[[Tensor], Tensor]
     flops: int
     spread: Callable[[int, float], tuple[Float[Tensor, " K"], Float[Tensor, " K"]]]
     start: tuple[float, float] = (1.0, 0.0)
+    compiled: tuple[str, ...] = ()
 
     def __call__(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Evaluate the curve element by element."""
@@ -168,13 +172,13 @@ def _frequencies(n_basis: int, grid_range: float) -> tuple[Tensor, Tensor]:
 
 BASE_FUNCTIONS: dict[str, BaseFunction] = {
     # On the slope of the bump: an even start forgets the sign of its inputs (digits, node form: 27 % errors, not 7 %).
-    "gaussian": BaseFunction(_gaussian, 2, _places, start=(0.5, -math.sqrt(0.5))),
-    "tanh": BaseFunction(_tanh, 1, _places),
-    "sigmoid": BaseFunction(torch.sigmoid, 1, _places_of_sigmoid),
-    "relu": BaseFunction(torch.relu, 1, _ramps),
-    "silu": BaseFunction(functional.silu, 2, _ramps),
-    "gelu": BaseFunction(functional.gelu, 5, _ramps),
-    "sin": BaseFunction(torch.sin, 1, _frequencies),
+    "gaussian": BaseFunction(_gaussian, 2, _places, start=(0.5, -math.sqrt(0.5)), compiled=("gaussian",)),
+    "tanh": BaseFunction(_tanh, 1, _places, compiled=("tanh",)),
+    "sigmoid": BaseFunction(torch.sigmoid, 1, _places_of_sigmoid, compiled=("sigmoid",)),
+    "relu": BaseFunction(torch.relu, 1, _ramps, compiled=("relu",)),
+    "silu": BaseFunction(functional.silu, 2, _ramps, compiled=("silu",)),
+    "gelu": BaseFunction(functional.gelu, 5, _ramps, compiled=("gelu",)),
+    "sin": BaseFunction(torch.sin, 1, _frequencies, compiled=("sin",)),
 }
 """The curves that layers scale and shift by learned amounts, by name."""
 
@@ -232,6 +236,8 @@ class Atoms(Basis):
 
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """f(beta x + gamma)."""
+        if curves.serves(self.function.compiled, x):
+            return curves.atoms(self.function.compiled, x, self.beta, self.gamma)
         return self.function(torch.addcmul(self.gamma.unsqueeze(-1), x.unsqueeze(-2), self.beta.unsqueeze(-1)))
 
     @staticmethod
@@ -253,7 +259,17 @@ class FixedBasis(Basis):
         """No parameters; operations of one evaluation."""
 
 
-class BSpline(FixedBasis):
+class _Copies(FixedBasis):
+    """Copies of one function at the first K places, which are whole numbers or near: f(scale x - offset - place)."""
+
+    places: Tensor
+
+    def _compiled(self, function: str, x: Float[Tensor, "*P I B"], scale: float, offset: float) -> Tensor:
+        shifts = (-offset - self.places[: self.n_basis]).repeat(self.n_inputs, 1)
+        return curves.atoms((function,), x, torch.full_like(shifts, scale), shifts)
+
+
+class BSpline(_Copies):
     """B-splines on G equal intervals of [-R, R]; K = G + S with S = 3, or less where K is small.
 
     The knots go on beyond both ends. Inside [-R, R] the K functions add up to 1; outside they fade to 0 within
@@ -274,7 +290,6 @@ class BSpline(FixedBasis):
         self.spacing = 2 * grid_range / self.grid_size
         self.first_knot = -grid_range - self.spline_order * self.spacing
         n_knots = self.grid_size + 2 * self.spline_order + 1
-        self.places: Tensor
         self.register_buffer("places", torch.arange(n_knots).to(dtype or torch.get_default_dtype()), persistent=False)
 
     @property
@@ -285,6 +300,8 @@ class BSpline(FixedBasis):
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """The recursion, for all intervals at once; cubic splines on equal intervals are copies of one function."""
         if self.spline_order == MAX_SPLINE_ORDER:
+            if curves.serves(("cubic_b_spline",), x):
+                return self._compiled("cubic_b_spline", x, 1 / self.spacing, self.first_knot / self.spacing + 2)
             u = x * (1 / self.spacing) - (self.first_knot / self.spacing + 2)
             beyond = u.unsqueeze(-2) - self.places[: self.n_basis, None]
             values: Tensor = _CubicBSpline.apply(beyond)  # type: ignore[no-untyped-call]  # apply has no types
@@ -313,7 +330,7 @@ class BSpline(FixedBasis):
         return Cost(0, n_inputs * (2 + (n_cells + 1) + 1 + n_cells + recursion))
 
 
-class GaussianRBF(FixedBasis):
+class GaussianRBF(_Copies):
     """exp(-((x - t_k) / h)^2) at K centres t_k from -R to R, h apart.
 
     Source: Li (2024), FastKAN, arXiv:2405.06721.
@@ -322,13 +339,14 @@ class GaussianRBF(FixedBasis):
     def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
         super().__init__(n_inputs, n_basis, grid_range)
         centres, self.distance = _centres(n_basis, grid_range)
-        self.places: Tensor
         self.register_buffer(
             "places", (centres / self.distance).to(dtype or torch.get_default_dtype()), persistent=False
         )
 
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """One Gaussian a centre."""
+        if curves.serves(("gaussian",), x):
+            return self._compiled("gaussian", x, 1 / self.distance, 0.0)
         return _gaussian((x * (1 / self.distance)).unsqueeze(-2) - self.places.unsqueeze(-1))
 
     @staticmethod

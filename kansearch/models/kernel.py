@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from kansearch.models import curves
 from kansearch.models.bases import BaseFunction, base_function
 from kansearch.models.flops import Cost
 from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes, safe_sqrt
@@ -161,9 +162,13 @@ class EdgeLayer(_EdgeWeights):
 
     def _sums(self, x: Float[Tensor, "*P B I"], shares: Float[Tensor, " B"] | None) -> tuple[Tensor, Tensor]:
         alone = self.a.dim() == 2
-        rows, a, b, d = (t.unsqueeze(0) if alone and t is not None else t for t in (x, self.a, self.scale(), self.d))
-        arguments = (self.function, torch.is_grad_enabled(), shares, rows, a, b, d)
-        of_all = _EdgeSums.apply(*arguments)  # type: ignore[no-untyped-call]  # apply has no types
+        rows, a, b = (t.unsqueeze(0) if alone else t for t in (x, self.a, self.scale()))
+        d = self.d.unsqueeze(0) if alone and self.d is not None else self.d
+        if curves.serves(self.function.compiled, x):
+            of_all = curves.edge_sums(self.function.compiled, shares, rows, a, b, d)
+        else:
+            arguments = (self.function, torch.is_grad_enabled(), shares, rows, a, b, d)
+            of_all = _EdgeSums.apply(*arguments)  # type: ignore[no-untyped-call]  # apply has no types
         sums, squares = (t[0] for t in of_all) if alone else of_all
         return sums, squares
 

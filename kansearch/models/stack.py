@@ -221,4 +221,5 @@ def by_network(names: Sequence[str]) -> BaseFunction:
         parts = torch.split(x, [length for _, length in runs])
         return torch.cat([function(part) for (function, _), part in zip(runs, parts, strict=True)])
 
-    return replace(runs[0][0], evaluate=evaluate)
+    compiled = [name for function, length in runs for name in function.compiled * length]
+    return replace(runs[0][0], evaluate=evaluate, compiled=tuple(compiled) if len(compiled) == len(names) else ())

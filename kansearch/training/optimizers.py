@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kansearch import compiled
 from kansearch.models.stack import Segment
 from kansearch.specs.trial import TrainingSpec
 from kansearch.training.unfreeze import unfrozen_groups
@@ -51,6 +52,10 @@ class PackAdam:
         self._real = None if real.all() else real.to(state.first)
         columns = [torch.full((s.end - s.begin,), _column(s)) for s in segments]
         self._columns = torch.cat(columns).to(state.first.device)
+        n_trials, n_numbers = state.first.shape
+        self._sizes = compiled.longs([n_trials, n_numbers, len(segments), state.ages.shape[1]])
+        self._places = compiled.longs([number for s in segments for number in (s.begin, s.end, _column(s))])
+        self._betas = torch.tensor([BETA_1, BETA_2], dtype=torch.float32)
         self._scratch = torch.empty_like(state.first)
         self._rates = torch.empty_like(state.first)
 
@@ -87,6 +92,12 @@ class PackAdam:
         first, second, scratch = self.state.first, self.state.second, self._scratch
         if self._decays is not None:
             self._decay(weights, gradients, self._decays[step])
+        if compiled.serves(weights):
+            tables = self._betas, self._step_sizes[step].contiguous(), self._floors[step].contiguous()
+            compiled.call(
+                "adam_step", self._sizes, self._places, *tables, self._real, gradients, first, second, weights
+            )
+            return
         first.lerp_(gradients, 1 - BETA_1)
         second.mul_(BETA_2).addcmul_(gradients, gradients, value=1 - BETA_2)
         torch.sqrt(second, out=scratch)

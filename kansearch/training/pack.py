@@ -23,10 +23,11 @@ from functools import partial
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
+from torch.nn import functional
 
 from kansearch.data.splits import Split
 from kansearch.models.layer import even_shares
-from kansearch.models.stack import Stack, structure
+from kansearch.models.stack import NARROWEST, Stack, structure
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
 from kansearch.training.checkpoints import Checkpoint, CheckpointError
 from kansearch.training.metrics import entropy, losses, quality
@@ -47,8 +48,9 @@ MASK_NUMBERS = 2**20
 CURVE_ROWS = 2048
 """Training rows from which the learned activations are drawn."""
 
-ROW_MULTIPLE = 4
-"""Batches are padded to so many rows, so that vectorised code meets whole vectors in each trial."""
+VECTOR_NUMBERS = 32
+"""Batches are padded such that each trial has a multiple of so many numbers in every row of nodes: torch works on two
+vectors of up to 16 at once, and on what is left of a whole stack one by one, where functions have other last bits."""
 
 
 class Pack:
@@ -165,7 +167,8 @@ class _Group:
         self._fresh = AdamState.fresh(self._stack.n_numbers, n_groups, kind.dtype, device)
         self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
         self._n_steps = math.ceil(split.n_train / kind.batch_size)
-        self._n_rows = ROW_MULTIPLE * math.ceil(kind.batch_size / ROW_MULTIPLE)
+        self._row_multiple = VECTOR_NUMBERS // math.gcd(NARROWEST, split.n_inputs)
+        self._n_rows = self._whole(kind.batch_size)
         self._train_x, self._validation_x = self._prepared()
         self._train_y, self._validation_y = self._split.train_y.to(device), self._split.validation_y.to(device)
         n_last = split.n_train - (self._n_steps - 1) * kind.batch_size
@@ -175,6 +178,8 @@ class _Group:
     def _prepared(self) -> tuple[Tensor, Tensor]:
         """The inputs, or what the first layer makes of them whatever its parameters are, if that is not too much."""
         x, validation_x = self._split.train_x.to(self._device), self._split.validation_x.to(self._device)
+        n_validation = len(validation_x)
+        validation_x = functional.pad(validation_x, (0, 0, 0, self._whole(n_validation) - n_validation))
         with torch.no_grad():
             width = self._stack.prepare(x[:1]).shape[-1]
             self._is_prepared = width != x.shape[-1] and (len(x) + len(validation_x)) * width <= PREPARED_NUMBERS
@@ -182,6 +187,10 @@ class _Group:
                 return x, validation_x
             # Rows are looked up: each in one piece of memory.
             return self._stack.prepare(x).contiguous(), self._stack.prepare(validation_x).contiguous()
+
+    def _whole(self, n_rows: int) -> int:
+        """So many rows, and those that fill them up."""
+        return self._row_multiple * math.ceil(n_rows / self._row_multiple)
 
     def _share(self, n_real: int) -> Float[Tensor, " B"]:
         """Weights of the rows of a batch: the rows that fill it up have none."""
@@ -307,7 +316,7 @@ class _Group:
         with torch.no_grad():
             outputs = self._in_turns(self._predict, *split.validation_y.shape[:1], split.n_outputs)
         targets = self._validation_y.expand(len(trainees), *split.validation_y.shape)
-        validation_losses = losses(outputs, targets, split.task, even_shares(self._validation_x)).cpu().tolist()
+        validation_losses = losses(outputs, targets, split.task, even_shares(outputs)).cpu().tolist()
         train_losses = (totals / split.n_train).cpu().tolist()
         seconds = (time.perf_counter() - begin) / len(trainees)
         for row, trainee in enumerate(trainees):
@@ -345,12 +354,12 @@ class _Group:
         self._stack.silence(())
         n_trials = turn.stop - turn.start
         # Whatever the number of trials is: the rows that are computed together decide the last bit.
-        n_rows = max(1, EVALUATION_NUMBERS // self._n_widest)
+        n_rows = self._whole(max(1, EVALUATION_NUMBERS // self._n_widest))
         outputs = []
         for x in torch.split(self._validation_x, n_rows):
             prepared = x if self._is_prepared else self._stack.prepare(x)
             outputs.append(self._stack.mix(prepared.expand(n_trials, *prepared.shape)))
-        return torch.cat(outputs, dim=1)
+        return torch.cat(outputs, dim=1)[:, : self._split.n_validation]
 
     def _in_turns(self, work: Callable[[slice], Tensor], *shape: int) -> Tensor:
         """What some work gives for each trial; where memory does not suffice for all at once, they take turns.

@@ -193,8 +193,8 @@ class TestEdges:
         """Pieces are small, and what is beyond the limit is evaluated again instead of kept."""
         monkeypatch.setattr(kernel, "PIECE_NUMBERS", 300)
         monkeypatch.setattr(kernel, "KEPT_NUMBERS", 5 * 4 * 64 if kept else 5 * 4 * 64 - 1)
-        layer = EdgeLayer(4, 5, "tanh", generator=random(0))
-        x = normal(64, 4, dtype=torch.float32)
+        layer = EdgeLayer(4, 5, "tanh", generator=random(0), dtype=torch.float64)
+        x = normal(64, 4)
 
         def alive() -> int:
             """Of tensors with the values of one output."""

@@ -1,0 +1,67 @@
+"""The inner loops in C, on a CPU and in float32: what torch's operators give, several times faster.
+
+The code is compiled where the package is installed, if there is a C compiler; without one everything works, more
+slowly. KANSEARCH_COMPILED=0 leaves it out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor
+
+VERSION = 1
+"""Of the functions and what they take, as in compiled.h."""
+
+
+def wanted() -> bool:
+    """Whether the environment lets it be used."""
+    return os.environ.get("KANSEARCH_COMPILED") != "0"
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled code; None where it is missing, of another version or not wanted."""
+    if not wanted():
+        return None
+    spec = find_spec("kansearch.compiled._library")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        code = ctypes.CDLL(spec.origin)
+        return code if code.kansearch_version() == VERSION else None
+    except (OSError, AttributeError):  # of another machine, or not ours
+        return None
+
+
+def serves(tensor: Tensor) -> bool:
+    """Whether the compiled code can work on tensors such as this."""
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and library() is not None
+
+
+def call(name: str, *arguments: Tensor | ctypes.Array[ctypes.c_int] | ctypes.Array[ctypes.c_long] | None) -> None:
+    """Call a C function with pointers to these.
+
+    Args:
+        name: Of the function.
+        arguments: Tensors as the function wants them: it looks at their numbers, not at their shapes. None is a
+            null pointer.
+    """
+    code = library()
+    assert code is not None
+    getattr(code, name)(*(ctypes.c_void_p(a.data_ptr()) if isinstance(a, Tensor) else a for a in arguments))
+
+
+def ints(numbers: Sequence[int]) -> ctypes.Array[ctypes.c_int]:
+    """An array of C's int."""
+    return (ctypes.c_int * len(numbers))(*numbers)
+
+
+def longs(numbers: Sequence[int]) -> ctypes.Array[ctypes.c_long]:
+    """An array of C's long."""
+    return (ctypes.c_long * len(numbers))(*numbers)

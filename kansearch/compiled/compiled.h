@@ -1,0 +1,21 @@
+/* What all C code of the package shares. */
+
+#ifndef KANSEARCH_COMPILED_H
+#define KANSEARCH_COMPILED_H
+
+/* To be raised with every change of what a function takes: compiled/__init__.py refuses other versions. */
+#define VERSION 1
+
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+/* The machine that compiles need not be the one that runs: the loader picks the widest vectors it finds there. */
+#define FOR_EVERY_CPU __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EVERY_CPU
+#endif
+
+#define INLINE static inline __attribute__((always_inline))
+#define ROWS _Pragma("omp simd")
+#define ROWS_SUMMING(...) _Pragma(TEXT(omp simd reduction(+ : __VA_ARGS__)))
+#define TEXT(x) #x
+
+#endif

@@ -1,0 +1,275 @@
+/* Curves on many rows at once: f(b x + d), their sums over edges, and the gradients, without a tensor of all edges.
+
+   Every function here does one network after the other, one output (or input) after the other, all rows side by
+   side; so what a network gets does not depend on who else is in its stack. Numbers are float; all arrays lie in
+   order without gaps, but for the parameters of a stack, whose networks are `stride` numbers apart.
+
+   P networks, B rows, I inputs, O outputs, K curves of each input. */
+
+#include "compiled.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef struct {
+    float value, slope;
+} Point;
+
+/* --- the base functions, each with its slope ------------------------------------------------------------------- */
+
+/* NaN stays NaN, which fmaxf does not promise; and this is one instruction. */
+INLINE float at_least(float least, float x) { return x < least ? least : x; }
+
+/* To 2 units of the last place; the polynomial is that of the Cephes library. */
+INLINE float exponential(float x) {
+    x = at_least(-87.0f, x);
+    x = x > 88.0f ? 88.0f : x;
+    float n = rintf(x * 1.44269504f);
+    float r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    int32_t exponent = ((int32_t)n + 127) << 23;
+    float power;
+    memcpy(&power, &exponent, sizeof power);
+    return (p * r * r + r + 1.0f) * power;
+}
+
+INLINE Point gaussian(float x) {
+    float y = exponential(-x * x);
+    return (Point){y, -2.0f * x * y};
+}
+
+INLINE Point sigmoid(float x) {
+    float y = 1.0f / (1.0f + exponential(-x));
+    return (Point){y, y * (1.0f - y)};
+}
+
+INLINE Point hyperbolic_tangent(float x) {
+    float y = 2.0f / (1.0f + exponential(-2.0f * x)) - 1.0f;
+    return (Point){y, 1.0f - y * y};
+}
+
+INLINE Point relu(float x) { return (Point){at_least(0.0f, x), x > 0.0f ? 1.0f : 0.0f}; }
+
+INLINE Point silu(float x) {
+    float s = 1.0f / (1.0f + exponential(-x));
+    return (Point){x * s, s + x * s * (1.0f - s)};
+}
+
+/* x Phi(x), with Abramowitz and Stegun's 7.1.26 for the normal distribution: exact to 1e-7. */
+INLINE Point gelu(float x) {
+    float density = exponential(-0.5f * x * x);
+    float t = 1.0f / (1.0f + 0.3275911f * 0.70710678f * fabsf(x));
+    float tail = 1.061405429f;
+    tail = tail * t - 1.453152027f;
+    tail = tail * t + 1.421413741f;
+    tail = tail * t - 0.284496736f;
+    tail = tail * t + 0.254829592f;
+    tail *= 0.5f * t * density;
+    float below = x < 0.0f ? tail : 1.0f - tail;
+    return (Point){x * below, below + 0.39894228f * x * density};
+}
+
+/* Half turns are taken off in three parts of pi; exact to 1e-7 up to |x| = 10,000. */
+INLINE Point sine(float x) {
+    float n = rintf(x * 0.318309886f);
+    float r = x - n * 3.140625f - n * 9.67502593994140625e-4f - n * 1.509957990978376432e-7f;
+    float q = r * r;
+    float s = -2.50521084e-8f;
+    s = s * q + 2.75573192e-6f;
+    s = s * q - 1.98412698e-4f;
+    s = s * q + 8.33333333e-3f;
+    s = s * q - 1.66666667e-1f;
+    s = s * q * r + r;
+    float c = 2.08767570e-9f;
+    c = c * q - 2.75573192e-7f;
+    c = c * q + 2.48015873e-5f;
+    c = c * q - 1.38888889e-3f;
+    c = c * q + 4.16666667e-2f;
+    c = c * q - 0.5f;
+    c = c * q + 1.0f;
+    float sign = (int32_t)n & 1 ? -1.0f : 1.0f;
+    return (Point){sign * s, sign * c};
+}
+
+/* The cubic B-spline with knots -2, -1, 0, 1, 2. */
+INLINE Point cubic_b_spline(float x) {
+    float wide = at_least(0.0f, 2.0f - fabsf(x)), narrow = at_least(0.0f, wide - 1.0f);
+    float slope = 2.0f * narrow * narrow - 0.5f * wide * wide;
+    return (Point){(wide * wide * wide - 4.0f * narrow * narrow * narrow) * (1.0f / 6.0f), x < 0.0f ? -slope : slope};
+}
+
+/* --- sums over the edges: y_j = sum_i a_ji f(b_ji x_i + d_ji) ---------------------------------------------------- */
+
+/* Of one output. squares[i], where asked for, is the weighted sum over the rows of the squares of f. */
+#define DEFINE_SUMS(f)                                                                                                 \
+    FOR_EVERY_CPU static void sums_of_##f(long n_inputs, long n_rows, const float *restrict x,                         \
+                                          const float *restrict a, const float *restrict b, const float *restrict d,   \
+                                          const float *restrict shares, float *restrict sums,                          \
+                                          float *restrict squares) {                                                   \
+        memset(sums, 0, n_rows * sizeof *sums);                                                                        \
+        for (long i = 0; i < n_inputs; i++, x += n_rows) {                                                             \
+            const float ai = a[i], bi = b[i], di = d ? d[i] : 0.0f;                                                    \
+            if (squares) {                                                                                             \
+                float of_squares = 0.0f;                                                                               \
+                ROWS_SUMMING(of_squares) for (long r = 0; r < n_rows; r++) {                                           \
+                    const float value = f(bi * x[r] + di).value;                                                       \
+                    sums[r] += ai * value;                                                                             \
+                    of_squares += value * value * shares[r];                                                           \
+                }                                                                                                      \
+                squares[i] = of_squares;                                                                               \
+            } else {                                                                                                   \
+                ROWS for (long r = 0; r < n_rows; r++) sums[r] += ai * f(bi * x[r] + di).value;                        \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+
+/* The gradients of one output's sums and squares; those of x are added to what is there. */
+#define DEFINE_SUMS_BACKWARD(f)                                                                                        \
+    FOR_EVERY_CPU static void sums_backward_of_##f(                                                                    \
+        long n_inputs, long n_rows, const float *restrict x, const float *restrict a, const float *restrict b,         \
+        const float *restrict d, const float *restrict shares, const float *restrict of_sums,                          \
+        const float *restrict of_squares, float *restrict of_x, float *restrict of_a, float *restrict of_b,            \
+        float *restrict of_d) {                                                                                        \
+        for (long i = 0; i < n_inputs; i++, x += n_rows) {                                                             \
+            const float ai = a[i], bi = b[i], di = d ? d[i] : 0.0f;                                                    \
+            const float twice = shares ? 2.0f * of_squares[i] : 0.0f;                                                  \
+            float sum_a = 0.0f, sum_b = 0.0f, sum_d = 0.0f;                                                            \
+            if (shares) {                                                                                              \
+                ROWS_SUMMING(sum_a, sum_b, sum_d) for (long r = 0; r < n_rows; r++) {                                  \
+                    const Point p = f(bi * x[r] + di);                                                                 \
+                    const float of_phase = (ai * of_sums[r] + twice * p.value * shares[r]) * p.slope;                  \
+                    sum_a += of_sums[r] * p.value;                                                                     \
+                    sum_b += of_phase * x[r];                                                                          \
+                    sum_d += of_phase;                                                                                 \
+                    if (of_x) of_x[i * n_rows + r] += bi * of_phase;                                                   \
+                }                                                                                                      \
+            } else {                                                                                                   \
+                ROWS_SUMMING(sum_a, sum_b, sum_d) for (long r = 0; r < n_rows; r++) {                                  \
+                    const Point p = f(bi * x[r] + di);                                                                 \
+                    const float of_phase = ai * of_sums[r] * p.slope;                                                  \
+                    sum_a += of_sums[r] * p.value;                                                                     \
+                    sum_b += of_phase * x[r];                                                                          \
+                    sum_d += of_phase;                                                                                 \
+                    if (of_x) of_x[i * n_rows + r] += bi * of_phase;                                                   \
+                }                                                                                                      \
+            }                                                                                                          \
+            of_a[i] = sum_a, of_b[i] = sum_b;                                                                          \
+            if (of_d) of_d[i] = sum_d;                                                                                 \
+        }                                                                                                              \
+    }
+
+/* --- atoms: f(beta_ik x_i + gamma_ik) ----------------------------------------------------------------------------- */
+
+/* Of one input. */
+#define DEFINE_ATOMS(f)                                                                                                \
+    FOR_EVERY_CPU static void atoms_of_##f(long n_curves, long n_rows, const float *restrict x,                        \
+                                           const float *restrict beta, const float *restrict gamma,                    \
+                                           float *restrict values) {                                                   \
+        for (long k = 0; k < n_curves; k++, values += n_rows) {                                                        \
+            const float scale = beta[k], shift = gamma[k];                                                             \
+            ROWS for (long r = 0; r < n_rows; r++) values[r] = f(scale * x[r] + shift).value;                          \
+        }                                                                                                              \
+    }
+
+#define DEFINE_ATOMS_BACKWARD(f)                                                                                       \
+    FOR_EVERY_CPU static void atoms_backward_of_##f(                                                                   \
+        long n_curves, long n_rows, const float *restrict x, const float *restrict beta, const float *restrict gamma,  \
+        const float *restrict of_values, float *restrict of_x, float *restrict of_beta, float *restrict of_gamma) {    \
+        if (of_x) memset(of_x, 0, n_rows * sizeof *of_x);                                                              \
+        for (long k = 0; k < n_curves; k++, of_values += n_rows) {                                                     \
+            const float scale = beta[k], shift = gamma[k];                                                             \
+            float sum_beta = 0.0f, sum_gamma = 0.0f;                                                                   \
+            ROWS_SUMMING(sum_beta, sum_gamma) for (long r = 0; r < n_rows; r++) {                                      \
+                const float of_phase = of_values[r] * f(scale * x[r] + shift).slope;                                   \
+                sum_beta += of_phase * x[r];                                                                           \
+                sum_gamma += of_phase;                                                                                 \
+                if (of_x) of_x[r] += scale * of_phase;                                                                 \
+            }                                                                                                          \
+            if (of_beta) of_beta[k] = sum_beta, of_gamma[k] = sum_gamma;                                               \
+        }                                                                                                              \
+    }
+
+/* --- for whole stacks ---------------------------------------------------------------------------------------------- */
+
+#define DEFINE_ALL(f) DEFINE_SUMS(f) DEFINE_SUMS_BACKWARD(f) DEFINE_ATOMS(f) DEFINE_ATOMS_BACKWARD(f)
+DEFINE_ALL(gaussian)
+DEFINE_ALL(sigmoid)
+DEFINE_ALL(hyperbolic_tangent)
+DEFINE_ALL(relu)
+DEFINE_ALL(silu)
+DEFINE_ALL(gelu)
+DEFINE_ALL(sine)
+DEFINE_ALL(cubic_b_spline)
+
+/* By number, in the order of kansearch/models/curves.py. */
+#define EVERY(kind)                                                                                                    \
+    {kind##_of_gaussian, kind##_of_sigmoid, kind##_of_hyperbolic_tangent, kind##_of_relu,                              \
+     kind##_of_silu,     kind##_of_gelu,    kind##_of_sine,               kind##_of_cubic_b_spline}
+
+static void (*const sums_of[])(long, long, const float *, const float *, const float *, const float *, const float *,
+                               float *, float *) = EVERY(sums);
+static void (*const sums_backward_of[])(long, long, const float *, const float *, const float *, const float *,
+                                        const float *, const float *, const float *, float *, float *, float *,
+                                        float *) = EVERY(sums_backward);
+static void (*const atoms_of[])(long, long, const float *, const float *, const float *, float *) = EVERY(atoms);
+static void (*const atoms_backward_of[])(long, long, const float *, const float *, const float *, const float *,
+                                         float *, float *, float *) = EVERY(atoms_backward);
+
+static const float *at(const float *numbers, long place) { return numbers ? numbers + place : 0; }
+static float *out(float *numbers, long place) { return numbers ? numbers + place : 0; }
+
+int kansearch_version(void) { return VERSION; }
+
+/* x: P I B; a, b, d: P O I (d may be missing); shares: B, or missing with the squares; sums: P O B; squares: P O I. */
+void edge_sums(const int *functions, const long *sizes, const long *strides, const float *x, const float *a,
+               const float *b, const float *d, const float *shares, float *sums, float *squares) {
+    const long P = sizes[0], O = sizes[1], I = sizes[2], B = sizes[3];
+    for (long p = 0; p < P; p++)
+        for (long o = 0; o < O; o++)
+            sums_of[functions[p]](I, B, x + p * I * B, a + p * strides[0] + o * I, b + p * strides[1] + o * I,
+                                  at(d, p * strides[2] + o * I), shares, sums + (p * O + o) * B,
+                                  out(squares, (p * O + o) * I));
+}
+
+/* of_x (may be missing): P I B, zeros at first. */
+void edge_sums_backward(const int *functions, const long *sizes, const long *strides, const float *x, const float *a,
+                        const float *b, const float *d, const float *shares, const float *of_sums,
+                        const float *of_squares, float *of_x, float *of_a, float *of_b, float *of_d) {
+    const long P = sizes[0], O = sizes[1], I = sizes[2], B = sizes[3];
+    for (long p = 0; p < P; p++)
+        for (long o = 0; o < O; o++) {
+            const long here = (p * O + o) * I;
+            sums_backward_of[functions[p]](I, B, x + p * I * B, a + p * strides[0] + o * I, b + p * strides[1] + o * I,
+                                           at(d, p * strides[2] + o * I), shares, of_sums + (p * O + o) * B,
+                                           of_squares + here, out(of_x, p * I * B), of_a + here, of_b + here,
+                                           out(of_d, here));
+        }
+}
+
+/* x: P I B; beta, gamma: P I K; values: P I K B. */
+void atoms(const int *functions, const long *sizes, const long *strides, const float *x, const float *beta,
+           const float *gamma, float *values) {
+    const long P = sizes[0], I = sizes[1], K = sizes[2], B = sizes[3];
+    for (long p = 0; p < P; p++)
+        for (long i = 0; i < I; i++)
+            atoms_of[functions[p]](K, B, x + (p * I + i) * B, beta + p * strides[0] + i * K,
+                                   gamma + p * strides[1] + i * K, values + (p * I + i) * K * B);
+}
+
+/* of_x, and of_beta with of_gamma, may be missing. */
+void atoms_backward(const int *functions, const long *sizes, const long *strides, const float *x, const float *beta,
+                    const float *gamma, const float *of_values, float *of_x, float *of_beta, float *of_gamma) {
+    const long P = sizes[0], I = sizes[1], K = sizes[2], B = sizes[3];
+    for (long p = 0; p < P; p++)
+        for (long i = 0; i < I; i++)
+            atoms_backward_of[functions[p]](K, B, x + (p * I + i) * B, beta + p * strides[0] + i * K,
+                                            gamma + p * strides[1] + i * K, of_values + (p * I + i) * K * B,
+                                            out(of_x, (p * I + i) * B), out(of_beta, (p * I + i) * K),
+                                            out(of_gamma, (p * I + i) * K));
+}
