@@ -12,7 +12,7 @@ import typer.main
 import yaml
 
 from kansearch.cli.app import app
-from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS
+from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, IMAGE_SETS
 from kansearch.specs.metrics import METRICS
 from kansearch.specs.space import hyperparameters
 from kansearch.specs.study import PRUNER_OPTIONS, SAMPLER_OPTIONS
@@ -61,8 +61,8 @@ def test_readme_names_every_command_and_option() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    [hyperparameters(), METRICS, BUNDLED_SETS, FUNCTIONS, SAMPLER_OPTIONS, PRUNER_OPTIONS],
-    ids=["hyperparameters", "metrics", "sets", "functions", "samplers", "pruners"],
+    [hyperparameters(), METRICS, BUNDLED_SETS, FUNCTIONS, IMAGE_SETS, SAMPLER_OPTIONS, PRUNER_OPTIONS],
+    ids=["hyperparameters", "metrics", "sets", "functions", "images", "samplers", "pruners"],
 )
 def test_everything_a_study_file_may_say_is_documented(names: dict[str, object]) -> None:
     """Every hyperparameter, metric, dataset, sampler and pruner stands in docs/study_files.md, with its values."""

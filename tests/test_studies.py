@@ -13,9 +13,19 @@ from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import create_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
+from tests.images import write_cifar10, write_mnist
 from tests.studies import search
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def image_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small ones, in the format of the real files."""
+    write_mnist(tmp_path)
+    _, accept = write_cifar10(tmp_path)
+    accept(monkeypatch)
+    monkeypatch.setenv("KANSEARCH_DATA", str(tmp_path))
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -25,7 +35,7 @@ def test_a_study_file_runs_tiny(path: Path, storage_url: str) -> None:
         path, ["budget.trials=12", "budget.epochs=4", "data.n_train=64", "search.pruner.min_epochs=1"]
     )
     split = load_split(spec.data)
-    check_feasible(spec, split.n_inputs, split.n_outputs)
+    check_feasible(spec, split.inputs, split.n_outputs)
     study = create_study(open_storage(storage_url), spec, digest=split.digest, data_line="", versions={})
     search(study, split)
     records = read_records(study)

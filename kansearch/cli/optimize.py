@@ -119,7 +119,7 @@ class Optimize:
         """The study of the file, created; None where somebody else created it at the same time."""
         from kansearch.search.effects import check_feasible, search_warnings
 
-        check_feasible(self.spec, split.n_inputs, split.n_outputs)
+        check_feasible(self.spec, split.inputs, split.n_outputs)
         warnings = search_warnings(self.spec, split)
         try:
             return create_study(

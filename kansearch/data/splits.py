@@ -20,6 +20,7 @@ from torch import Tensor
 from kansearch.data.columns import LARGEST
 from kansearch.data.encoder import Encoder, fit_encoder
 from kansearch.data.functions import FORMULAS, sample
+from kansearch.data.images import Images, PixelEncoder, fit_pixel_encoder, load_images
 from kansearch.data.tabular import load_table
 from kansearch.errors import DataError
 from kansearch.specs.data import DataSpec
@@ -48,6 +49,7 @@ class Split:
         digest: SHA-256, in hex, of the raw data and of all that decides how they are split.
         n_test: Rows kept apart; only `load_test` reads them.
         n_dropped: Rows of the file without a target.
+        image_shape: Channels, height and width of the images that rows are; None where they are none.
     """
 
     train_x: Float[Tensor, "N I"]
@@ -61,12 +63,18 @@ class Split:
     class_names: tuple[str, ...]
     target_mean: float
     target_scale: float
-    encoder: Encoder
+    encoder: Encoder | PixelEncoder
     digest: str
     n_train: int
     n_validation: int
     n_test: int
     n_dropped: int
+    image_shape: tuple[int, int, int] | None = None
+
+    @property
+    def inputs(self) -> int | tuple[int, int, int]:
+        """What networks are built for: the shape of images, or how many numbers a row has."""
+        return self.image_shape or self.n_inputs
 
     def to(self, dtype: torch.dtype) -> Split:
         """The same rows with numbers of another type; class indices stay integers."""
@@ -100,6 +108,8 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
     Raises:
         DataError: If the data cannot be read, or do not suffice for the split that the study asks for.
     """
+    if spec.is_images:
+        return _image_split(spec, dtype)
     parts = _parts(spec)
     encoder = fit_encoder(parts.train.features)
     mean, scale = _target_unit(parts)
@@ -133,6 +143,10 @@ def load_test(spec: DataSpec, dtype: torch.dtype = torch.float32) -> HeldOut:
     Raises:
         DataError: As `load_split` does.
     """
+    if spec.is_images:
+        images = load_images(spec)
+        train, _, test = _image_rows(images, spec)
+        return HeldOut(*_image_tensors(images, test, fit_pixel_encoder(images.pixels[train]), dtype))
     parts = _parts(spec)
     encoder = fit_encoder(parts.train.features)
     return HeldOut(*_tensors(parts.test, parts=parts, encoder=encoder, unit=_target_unit(parts), dtype=dtype))
@@ -143,12 +157,76 @@ def describe(spec: DataSpec, split: Split) -> str:
     name = spec.path.name if spec.path is not None else str(spec.name)
     n_rows = split.n_train + split.n_validation + split.n_test
     rows = FORMULAS[name].expression if spec.is_function else f"{n_rows} rows"
+    if split.image_shape:
+        channels, height, width = split.image_shape
+        n_rows_text = f"{n_rows} images of {height} x {width}{' in colour' if channels == 3 else ''}"
+        sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
+        return f"{name}: {n_rows_text}, {split.n_outputs} classes; {sizes}"
     inputs = "1 input" if split.n_inputs == 1 else f"{split.n_inputs} inputs"
     kind = f"{split.n_outputs} classes" if split.class_names else "regression"
     sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
     beyond = " (beyond the domain)" if spec.is_function and FORMULAS[name].beyond else ""
     dropped = f"; {split.n_dropped} rows without a target left out" if split.n_dropped else ""
     return f"{name}: {rows}, {inputs}, {kind}; {sizes}{beyond}{dropped}"
+
+
+# --- images -----------------------------------------------------------------------------------------
+
+
+def _image_split(spec: DataSpec, dtype: torch.dtype) -> Split:
+    images = load_images(spec)
+    train, validation, test = _image_rows(images, spec)
+    encoder = fit_pixel_encoder(images.pixels[train])
+    train_x, train_y = _image_tensors(images, train, encoder, dtype)
+    validation_x, validation_y = _image_tensors(images, validation, encoder, dtype)
+    return Split(
+        train_x=train_x,
+        train_y=train_y,
+        validation_x=validation_x,
+        validation_y=validation_y,
+        task=Task.CLASSIFICATION,
+        n_inputs=train_x.shape[1],
+        n_outputs=len(images.class_names),
+        feature_names=encoder.feature_names,
+        class_names=images.class_names,
+        target_mean=0.0,
+        target_scale=1.0,
+        encoder=encoder,
+        digest=_digest(spec, images.content),
+        n_train=len(train),
+        n_validation=len(validation),
+        n_test=len(test),
+        n_dropped=0,
+        image_shape=images.pixels.shape[1:],
+    )
+
+
+def _image_rows(images: Images, spec: DataSpec) -> tuple[Rows, Rows, Rows]:
+    """Which images train, which validate and which test; whoever made the set has the first word on the last."""
+    if not images.n_test:
+        train, validation, test = split_rows(images.source, images.target, images.class_names, spec)
+    else:
+        n_rows = len(images.target) - images.n_test
+        order = np.random.default_rng(spec.seed).permutation(n_rows)
+        n_validation = math.ceil(round(n_rows * spec.validation, 6))
+        train, validation = order[n_validation:], order[:n_validation]
+        test = np.arange(n_rows, len(images.target))
+    if spec.max_rows is not None and len(train) + len(validation) > spec.max_rows:
+        n_validation = math.ceil(round(spec.max_rows * spec.validation, 6))
+        train, validation = train[: spec.max_rows - n_validation], validation[:n_validation]
+    for name, rows in (("train", train), ("validation", validation)):
+        if len(rows) < FEWEST[name]:
+            raise DataError(
+                f"{images.source}: {len(rows)} images to {name}; the {name} split needs at least {FEWEST[name]}"
+            )
+    return train, validation, test
+
+
+def _image_tensors(
+    images: Images, rows: Rows, encoder: PixelEncoder, dtype: torch.dtype
+) -> tuple[Float[Tensor, "N I"], Target]:
+    x = torch.from_numpy(encoder.encode(images.pixels[rows])).to(dtype)
+    return x, torch.from_numpy(images.target[rows])
 
 
 # --- parts ------------------------------------------------------------------------------------------
@@ -200,6 +278,7 @@ def _digest(spec: DataSpec, content: str) -> str:
     exclude = {"name", "path", "validation", "test"} if spec.is_function else {"name", "path", "noise"}
     if not spec.is_function:
         exclude |= {"n_train", "n_validation", "n_test"}
+    exclude |= {"folder"} if spec.is_images else {"folder", "image_size", "max_rows"}
     how = {
         **spec.model_dump(mode="json", exclude=exclude),
         "task": spec.resolved_task.value,

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import torch
 
 from kansearch.errors import UserError
 from kansearch.models.bases import base_function
-from kansearch.models.hybrid import layer_plan
+from kansearch.models.convolution import Convolution, CurveConvolution
+from kansearch.models.hybrid import n_convolutions
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
+from kansearch.models.shapes import Inputs, layer_shapes
 from kansearch.specs.trial import FIXED_BASES, ModelSpec
 
-__all__ = ["Network", "build", "row_widths", "why_unbuildable"]
+__all__ = ["Network", "build", "why_unbuildable"]
 
 
-def why_unbuildable(spec: ModelSpec) -> str | None:
-    """What is wrong with a network's spec and what is allowed; None where it can be built."""
+def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None:
+    """What is wrong with a network's spec and what is allowed; None where it can be built.
+
+    Args:
+        spec: Of the network.
+        inputs: Its inputs; None where they are not known, and not looked at.
+    """
+    if spec.stem == "convolution" and isinstance(inputs, int):
+        return f"stem convolution needs images, and these data are rows of {inputs} numbers; allowed: stem none"
     if spec.family == "hybrid":
-        fewest = 3 if spec.pattern == "middle" else 2
+        if spec.pattern in ("stem", "head") and spec.stem == "none":
+            return f"a hybrid of pattern {spec.pattern} needs stem convolution; stem is none"
+        fewest = max(1, (3 if spec.pattern == "middle" else 2) - n_convolutions(spec))
         if spec.depth < fewest:
             return f"a hybrid of pattern {spec.pattern} needs depth {fewest} or more to have both kinds of layers"
     if spec.family != "mlp" and spec.base_function in FIXED_BASES:
@@ -36,7 +46,7 @@ def why_unbuildable(spec: ModelSpec) -> str | None:
 
 def build(
     spec: ModelSpec,
-    n_inputs: int,
+    inputs: Inputs,
     n_outputs: int,
     generator: torch.Generator | None = None,
     dtype: torch.dtype = torch.float32,
@@ -45,7 +55,7 @@ def build(
 
     Args:
         spec: Its architecture.
-        n_inputs: Numbers with mean 0 and variance 1, for which the initialisation is made.
+        inputs: Numbers with mean 0 and variance 1, for which the initialisation is made.
         n_outputs: Of the network.
         generator: Of the weights and, through a seed that it draws last, of the dropout masks; None is
             torch's global one.
@@ -54,25 +64,24 @@ def build(
     Raises:
         UserError: If the spec cannot be built; `why_unbuildable` says why.
     """
-    reason = why_unbuildable(spec)
+    reason = why_unbuildable(spec, inputs)
     if reason is not None:
         raise UserError(f"this network cannot be built: {reason}")
-    plan = layer_plan(spec)
     layers: list[Layer] = []
-    for index, (n_sources, n_targets) in enumerate(pairwise(row_widths(spec, n_inputs, n_outputs))):
-        if plan[index]:
-            layers.append(_kan_layer(spec, n_sources, n_targets, generator, dtype))
+    was_kan = True  # raw inputs pass no activation, as what leaves a KAN layer
+    for shape in layer_shapes(spec, inputs, n_outputs):
+        sizes = (shape.curve_sources, shape.curve_targets)
+        if shape.is_kan:
+            curved = _kan_layer(spec, *sizes, generator, dtype)
+            layers.append(CurveConvolution([curved], shape.source, shape.window) if shape.window else curved)
         else:
-            gain = _gain(spec.activation) if index > 0 and not plan[index - 1] else 1.0
-            layers.append(OrdinaryLayer(n_sources, n_targets, gain=gain, generator=generator, dtype=dtype))
+            gain = 1.0 if was_kan else _gain(spec.activation)
+            plain = OrdinaryLayer(*sizes, gain=gain, generator=generator, dtype=dtype)
+            layers.append(Convolution([plain], shape.source, shape.window) if shape.window else plain)
+        was_kan = shape.is_kan
     return Network(
         layers, activation=spec.activation, layer_norm=spec.layer_norm, dropout=spec.dropout, generator=generator
     )
-
-
-def row_widths(spec: ModelSpec, n_inputs: int, n_outputs: int) -> tuple[int, ...]:
-    """Nodes of every row, inputs and outputs included."""
-    return (n_inputs, *(spec.width,) * (spec.depth - 1), n_outputs)
 
 
 def _kan_layer(

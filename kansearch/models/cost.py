@@ -14,13 +14,13 @@ from itertools import pairwise
 import torch
 
 from kansearch.models.bases import base_function
-from kansearch.models.build import row_widths
+from kansearch.models.convolution import Convolution
 from kansearch.models.flops import Cost
-from kansearch.models.hybrid import layer_plan
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import OrdinaryLayer
 from kansearch.models.network import norm_cost
+from kansearch.models.shapes import Inputs, LayerShape, layer_shapes
 from kansearch.specs.trial import ModelSpec
 
 __all__ = ["Cost", "cost", "latency_ms"]
@@ -29,23 +29,30 @@ LATENCY_PASSES = 30
 LATENCY_SECONDS = 0.005
 
 
-def cost(spec: ModelSpec, n_inputs: int, n_outputs: int) -> Cost:
+def cost(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> Cost:
     """Parameters and FLOPs of the network that `build` would make, without building it."""
+    shapes = layer_shapes(spec, inputs, n_outputs)
     total = Cost(0, 0)
-    plan = layer_plan(spec)
-    for is_kan, (n_sources, n_targets) in zip(plan, pairwise(row_widths(spec, n_inputs, n_outputs)), strict=True):
-        if not is_kan:
-            total += OrdinaryLayer.cost(n_sources, n_targets)
-        elif spec.layer == "dictionary":
-            total += KANLayer.cost(n_sources, n_targets, spec.base_function, spec.n_basis, spec.base_branch)
-        else:
-            total += KERNELS[spec.layer].cost(n_sources, n_targets, spec.base_function)
-    for is_kan, next_is_kan in pairwise(plan):
+    for shape in shapes:
+        of_layer = _layer_cost(spec, shape)
+        total += Convolution.cost(of_layer, shape.target) if shape.window else of_layer
+    for shape, next_shape in pairwise(shapes):
         if spec.layer_norm:
-            total += norm_cost(spec.width)
-        if not (is_kan or next_is_kan):
-            total += Cost(0, spec.width * base_function(spec.activation).flops)
+            total += norm_cost(shape.target)
+        if not (shape.is_kan or next_shape.is_kan):
+            total += Cost(0, shape.target.nodes * base_function(spec.activation).flops)
+        if next_shape.source != shape.target:  # the mean of each map
+            total += Cost(0, shape.target.nodes)
     return total
+
+
+def _layer_cost(spec: ModelSpec, shape: LayerShape) -> Cost:
+    sizes = (shape.curve_sources, shape.curve_targets)
+    if not shape.is_kan:
+        return OrdinaryLayer.cost(*sizes)
+    if spec.layer == "dictionary":
+        return KANLayer.cost(*sizes, spec.base_function, spec.n_basis, spec.base_branch)
+    return KERNELS[spec.layer].cost(*sizes, spec.base_function)
 
 
 @torch.no_grad()

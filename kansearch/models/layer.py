@@ -24,6 +24,9 @@ from kansearch.models.flops import Cost
 class Layer(nn.Module, ABC):
     """From one row of nodes to the next. No state beside parameters and buffers."""
 
+    is_affine = False
+    """Whether nothing of it bends: between two such layers stands an activation."""
+
     def __init__(self, n_inputs: int, n_outputs: int) -> None:
         super().__init__()
         self.n_inputs = n_inputs
@@ -60,8 +63,11 @@ class CurveLayer(Layer):
     @abstractmethod
     def mix_with_amplitudes(
         self, prepared: Float[Tensor, "*P B F"], shares: Float[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"] | Float[Tensor, "*P O 1"]]:
+    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P T S"]]:
         """The next row of nodes, and the root mean square of each curve over the batch, without constants.
+
+        Curves are those of T outputs by S inputs; S is 1 where a curve is a node's, and T and S are a window's in a
+        convolution.
 
         Args:
             prepared: What `prepare` gave.
@@ -70,7 +76,7 @@ class CurveLayer(Layer):
 
     def forward_with_amplitudes(
         self, x: Float[Tensor, "*P B I"]
-    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"] | Float[Tensor, "*P O 1"]]:
+    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P T S"]]:
         """The next row of nodes, and the amplitudes, every row of the batch weighted the same."""
         return self.mix_with_amplitudes(self.prepare(x), even_shares(x))
 
@@ -97,6 +103,8 @@ class OrdinaryLayer(Layer):
         generator: Of the weights; None is torch's global one.
         dtype: None is torch's default.
     """
+
+    is_affine = True
 
     def __init__(
         self,
@@ -170,8 +178,9 @@ class _Affine(torch.autograd.Function):
 
 
 def _side_by_side(x: Float[Tensor, "P B I"]) -> bool:
-    """Whether the rows lie so in memory."""
-    return x.mT.is_contiguous() and not x.is_contiguous()
+    """Whether the rows of each network lie so in memory; those of all networks may be the same."""
+    n_rows, n_inputs = x.shape[-2:]
+    return n_rows > 1 and n_inputs > 1 and x.stride(-2) == 1 and x.stride(-1) == n_rows
 
 
 class _Columns(torch.autograd.Function):

@@ -12,13 +12,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from kansearch.models.bases import base_function
+from kansearch.models.convolution import Convolution
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer, even_shares
+from kansearch.models.layer import CurveLayer, Layer, even_shares
+from kansearch.models.shapes import Maps
 from kansearch.specs.trial import Curve
 
 
 class Network(nn.Module):
     """Layers in a row. After each but the last come, in this order: normalisation, activation, dropout.
+
+    Convolutions stand first, without dropout between them. Where the layer behind them takes as many numbers as the
+    last one has channels, it gets the mean of each map.
 
     Args:
         layers: First to last.
@@ -45,12 +50,11 @@ class Network(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.activation = base_function(activation)
-        self.activated = tuple(
-            isinstance(a, OrdinaryLayer) and isinstance(b, OrdinaryLayer) for a, b in pairwise(layers)
-        )
+        self.activated = tuple(a.is_affine and b.is_affine for a, b in pairwise(layers))
         dtype = next(layers[0].parameters()).dtype
-        self.norms = nn.ModuleList(RowNorm(layer.n_outputs, dtype) for layer in layers[:-1] if layer_norm)
+        self.norms = nn.ModuleList(RowNorm(*_maps_of(layer), dtype) for layer in layers[:-1] if layer_norm)
         self.dropout = dropout
+        self.n_stem = sum(isinstance(layer, Convolution) for layer in layers)
         # Drawn with dropout or without, so that whatever draws from `generator` next draws the same.
         seed = torch.randint(2**63 - 1, (), generator=generator).item()
         self.generator = torch.Generator().manual_seed(int(seed))
@@ -135,10 +139,15 @@ class Network(nn.Module):
             x = self.norms[index](x)
         if self.activated[index]:
             x = self.activation(x)
+        if index + 1 < self.n_stem:
+            return x
+        layer, next_layer = self._layers()[index : index + 2]
+        if isinstance(layer, Convolution) and next_layer.n_inputs < layer.n_outputs:
+            x = torch.unflatten(x, -1, (layer.target.channels, layer.target.places)).mean(-1)
         return self._drop(index, x)
 
     def _drop(self, index: int, x: Tensor) -> Tensor:
-        """Silence nodes of a hidden row, while training."""
+        """Silence nodes of a hidden row behind the stem, while training."""
         del index  # a stack has masks for each row
         return x * self._mask(x) if self.dropout and self.training else x
 
@@ -150,7 +159,12 @@ class Network(nn.Module):
 
 
 class RowNorm(nn.Module):
-    """Layer norm of a row of nodes; with `torch.nn.LayerNorm`'s parameters.
+    """Layer norm of a row of nodes, with weights and a bias for each channel.
+
+    Args:
+        n_channels: Each has parameters of its own, as in `torch.nn.LayerNorm`; in plain rows every node is a channel.
+        n_places: Nodes of each channel.
+        dtype: Of the parameters.
 
     Attributes:
         real: For a stack whose networks have different widths: which nodes they really have, (P, 1, W). The
@@ -159,25 +173,32 @@ class RowNorm(nn.Module):
 
     EPS = 1e-5
 
-    def __init__(self, width: int, dtype: torch.dtype) -> None:
+    def __init__(self, n_channels: int, n_places: int, dtype: torch.dtype) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width, dtype=dtype))
-        self.bias = nn.Parameter(torch.zeros(width, dtype=dtype))
+        self.n_places = n_places
+        self.weight = nn.Parameter(torch.ones(n_channels, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(n_channels, dtype=dtype))
         self.real: Tensor | None = None
 
     def forward(self, x: Float[Tensor, "*P B W"]) -> Float[Tensor, "*P B W"]:
         """Mean 0 and variance 1 in each row, then scaled and shifted."""
+        weight, bias = (t.repeat_interleave(self.n_places, -1) for t in (self.weight, self.bias))
         if self.real is None:
-            return functional.layer_norm(x, self.weight.shape, self.weight, self.bias, self.EPS)
+            return functional.layer_norm(x, weight.shape, weight, bias, self.EPS)
         n_nodes = self.real.sum(-1, keepdim=True)
         centred = (x - x.sum(-1, keepdim=True) / n_nodes) * self.real
         variance = centred.square().sum(-1, keepdim=True) / n_nodes
-        return centred * (variance + self.EPS).rsqrt() * self.weight.unsqueeze(-2) + self.bias.unsqueeze(-2)
+        return centred * (variance + self.EPS).rsqrt() * weight.unsqueeze(-2) + bias.unsqueeze(-2)
 
 
-def norm_cost(width: int) -> Cost:
-    """A layer norm: mean w, centring w, variance 2 w, its root 2, scaling w, and 2 w for what it learns."""
-    return Cost(2 * width, 7 * width + 2)
+def _maps_of(layer: Layer) -> tuple[int, int]:
+    """Channels and places of what a layer gives."""
+    return (layer.target.channels, layer.target.places) if isinstance(layer, Convolution) else (layer.n_outputs, 1)
+
+
+def norm_cost(row: Maps) -> Cost:
+    """A layer norm of w nodes: mean w, centring w, variance 2 w, its root 2, scaling w, and 2 w for what it learns."""
+    return Cost(2 * row.channels, 7 * row.nodes + 2)
 
 
 def _strongest_curves(index: int, layer: CurveLayer, x: Tensor, n_curves: int, n_points: int) -> Iterator[Curve]:

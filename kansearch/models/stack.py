@@ -24,6 +24,7 @@ from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KernelActivation
 from kansearch.models.layer import CurveLayer
 from kansearch.models.network import Network, RowNorm
+from kansearch.models.shapes import Inputs, LayerShape, hidden_rows, layer_shapes
 from kansearch.specs.trial import FIXED_BASES, ModelSpec
 
 NARROWEST = 8
@@ -42,6 +43,9 @@ def structure(spec: ModelSpec) -> ModelSpec:
         "width": _power_of_two(max(spec.width, NARROWEST)) if spec.depth > 1 else NARROWEST,
         "layer_norm": spec.layer_norm,
     }
+    if spec.stem == "convolution":
+        shared |= {name: getattr(spec, name) for name in ("stem", "convolutions", "kernel_size", "stride", "pooling")}
+        shared["channels"] = _power_of_two(max(spec.channels, NARROWEST))
     if spec.family == "hybrid":
         shared["pattern"] = spec.pattern
     if spec.family != "mlp":
@@ -93,24 +97,27 @@ class Stack(Network):
 
     Args:
         shared: What `structure` gives for each of them.
-        n_inputs: I.
+        inputs: Of each network.
         n_outputs: O.
         dtype: Of all numbers.
 
     Attributes:
         n_numbers: N.
+        hidden_rows: Nodes of each row on which dropout acts.
         segments: Of a row, in order, all of it.
         real_edges: For each KAN layer, which of its curves the networks really have.
     """
 
-    def __init__(self, shared: ModelSpec, n_inputs: int, n_outputs: int, dtype: torch.dtype) -> None:
-        template = build(shared, n_inputs, n_outputs, torch.Generator(), dtype)
+    def __init__(self, shared: ModelSpec, inputs: Inputs, n_outputs: int, dtype: torch.dtype) -> None:
+        template = build(shared, inputs, n_outputs, torch.Generator(), dtype)
         # A ModuleList does not know that its modules are layers.
         super().__init__(list(template.layers), generator=torch.Generator())  # type: ignore[arg-type]
         self.norms = template.norms
-        self.depth = shared.depth
+        self._sizes = inputs, n_outputs
+        self._shapes = layer_shapes(shared, inputs, n_outputs)
+        self.hidden_rows = [row.nodes for row in hidden_rows(self._shapes)]
         self.real_edges: list[Bool[Tensor, "P _ _"]] = []
-        self._masks: Sequence[Float[Tensor, "P B W"]] = ()
+        self._masks: Sequence[Float[Tensor, "P B _"]] = ()
         self._places, self.segments = self._lay_out()
         self.n_numbers = self.segments[-1].end
 
@@ -177,38 +184,43 @@ class Stack(Network):
             place.module._parameters[place.leaf] = parameter  # noqa: SLF001 - the setter would register it anew
             parameters.append(parameter)
         self.activation = by_network([spec.activation for spec in specs])
-        for layer in self._layers():
+        names = [spec.base_function for spec in specs]
+        for layer in self.modules():
             if isinstance(layer, KANLayer) and isinstance(layer.basis, Atoms):
-                layer.basis.function = by_network([spec.base_function for spec in specs])
+                layer.basis.function = by_network(names)
             elif isinstance(layer, KernelActivation):
-                layer.function = by_network([spec.base_function for spec in specs])
-        widths = torch.tensor([spec.width for spec in specs]).unsqueeze(-1).to(weights.device)
-        self.real_edges = [
-            self._real(layer.n_outputs, widths, hidden=index < self.depth - 1).unsqueeze(-1)
-            & (
-                self._real(layer.n_inputs, widths, hidden=index > 0).unsqueeze(-2)
-                if layer.one_curve_an_edge
-                else torch.ones(1, 1, 1, dtype=torch.bool, device=weights.device)
-            )
-            for index, layer in enumerate(self._layers())
-            if isinstance(layer, CurveLayer)
-        ]
-        for norm in self.norms:
-            assert isinstance(norm, RowNorm)
-            norm.real = self._real(norm.weight.shape[-1], widths, hidden=True).unsqueeze(-2).to(weights.dtype)
+                layer.function = by_network(names)
+        self._seat([layer_shapes(spec, *self._sizes) for spec in specs], weights)
         return parameters
 
-    def silence(self, masks: Sequence[Float[Tensor, "P B W"]]) -> None:
+    def silence(self, masks: Sequence[Float[Tensor, "P B _"]]) -> None:
         """Use these dropout masks, one a hidden row, until others come; none silence nothing."""
         self._masks = masks
 
     def _drop(self, index: int, x: Tensor) -> Tensor:
-        return x * self._masks[index] if self._masks and self.training else x
+        return x * self._masks[index - max(0, self.n_stem - 1)] if self._masks and self.training else x
 
-    @staticmethod
-    def _real(n_nodes: int, widths: Tensor, *, hidden: bool) -> Bool[Tensor, "P W"]:
-        """Which nodes of a row the networks really have."""
-        return torch.arange(n_nodes, device=widths.device) < (widths if hidden else torch.full_like(widths, n_nodes))
+    def _seat(self, of_networks: Sequence[Sequence[LayerShape]], like: Tensor) -> None:
+        """Note which nodes and curves the networks really have."""
+        self.real_edges = []
+        for index, layer in enumerate(self._layers()):
+            shapes = [shapes[index] for shapes in of_networks]
+            if isinstance(layer, CurveLayer):
+                own = self._shapes[index]
+                targets = _first(own.curve_targets, [s.curve_targets for s in shapes], like)
+                sources = _first(own.curve_sources, [s.curve_sources for s in shapes], like)
+                one = torch.ones_like(sources[:, :1])
+                edges = targets.unsqueeze(-1) & (sources if layer.one_curve_an_edge else one).unsqueeze(-2)
+                self.real_edges.append(edges)
+            if index < len(self.norms):
+                norm = self.norms[index]
+                assert isinstance(norm, RowNorm)
+                norm.real = _first(layer.n_outputs, [s.target.nodes for s in shapes], like).unsqueeze(-2).to(like.dtype)
+
+
+def _first(n_all: int, n_real: Sequence[int], like: Tensor) -> Bool[Tensor, "P W"]:
+    """Of so many nodes or curves: which the networks really have."""
+    return torch.arange(n_all, device=like.device) < torch.tensor(n_real).unsqueeze(-1).to(like.device)
 
 
 def by_network(names: Sequence[str]) -> BaseFunction:

@@ -32,7 +32,14 @@ def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
 
     family = params.get("family", study.space.families()[0])
     depth = value("depth")
-    parts = [f"width {value('width')}, depth {depth}" if depth != 1 else "depth 1 (no hidden row)"]
+    parts = []
+    if value("stem") == "convolution":
+        n, size, channels = value("convolutions"), value("kernel_size"), value("channels")
+        rising = f"{channels} to {channels << (n - 1)}" if n > 1 else channels
+        parts.append(f"{n} convolution{'s' if n > 1 else ''} {size}x{size}, {rising} channels")
+        parts += ["stride 2"] if value("stride") == 2 else []
+        parts += ["mean of each map"] if value("pooling") == "average" else []
+    parts.append(f"width {value('width')}, depth {depth}" if depth != 1 else "depth 1 (no hidden row)")
     if family != "mlp":
         layer = value("layer")
         kan = f"{layer} {value('base_function')}"

@@ -16,6 +16,7 @@ from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.models.build import why_unbuildable
 from kansearch.models.cost import cost
+from kansearch.models.shapes import Inputs
 from kansearch.search.samplers import takes_turns
 from kansearch.search.suggest import refusal, trial_spec
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
@@ -36,6 +37,9 @@ N_CONTEXTS = 4
 ONLY_ENDS_TRIALS = ("patience",)
 """These act on when a training is over, not on its loss."""
 
+OF_IMAGES = ("shift", "flip")
+"""Hyperparameters that mean something for images alone."""
+
 Params = dict[str, Scalar]
 
 
@@ -46,12 +50,18 @@ def search_warnings(spec: StudySpec, split: Split) -> tuple[str, ...]:
     return (*_sampler_warnings(spec), *_effect_warnings(spec, split))
 
 
-def check_feasible(spec: StudySpec, n_inputs: int, n_outputs: int) -> None:
+def check_feasible(spec: StudySpec, inputs: Inputs, n_outputs: int) -> None:
     """Make sure that some network of the space, and of every family with a turn, keeps to the limits.
 
     Raises:
         UserError: Naming the family, the limit that most candidates break, and how near the best came.
     """
+    for name in OF_IMAGES:
+        domain = spec.space.domains.get(name)
+        if domain is not None and isinstance(inputs, int) and any(_options(domain)):
+            raise UserError(
+                f"space.{name} moves images, and these data are rows of {inputs} numbers; leave {name} out of the space"
+            )
     random = np.random.default_rng(spec.search.seed)
     families = spec.space.families() if takes_turns(spec) else (None,)
     for family in families:
@@ -59,12 +69,12 @@ def check_feasible(spec: StudySpec, n_inputs: int, n_outputs: int) -> None:
         smallest: int | None = None
         for index in range(N_DRAWS):
             model = trial_spec(spec, draw_params(spec, random, family, inside=index % 2 > 0)).model
-            reason = refusal(spec, model, n_inputs, n_outputs)
+            reason = refusal(spec, model, inputs, n_outputs)
             if reason is None:
                 break
             refusals[reason] += 1
-            if why_unbuildable(model) is None:
-                n_parameters = cost(model, n_inputs, n_outputs).parameters
+            if why_unbuildable(model, inputs) is None:
+                n_parameters = cost(model, inputs, n_outputs).parameters
                 smallest = n_parameters if smallest is None else min(smallest, n_parameters)
         else:
             seen = "" if smallest is None else f"; the smallest of {N_DRAWS} drawn has {smallest:,} parameters"
@@ -92,7 +102,7 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
     drawn = [draw_params(spec, random, inside=index % 2 > 0) for index in range(N_DRAWS)]
     drawn = [params for params in drawn if _is_trainable(spec, split, params)]
     # Small networks first: they show an effect as well as large ones, and sooner.
-    drawn.sort(key=lambda params: float(params.get("width", 0)))
+    drawn.sort(key=lambda params: cost(trial_spec(spec, params).model, split.inputs, split.n_outputs).flops)
     for name in spec.space.searched():
         contexts = [params for params in drawn if name in params]
         if not contexts:
@@ -106,7 +116,7 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
 
 
 def _is_trainable(spec: StudySpec, split: Split, params: Params) -> bool:
-    return refusal(spec, trial_spec(spec, params).model, split.n_inputs, split.n_outputs) is None
+    return refusal(spec, trial_spec(spec, params).model, split.inputs, split.n_outputs) is None
 
 
 def draw_params(spec: StudySpec, random: np.random.Generator, family: str | None = None, *, inside: bool) -> Params:

@@ -122,7 +122,7 @@ class StudyPack:
                 return []
             try:
                 candidates = suggest(
-                    self._study, trials, self._split.n_inputs, self._split.n_outputs, self._worker, n_new
+                    self._study, trials, self._split.inputs, self._split.n_outputs, self._worker, n_new
                 )
                 if begun := begin_trials(self._study, candidates, n_seen=len(trials)):
                     return begun

@@ -18,6 +18,8 @@ import torch
 
 from kansearch.data.splits import Split
 from kansearch.models.cost import cost
+from kansearch.models.hybrid import n_convolutions
+from kansearch.models.shapes import widest
 from kansearch.search.effects import draw_params
 from kansearch.search.suggest import refusal, trial_spec
 from kansearch.specs.study import StudySpec
@@ -68,7 +70,7 @@ def pack_size(spec: StudySpec, split: Split, device: torch.device) -> int:
     """
     random = np.random.default_rng(0)
     drawn = [trial_spec(spec, draw_params(spec, random, inside=True)) for _ in range(N_DRAWS)]
-    trials = [trial for trial in drawn if refusal(spec, trial.model, split.n_inputs, split.n_outputs) is None]
+    trials = [trial for trial in drawn if refusal(spec, trial.model, split.inputs, split.n_outputs) is None]
     if not trials:
         return 1
     speed = SPEEDS[device.type]
@@ -81,17 +83,18 @@ def pack_size(spec: StudySpec, split: Split, device: torch.device) -> int:
 
 def _step_flops(trial: TrialSpec, split: Split) -> float:
     """Arithmetic of one step of one trial."""
-    flops = cost(trial.model, split.n_inputs, split.n_outputs).flops
+    flops = cost(trial.model, split.inputs, split.n_outputs).flops
     return FORWARD_AND_BACKWARD * trial.training.batch_size * flops
 
 
 def _step_bytes(trial: TrialSpec, split: Split) -> int:
     """Memory of one step of one trial, from above."""
     model = trial.model
-    numbers = cost(model, split.n_inputs, split.n_outputs).parameters
-    widest = max(split.n_inputs, model.width) * (1 if model.family == "mlp" else model.n_basis + 1)
+    numbers = cost(model, split.inputs, split.n_outputs).parameters
+    n_layers = model.depth + n_convolutions(model)
+    numbers_a_row = widest(model, split.inputs, split.n_outputs) * n_layers
     size = 8 if trial.training.dtype == "float64" else 4
-    return TENSORS * size * (numbers + trial.training.batch_size * widest * model.depth)
+    return TENSORS * size * (numbers + trial.training.batch_size * numbers_a_row)
 
 
 def _free_bytes(device: torch.device) -> float:

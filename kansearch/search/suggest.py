@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from kansearch.errors import UserError
 from kansearch.models.build import build, why_unbuildable
 from kansearch.models.cost import cost, latency_ms
+from kansearch.models.shapes import Inputs
 from kansearch.search.samplers import DRAFT_ID, StudyView, make_sampler, rivals, seen_by_sampler, takes_turns
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
 from kansearch.specs.study import SamplerSpec, StudySpec
@@ -37,7 +39,7 @@ MAX_DRAWS = 2000
 def suggest(
     study: StoredStudy,
     trials: Sequence[StoredTrial],
-    n_inputs: int,
+    inputs: Inputs,
     n_outputs: int,
     worker: int,
     n_candidates: int = 1,
@@ -51,7 +53,7 @@ def suggest(
     Args:
         study: Of the candidates.
         trials: Those that it has so far.
-        n_inputs: Of the networks.
+        inputs: Of the networks.
         n_outputs: Of the networks.
         worker: Number of this worker; workers draw from different random streams.
         n_candidates: How many.
@@ -69,7 +71,7 @@ def suggest(
         family = next_family(spec, spent)
         if family not in visible:
             visible[family] = seen_by_sampler(spec, rivals(spec, trials, family))
-        draft = _draw(study, visible[family], family, n_inputs, n_outputs, (worker, n_drawn + place))
+        draft = _draw(study, visible[family], family, inputs, n_outputs, (worker, n_drawn + place))
         visible[family].append(draft.frozen)
         if family is not None:
             spent[family] += 1
@@ -81,7 +83,7 @@ def _draw(
     study: StoredStudy,
     visible: Sequence[FrozenTrial],
     family: str | None,
-    n_inputs: int,
+    inputs: Inputs,
     n_outputs: int,
     stream: tuple[int, int],
 ) -> _Draft:
@@ -98,7 +100,7 @@ def _draw(
             sampler = make_sampler(RANDOM, seed, spec.search.seed)
         draft = _Draft(study, sampler, visible, family, n_rejected)
         draft.draw_all()
-        reason = refusal(spec, trial_spec(spec, draft.params).model, n_inputs, n_outputs)
+        reason = refusal(spec, trial_spec(spec, draft.params).model, inputs, n_outputs)
         if reason is None:
             return draft
         refusals[reason] = refusals.get(reason, 0) + 1
@@ -140,12 +142,12 @@ def trial_spec(spec: StudySpec, params: Mapping[str, Any]) -> TrialSpec:
     )
 
 
-def refusal(spec: StudySpec, model: ModelSpec, n_inputs: int, n_outputs: int) -> str | None:
+def refusal(spec: StudySpec, model: ModelSpec, inputs: Inputs, n_outputs: int) -> str | None:
     """Why a network is not worth training; None where it is."""
-    reason = why_unbuildable(model)
+    reason = why_unbuildable(model, inputs)
     if reason is not None:
         return reason
-    closed_form = cost(model, n_inputs, n_outputs)
+    closed_form = cost(model, inputs, n_outputs)
     known: dict[str, float] = {"parameters": closed_form.parameters, "flops": closed_form.flops}
     for constraint in spec.constraints:
         if constraint.metric in known and constraint.violation(known[constraint.metric]) > 0:
@@ -153,7 +155,8 @@ def refusal(spec: StudySpec, model: ModelSpec, n_inputs: int, n_outputs: int) ->
     # A network over another limit is not even built.
     for constraint in spec.constraints:
         if constraint.metric == "latency_ms":
-            measured = latency_ms(build(model, n_inputs, n_outputs), n_inputs)
+            n_inputs = inputs if isinstance(inputs, int) else math.prod(inputs)
+            measured = latency_ms(build(model, inputs, n_outputs), n_inputs)
             if constraint.violation(measured) > 0:
                 return str(constraint)
     return None

@@ -34,17 +34,23 @@ FUNCTIONS = (
 )
 """Formulas with a stated domain, sampled afresh for each split."""
 
+IMAGE_SETS = ("digits_images", "mnist", "fashion_mnist", "kmnist", "cifar10", "cifar100")
+"""Sets of images; but for the first their files are torchvision's."""
+
+DEFAULT_IMAGE_SIZE = 32
+
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
 
 class DataSpec(Spec):
-    """A named dataset, a formula to approximate, or a table in a file.
+    """A named dataset, a formula to approximate, a table in a file, or a folder of images.
 
     Attributes:
-        name: A bundled set or a formula; exclusive with `path`.
-        path: A CSV, TSV or Parquet file; relative to the study file.
+        name: A bundled set, a set of images or a formula; exclusive with `path`.
+        path: A CSV, TSV or Parquet file, or a folder with a folder of images for each class (or with two such
+            folders, `train` and `test`); relative to the study file.
         target: The column of the file that is predicted.
-        task: What kind of column that is; needed with `path`, known otherwise.
+        task: What kind of column that is; needed with a table, known otherwise.
         ignore: Columns of the file that no network sees.
         validation: Share of the rows that judge trials. Not used by formulas.
         test: Share of the rows that no trial ever sees. Not used by formulas.
@@ -52,6 +58,10 @@ class DataSpec(Spec):
         n_train: Samples of a formula to train on; likewise `n_validation` and `n_test`.
         noise: Standard deviation of the noise on a formula's training targets, in units of the
             clean target's standard deviation; None takes the formula's own.
+        folder: Where the files of a set of images lie, or are downloaded to; None is $KANSEARCH_DATA, or
+            ~/.cache/kansearch.
+        image_size: Height and width to which the images of a folder are brought; 32 where nothing is said.
+        max_rows: Train and validate with so many images at most, drawn by the seed.
     """
 
     name: str | None = None
@@ -66,6 +76,9 @@ class DataSpec(Spec):
     n_validation: Annotated[Whole, Field(ge=8, le=1_000_000)] = 500
     n_test: Annotated[Whole, Field(ge=8, le=1_000_000)] = 1000
     noise: Annotated[Number, Field(ge=0, le=100)] | None = None
+    folder: Path | None = None
+    image_size: Annotated[Whole, Field(ge=4, le=512)] | None = None
+    max_rows: Annotated[Whole, Field(ge=20, le=10_000_000)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -75,7 +88,7 @@ class DataSpec(Spec):
     @field_validator("name")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
-        known = [*BUNDLED_SETS, *FUNCTIONS]
+        known = [*BUNDLED_SETS, *IMAGE_SETS, *FUNCTIONS]
         if name is not None and name not in known:
             raise PydanticCustomError("unknown_name", "is {given}", {"given": name, "allowed": known})
         return name
@@ -83,7 +96,9 @@ class DataSpec(Spec):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.name is None) == (self.path is None):
-            raise PydanticCustomError("source", "needs either a name (bundled set or formula) or a path (a table file)")
+            raise PydanticCustomError(
+                "source", "needs either a name (a set or a formula) or a path (a table file or a folder of images)"
+            )
         if self.name is not None:
             if self.target is not None or self.ignore:
                 raise PydanticCustomError("not_for_names", "target and ignore belong to a path, not to a name")
@@ -96,14 +111,16 @@ class DataSpec(Spec):
         if self.path is not None:
             if "\0" in str(self.path):
                 raise PydanticCustomError("path_nul", "holds a NUL character, which no path has", {"at": "path"})
-            if self.path.suffix.lower() not in TABLE_SUFFIXES:
+            if self.path.suffix.lower() not in ("", *TABLE_SUFFIXES):
                 raise PydanticCustomError(
                     "suffix",
-                    "is {path}; a table file ends in {allowed}",
+                    "is {path}; a table file ends in {allowed}, and a folder of images in none of them",
                     {"path": str(self.path), "allowed": ", ".join(TABLE_SUFFIXES), "at": "path"},
                 )
             missing = [key for key in ("target", "task") if getattr(self, key) is None]
-            if missing:
+            if self.is_images:
+                self._only_images()
+            elif missing:
                 raise PydanticCustomError(
                     "file_needs",
                     "a path also needs {missing} (task is classification or regression)",
@@ -111,6 +128,21 @@ class DataSpec(Spec):
                 )
             if self.target in self.ignore:
                 raise PydanticCustomError("target_ignored", "the target column is also ignored", {"at": "ignore"})
+        for key, holds in (
+            ("folder", self.name in IMAGE_SETS),
+            ("image_size", self.is_images and self.path is not None),
+            ("max_rows", self.is_images),
+        ):
+            if getattr(self, key) is not None and not holds:
+                raise PydanticCustomError(
+                    "not_here",
+                    "{key} belongs to {owner}",
+                    {
+                        "key": key,
+                        "owner": {"folder": "a set of images", "image_size": "a folder of images"}.get(key, "images"),
+                        "at": key,
+                    },
+                )
         if self.validation + self.test >= 0.9:
             raise PydanticCustomError(
                 "no_train",
@@ -118,6 +150,19 @@ class DataSpec(Spec):
                 {"share": round(self.validation + self.test, 4)},
             )
         return self
+
+    def _only_images(self) -> None:
+        if self.target is not None or self.ignore or self.task is Task.REGRESSION:
+            raise PydanticCustomError(
+                "not_for_images",
+                "target, ignore and regression belong to a table, and {path} is a folder of images",
+                {"path": str(self.path)},
+            )
+
+    @property
+    def is_images(self) -> bool:
+        """Whether rows are images."""
+        return self.name in IMAGE_SETS or (self.path is not None and not self.path.suffix)
 
     @property
     def is_function(self) -> bool:
@@ -127,6 +172,8 @@ class DataSpec(Spec):
     @property
     def resolved_task(self) -> Task:
         """The task, also where the study file leaves it out."""
+        if self.is_images:
+            return Task.CLASSIFICATION
         if self.name is None:
             assert self.task is not None
             return self.task

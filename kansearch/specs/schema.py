@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, TABLE_SUFFIXES, DataSpec
+from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, IMAGE_SETS, TABLE_SUFFIXES, DataSpec
 from kansearch.specs.metrics import METRICS
 from kansearch.specs.space import Hyperparameter, Space, hyperparameters
 from kansearch.specs.study import (
@@ -39,7 +39,7 @@ def study_schema() -> Schema:
     """The JSON Schema (draft 2020-12) of a study file."""
     study = _section(StudySpec)
     study["properties"] |= {
-        "data": _described(DataSpec, anyOf=[_one_of([*BUNDLED_SETS, *FUNCTIONS]), _data()]),
+        "data": _described(DataSpec, anyOf=[_one_of([*BUNDLED_SETS, *IMAGE_SETS, *FUNCTIONS]), _data()]),
         "objectives": {"description": study["properties"]["objectives"]["description"], **_objectives()},
         "constraints": _described(Constraint, type="array", items=_constraint()),
         "budget": _section(Budget),
@@ -75,19 +75,29 @@ def _section(model: type[BaseModel]) -> Schema:
     return _described(model, **_object(properties))
 
 
+_OF_IMAGES = ("folder", "image_size", "max_rows")
+
+
 def _data() -> Schema:
     schema = _section(DataSpec)
     properties = schema["properties"]
-    properties["name"] |= _one_of([*BUNDLED_SETS, *FUNCTIONS])
+    properties["name"] |= _one_of([*BUNDLED_SETS, *IMAGE_SETS, *FUNCTIONS])
     # Written out in both cases, since the patterns of a schema know no flags.
     suffixes = "|".join("".join(f"[{sign}{sign.upper()}]" for sign in suffix[1:]) for suffix in TABLE_SUFFIXES)
-    properties["path"] |= {"type": "string", "pattern": rf"\.({suffixes})$"}
-    for name in ("name", "path"):
-        properties[name].pop("anyOf")
+    table, folder = rf"\.({suffixes})$", r"(^|/)[^./]+/?$"
+    properties["path"] |= {"type": "string", "anyOf": [{"pattern": table}, {"pattern": folder}]}
+    properties["name"].pop("anyOf")
     never = dict.fromkeys(("path", "target", "ignore"), False)
     schema["oneOf"] = [
         {"required": ["name"], "properties": never},
-        {"required": ["path", "target", "task"], "properties": {"name": False}},
+        {
+            "required": ["path", "target", "task"],
+            "properties": {"name": False, "path": {"pattern": table}, **dict.fromkeys(_OF_IMAGES, False)},
+        },
+        {
+            "required": ["path"],
+            "properties": {"path": {"pattern": folder}, **dict.fromkeys(("name", "target", "ignore", "folder"), False)},
+        },
     ]
     return schema
 

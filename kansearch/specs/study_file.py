@@ -36,7 +36,7 @@ def load_study_file(path: Path, overrides: Sequence[str] = (), name: str | None 
     """Read a study file.
 
     Args:
-        path: The YAML file. A relative `data.path` in it counts from its folder.
+        path: The YAML file. Relative paths in its data count from its folder.
         overrides: `PATH=VALUE`, in dots, set before the file is checked: `space.width.high=64`.
         name: The study's name instead of the file's own; a file without one is named after itself.
 
@@ -53,16 +53,17 @@ def load_study_file(path: Path, overrides: Sequence[str] = (), name: str | None 
     if name is not None:
         document["name"] = name
     spec = _validate(str(path), document, lines)
-    if spec.data.path is None:
-        return spec
-    try:
-        absolute = (path.parent / spec.data.path.expanduser()).resolve()
-    except RuntimeError:
-        mistake = Mistake(
-            "data.path", f"is {spec.data.path}, and there is no such user", _line(("data", "path"), lines)
-        )
-        raise StudyFileError(str(path), [mistake]) from None
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"path": absolute})})
+    absolute = {}
+    for key in ("path", "folder"):
+        given: Path | None = getattr(spec.data, key)
+        if given is None:
+            continue
+        try:
+            absolute[key] = (path.parent / given.expanduser()).resolve()
+        except RuntimeError:
+            mistake = Mistake(f"data.{key}", f"is {given}, and there is no such user", _line(("data", key), lines))
+            raise StudyFileError(str(path), [mistake]) from None
+    return spec.model_copy(update={"data": spec.data.model_copy(update=absolute)})
 
 
 def _read(path: Path) -> str:

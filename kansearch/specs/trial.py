@@ -27,7 +27,7 @@ Family = Literal["mlp", "kan", "hybrid"]
 Layer = Literal["dictionary", "edge", "shared", "node"]
 BaseFunction = Literal["gaussian", "tanh", "sigmoid", "relu", "silu", "gelu", "sin", "b_spline", "rbf", "chebyshev"]
 Activation = Literal["relu", "silu", "gelu", "tanh"]
-Pattern = Literal["first", "last", "alternate", "middle"]
+Pattern = Literal["first", "last", "alternate", "middle", "stem", "head"]
 Unfreeze = Literal["none", "all_at", "gradual_forward", "gradual_backward"]
 
 FIXED_BASES: tuple[BaseFunction, ...] = ("b_spline", "rbf", "chebyshev")
@@ -35,6 +35,7 @@ FIXED_BASES: tuple[BaseFunction, ...] = ("b_spline", "rbf", "chebyshev")
 
 _KAN = Only("family", ("kan", "hybrid"))
 _DICTIONARY = Only("layer", ("dictionary",))
+_CONVOLUTION = Only("stem", ("convolution",))
 
 
 class ModelSpec(Spec):
@@ -42,8 +43,15 @@ class ModelSpec(Spec):
 
     Attributes:
         family: `mlp` ordinary layers, `kan` KAN layers, `hybrid` both.
-        depth: Number of layers, so depth - 1 hidden rows of nodes.
+        depth: Number of layers behind the stem, so depth - 1 hidden rows of nodes.
         width: Nodes of each hidden row.
+        stem: What stands before them: nothing, or convolutions, which need images. They are layers of the family
+            too: a `kan` has KAN convolutions, a `mlp` ordinary ones, a hybrid both kinds or one.
+        convolutions: How many. Each after the first halves height and width, and doubles the channels.
+        channels: Of the first convolution.
+        kernel_size: Height and width of what a node of a convolution sees.
+        stride: Of the first convolution.
+        pooling: What becomes of the last maps: `none` passes all their nodes on, `average` the mean of each map.
         layer: Form of the KAN layers.
         base_function: Curve family on the edges of the KAN layers.
         n_basis: K, the functions that a dictionary layer mixes for each input.
@@ -51,14 +59,21 @@ class ModelSpec(Spec):
         grid_range: The K functions are spread over [-grid_range, grid_range]; inputs have unit variance.
         activation: Between two ordinary layers.
         pattern: Which layers of a hybrid are KAN layers: the first, the last, every second one
-            beginning with the first, or all between the first and the last.
+            beginning with the first, all between the first and the last, the convolutions (`stem`) or
+            all others (`head`).
         layer_norm: Normalise every hidden row (never the raw inputs).
-        dropout: Share of the hidden nodes silenced while training.
+        dropout: Share of the hidden nodes silenced while training; none between convolutions.
     """
 
     family: Family = "kan"
     depth: Annotated[int, Field(ge=1, le=12)] = 2
     width: Annotated[int, Field(ge=1, le=4096)] = 16
+    stem: Literal["none", "convolution"] = "none"
+    convolutions: Annotated[int, Field(ge=1, le=6), _CONVOLUTION] = 2
+    channels: Annotated[int, Field(ge=1, le=1024), _CONVOLUTION] = 8
+    kernel_size: Annotated[Literal[1, 3, 5, 7], _CONVOLUTION] = 3
+    stride: Annotated[Literal[1, 2], _CONVOLUTION] = 1
+    pooling: Annotated[Literal["none", "average"], _CONVOLUTION] = "none"
     layer: Annotated[Layer, _KAN] = "dictionary"
     base_function: Annotated[BaseFunction, _KAN] = "gaussian"
     n_basis: Annotated[int, Field(ge=1, le=64), _KAN, _DICTIONARY] = 8
@@ -89,6 +104,9 @@ class TrainingSpec(Spec):
         unfreeze_start: When the first are freed, as a share of the epochs.
         unfreeze_interval: From one layer to the next, as a share of the epochs.
         patience: Stop after so many epochs without a better validation loss; 0 never does.
+        shift: Of images: move each, every time it is seen, by up to so many pixels in both directions; what comes in
+            repeats the edge.
+        flip: Of images: mirror each, left to right, every second time it is seen.
         dtype: Of all numbers of the network.
     """
 
@@ -109,6 +127,8 @@ class TrainingSpec(Spec):
         float, Field(ge=0, le=1), _KAN, Only("unfreeze", ("gradual_forward", "gradual_backward"))
     ] = 0.1
     patience: Annotated[int, Field(ge=0, le=100_000)] = 0
+    shift: Annotated[int, Field(ge=0, le=64)] = 0
+    flip: bool = False
     dtype: Literal["float32", "float64"] = "float32"
 
 

@@ -27,8 +27,10 @@ from torch.nn import functional
 
 from kansearch.data.splits import Split
 from kansearch.models.layer import even_shares
+from kansearch.models.shapes import widest
 from kansearch.models.stack import NARROWEST, Stack, structure
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
+from kansearch.training.augmentation import draw_moves, moved
 from kansearch.training.checkpoints import Checkpoint, CheckpointError
 from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam
@@ -46,7 +48,8 @@ MASK_NUMBERS = 2**20
 """Numbers of a trial's dropout masks that are drawn at once."""
 
 CURVE_ROWS = 2048
-"""Training rows from which the learned activations are drawn."""
+CURVE_NUMBERS = 2**24
+"""Training rows from which the learned activations are drawn; as many as give so many numbers where rows are wide."""
 
 VECTOR_NUMBERS = 32
 """Batches are padded such that each trial has a multiple of so many numbers in every row of nodes: torch works on two
@@ -139,6 +142,7 @@ class _Kind:
     dtype: torch.dtype
     has_penalty: bool
     has_entropy: bool
+    has_moves: bool
 
     @staticmethod
     def of(spec: TrialSpec, split: Split) -> _Kind:
@@ -150,6 +154,7 @@ class _Kind:
             dtype=getattr(torch, training.dtype),
             has_penalty=bool(training.l1 or training.entropy),
             has_entropy=bool(training.entropy),
+            has_moves=bool(split.image_shape and (training.shift or training.flip)),
         )
 
 
@@ -161,19 +166,22 @@ class _Group:
         self._kind = kind
         self._device = device
         self._split = split.to(kind.dtype)
-        self._stack = Stack(kind.structure, split.n_inputs, split.n_outputs, kind.dtype).to(device)
+        self._stack = Stack(kind.structure, split.inputs, split.n_outputs, kind.dtype).to(device)
         self._weights = torch.empty(0, self._stack.n_numbers, dtype=kind.dtype, device=device)
         n_groups = len(self._stack.activation_groups())
         self._fresh = AdamState.fresh(self._stack.n_numbers, n_groups, kind.dtype, device)
         self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
         self._n_steps = math.ceil(split.n_train / kind.batch_size)
-        self._row_multiple = VECTOR_NUMBERS // math.gcd(NARROWEST, split.n_inputs)
+        # Where windows show an odd count of numbers only the rows can make vectors whole.
+        has_windows = kind.structure.stem == "convolution"
+        self._row_multiple = VECTOR_NUMBERS // (1 if has_windows else math.gcd(NARROWEST, split.n_inputs))
         self._n_rows = self._whole(kind.batch_size)
         self._train_x, self._validation_x = self._prepared()
         self._train_y, self._validation_y = self._split.train_y.to(device), self._split.validation_y.to(device)
         n_last = split.n_train - (self._n_steps - 1) * kind.batch_size
         self._shares = {n_real: self._share(n_real) for n_real in (kind.batch_size, n_last)}
         self._at_once = sys.maxsize
+        self._widest = widest(kind.structure, split.inputs, split.n_outputs)
 
     def _prepared(self) -> tuple[Tensor, Tensor]:
         """The inputs, or what the first layer makes of them whatever its parameters are, if that is not too much."""
@@ -182,7 +190,11 @@ class _Group:
         validation_x = functional.pad(validation_x, (0, 0, 0, self._whole(n_validation) - n_validation))
         with torch.no_grad():
             width = self._stack.prepare(x[:1]).shape[-1]
-            self._is_prepared = width != x.shape[-1] and (len(x) + len(validation_x)) * width <= PREPARED_NUMBERS
+            self._is_prepared = (
+                width != x.shape[-1]
+                and not self._kind.has_moves
+                and (len(x) + len(validation_x)) * width <= PREPARED_NUMBERS
+            )
             if not self._is_prepared:
                 return x, validation_x
             # Rows are looked up: each in one piece of memory.
@@ -305,11 +317,13 @@ class _Group:
         self._stack.train()
         self._adam.begin_epoch([trainee.epoch for trainee in trainees], self._n_steps)
         order = self._draw_order()
+        moves = self._draw_moves()
         totals = torch.zeros(len(trainees), dtype=self._kind.dtype, device=self._device)
         for step in range(self._n_steps):
             masks = self._masks_of(step)
             n_real = min(self._kind.batch_size, split.n_train - step * self._kind.batch_size)
-            learn = partial(self._learn, order[:, step], self._shares[n_real], masks)
+            of_step = None if moves is None else moves[:, step]
+            learn = partial(self._learn, order[:, step], of_step, self._shares[n_real], masks)
             totals += self._in_turns(learn) * n_real
             self._adam.step(self._weights, self._gradients, step)
         self._stack.eval()
@@ -325,13 +339,21 @@ class _Group:
         return outputs
 
     def _learn(
-        self, order: Int64[Tensor, "P B"], shares: Float[Tensor, " B"], masks: Sequence[Tensor], turn: slice
+        self,
+        order: Int64[Tensor, "P B"],
+        moves: Int64[Tensor, "P B 3"] | None,
+        shares: Float[Tensor, " B"],
+        masks: Sequence[Tensor],
+        turn: slice,
     ) -> Float[Tensor, " P"]:
         """Write the gradients of a step of some trials; returns their losses on the data."""
         self._stack.silence([of_row[turn] for of_row in masks])
         rows = order[turn]
         n_trials = len(rows)
         x = self._train_x.index_select(0, rows.flatten()).view(n_trials, self._n_rows, -1)
+        if moves is not None:
+            assert self._split.image_shape is not None
+            x = moved(x, moves[turn], self._split.image_shape)
         y = self._train_y.index_select(0, rows.flatten()).view(*rows.shape, *self._train_y.shape[1:])
         prepared = x if self._is_prepared else self._stack.prepare(x)
         if self._kind.has_penalty:
@@ -354,7 +376,7 @@ class _Group:
         self._stack.silence(())
         n_trials = turn.stop - turn.start
         # Whatever the number of trials is: the rows that are computed together decide the last bit.
-        n_rows = self._whole(max(1, EVALUATION_NUMBERS // self._n_widest))
+        n_rows = self._whole(max(1, EVALUATION_NUMBERS // self._widest))
         outputs = []
         for x in torch.split(self._validation_x, n_rows):
             prepared = x if self._is_prepared else self._stack.prepare(x)
@@ -406,16 +428,23 @@ class _Group:
             order[row, :, :size] = padded.view(self._n_steps, size)
         return order.to(self._device)
 
+    def _draw_moves(self) -> Int64[Tensor, "P T B 3"] | None:
+        """How each image of each batch of an epoch is moved."""
+        if not self._kind.has_moves:
+            return None
+        sizes = self._n_steps, self._n_rows
+        return torch.stack([draw_moves(t.spec.training, *sizes, t.random) for t in self.trainees]).to(self._device)
+
     def _masks_of(self, step: int) -> list[Float[Tensor, "P B W"]]:
         """The dropout masks of a step, one a hidden row; they are drawn for many steps at once."""
-        depth, width = self._kind.structure.depth, self._kind.structure.width
-        if depth == 1 or not any(trainee.spec.model.dropout for trainee in self.trainees):
+        rows = self._stack.hidden_rows
+        if not rows or not any(trainee.spec.model.dropout for trainee in self.trainees):
             return []
-        n_drawn = max(1, MASK_NUMBERS // (self._n_rows * width))
+        n_drawn = max(1, MASK_NUMBERS // (self._n_rows * max(rows)))
         if step % n_drawn == 0:
             n_steps = min(n_drawn, self._n_steps - step)
-            shape = (n_steps, len(self.trainees), self._n_rows, width)
-            drawn = [torch.ones(shape, dtype=self._kind.dtype) for _ in range(depth - 1)]
+            shape = (n_steps, len(self.trainees), self._n_rows)
+            drawn = [torch.ones(*shape, n_nodes, dtype=self._kind.dtype) for n_nodes in rows]
             for row, trainee in enumerate(self.trainees):
                 if trainee.spec.model.dropout:
                     for masks, own in zip(drawn, trainee.draw_masks(n_steps, self._n_rows), strict=True):
@@ -424,13 +453,6 @@ class _Group:
         return [masks[step % n_drawn] for masks in self._masks]
 
     # --- results ----------------------------------------------------------------------------------------
-
-    @property
-    def _n_widest(self) -> int:
-        """Numbers of the widest row of features."""
-        shared = self._kind.structure
-        widest = max(self._split.n_inputs, shared.width)
-        return widest if shared.family == "mlp" else widest * (shared.n_basis + 1)
 
     def _result_or_end(self, row: int, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
         """The result of a trial, whose last may need more memory than its training."""
@@ -453,7 +475,8 @@ class _Group:
         if trainee.best_weights is not None:
             with torch.no_grad():
                 outputs = network(self._split.validation_x)
-        curves = network.curves(self._split.train_x[:CURVE_ROWS])
+        n_rows = max(1, min(CURVE_ROWS, CURVE_NUMBERS // self._widest))
+        curves = network.curves(self._split.train_x[:n_rows])
         return trainee.result(quality(outputs, self._split), curves)
 
 

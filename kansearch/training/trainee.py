@@ -14,6 +14,7 @@ from torch import Tensor
 from kansearch.data.splits import Split
 from kansearch.models.build import build
 from kansearch.models.cost import cost, latency_ms
+from kansearch.models.shapes import hidden_rows, layer_shapes
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialSpec
 
 
@@ -25,7 +26,8 @@ class Trainee:
         self.spec = spec
         self.random = torch.Generator().manual_seed(spec.seed)
         self.dtype: torch.dtype = getattr(torch, spec.training.dtype)
-        self.network = build(spec.model, split.n_inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
+        self.network = build(spec.model, split.inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
+        self.shapes = layer_shapes(spec.model, split.inputs, split.n_outputs)
         self.rungs = spec.rungs or (spec.training.epochs,)
         self.epoch = 0
         self.seconds = 0.0
@@ -35,7 +37,7 @@ class Trainee:
         self.best_loss = math.inf
         self.best_epoch = 0
         self.best_weights: Float[Tensor, " N"] | None = None
-        closed_form = cost(spec.model, split.n_inputs, split.n_outputs)
+        closed_form = cost(spec.model, split.inputs, split.n_outputs)
         self.costs = {
             "parameters": float(closed_form.parameters),
             "flops": float(closed_form.flops),
@@ -93,8 +95,7 @@ class Trainee:
         """Dropout masks of some steps, for each hidden row, as wide as the trial's own network."""
         model, network = self.spec.model, self.network
         keep = 1 - model.dropout
-        shape = (n_steps, n_rows, model.width)
         return [
-            (torch.rand(shape, generator=network.generator) < keep).to(self.dtype) / keep
-            for _ in range(model.depth - 1)
+            (torch.rand(n_steps, n_rows, row.nodes, generator=network.generator) < keep).to(self.dtype) / keep
+            for row in hidden_rows(self.shapes)
         ]

@@ -12,9 +12,9 @@ from kansearch.models.build import build, why_unbuildable
 from kansearch.models.hybrid import layer_plan
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
-from kansearch.specs.trial import FIXED_BASES, Activation, ModelSpec, Pattern
+from kansearch.specs.trial import FIXED_BASES, Activation, ModelSpec
 
-from .zoo import BRANCHES, FORMS, SPECS, normal, random
+from .zoo import BRANCHES, FORMS, PLAIN_PATTERNS, SPECS, normal, random
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_families_that_are_no_hybrid_have_one_kind_of_layer() -> None:
     assert layer_plan(ModelSpec(family="kan", depth=2)) == (True, True)
 
 
-@pytest.mark.parametrize("pattern", get_args(Pattern))
+@pytest.mark.parametrize("pattern", PLAIN_PATTERNS)
 def test_a_hybrid_that_can_be_built_has_both_kinds(pattern: str) -> None:
     """At every depth a pattern either gives both kinds of layers or is refused, with the depth it needs."""
     for depth in range(1, 8):

@@ -16,6 +16,8 @@ from kansearch.specs.trial import FIXED_BASES, Activation, ModelSpec, Pattern
 
 BASES = (*BASE_FUNCTIONS, *FIXED_BASES)
 BRANCHES = ("silu", "identity", "none")
+PLAIN_PATTERNS = tuple(pattern for pattern in get_args(Pattern) if pattern not in ("stem", "head"))
+"""Those that need no convolutions."""
 
 FORMS = [("dictionary", name) for name in BASES] + [(form, name) for form in KERNELS for name in BASE_FUNCTIONS]
 """Every form of a KAN layer with every base function it can have."""
@@ -56,7 +58,7 @@ def _specs() -> Iterator[ModelSpec]:
     for activation in get_args(Activation):
         for depth in (1, 2, 4):
             yield ModelSpec(family="mlp", activation=activation, depth=depth, width=7, layer_norm=depth == 4)
-    for pattern in get_args(Pattern):
+    for pattern in PLAIN_PATTERNS:
         for depth in (3, 4, 5):
             for form in ("dictionary", *KERNELS):
                 yield ModelSpec(family="hybrid", pattern=pattern, depth=depth, width=6, layer=form, dropout=0.1)
@@ -64,3 +66,24 @@ def _specs() -> Iterator[ModelSpec]:
 
 SPECS = list(_specs())
 """Every form with every base function, every branch, activation and pattern, plain and normalised."""
+
+
+def _convolutional_specs() -> Iterator[ModelSpec]:
+    for form, name in (("dictionary", "gaussian"), ("dictionary", "b_spline"), *((form, "tanh") for form in KERNELS)):
+        for family, pattern in (("kan", "last"), *(("hybrid", pattern) for pattern in get_args(Pattern))):
+            yield ModelSpec(
+                family=family, pattern=pattern, stem="convolution", channels=3, layer=form, base_function=name,
+                n_basis=4, width=5, dropout=0.1,
+            )  # fmt: skip
+    for changes in (
+        {"convolutions": 1, "depth": 1},
+        {"convolutions": 3, "kernel_size": 5, "layer_norm": True},
+        {"stride": 2, "pooling": "average", "depth": 3},
+        {"kernel_size": 1, "pooling": "average", "layer_norm": True, "dropout": 0.2},
+    ):
+        for family in ("mlp", "kan"):
+            yield ModelSpec(family=family, stem="convolution", channels=3, width=5, n_basis=4, **changes)
+
+
+CONVOLUTIONAL_SPECS = list(_convolutional_specs())
+"""Every form and pattern, and every option of the stem; for images."""

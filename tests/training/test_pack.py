@@ -98,6 +98,46 @@ def test_a_trial_has_the_curve_that_it_has_alone(data: str, dtype: str, request:
         assert curve(results) == alone, spec
 
 
+@pytest.mark.parametrize("basis", ["b_spline", "rbf", "chebyshev"])
+def test_features_too_many_for_a_table_give_the_same_curve_in_a_pack(
+    basis: str, iris: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a fixed basis makes of raw inputs is then computed anew in every step."""
+    monkeypatch.setattr("kansearch.training.pack.PREPARED_NUMBERS", 0)
+    specs = [trial(seed, {"base_function": basis, "width": 3 + seed}, dtype="float32") for seed in range(3)]
+    for spec, results in zip(specs, results_of(specs, iris), strict=True):
+        assert curve(results) == curve(list(train([spec], iris))), spec
+
+
+CONVOLUTIONAL: list[dict[str, Any]] = [
+    {"family": "kan", "channels": 3, "n_basis": 5, "dropout": 0.1},
+    {"family": "kan", "channels": 7, "n_basis": 7, "base_function": "sin"},
+    {"family": "kan", "channels": 4, "layer": "edge", "base_function": "tanh", "layer_norm": True},
+    {"family": "mlp", "channels": 5, "layer_norm": True, "dropout": 0.2, "pooling": "average"},
+    {"family": "mlp", "channels": 8, "layer_norm": True, "activation": "gelu", "pooling": "average"},
+    {"family": "hybrid", "channels": 3, "pattern": "stem", "base_function": "b_spline", "stride": 2},
+    {"family": "hybrid", "channels": 3, "pattern": "head", "layer": "node", "base_function": "silu"},
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_convolutional_trials_too_have_the_curve_that_they_have_alone(dtype: str) -> None:
+    """To the last bit, learned amplitudes and unfreezing included."""
+    split = load_split(DataSpec(name="digits_images")).head(50)
+    specs = [
+        trial(seed, {"stem": "convolution", **model}, dtype=dtype, epochs=3, **training).model_copy(
+            update={"rungs": (1, 3)}
+        )
+        for seed, (model, training) in enumerate(zip(CONVOLUTIONAL, TRAININGS, strict=True))
+        if not (model["family"] == "mlp" and training.keys() & {"l1", "entropy"})
+    ]
+    assert len(specs) == 5
+    for spec, results in zip(specs, results_of(specs, split), strict=True):
+        alone = curve(list(train([spec], split)))
+        assert len(alone) == 3
+        assert curve(results) == alone, spec
+
+
 @pytest.mark.parametrize("model", MODELS, ids=str)
 def test_neighbours_and_slot_do_not_change_a_bit(model: dict[str, Any], sine: Split) -> None:
     """In another slot of a pack with other neighbours, in float32, the curve is the same to the last bit."""
