@@ -44,7 +44,9 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> T
     """A table whose columns of numbers stand to the right."""
     made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for column, name in enumerate(header):
-        numeric = bool(rows) and all(row[column][:1] in "0123456789-." for row in rows)
+        # A number, perhaps with its unit; an architecture may begin with a number too.
+        cells = [row[column] for row in rows]
+        numeric = bool(cells) and all(cell[:1] in "0123456789-." and cell.count(" ") < 2 for cell in cells)
         made.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*row)

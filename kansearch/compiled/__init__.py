@@ -15,7 +15,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-VERSION = 1
+VERSION = 2
 """Of the functions and what they take, as in compiled.h."""
 
 

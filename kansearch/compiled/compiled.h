@@ -4,7 +4,7 @@
 #define KANSEARCH_COMPILED_H
 
 /* To be raised with every change of what a function takes: compiled/__init__.py refuses other versions. */
-#define VERSION 1
+#define VERSION 2
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
 /* The machine that compiles need not be the one that runs: the loader picks the widest vectors it finds there. */

@@ -44,6 +44,16 @@ INLINE Point gaussian(float x) {
     return (Point){y, -2.0f * x * y};
 }
 
+INLINE Point mexican_hat(float x) {
+    float squares = x * x, y = exponential(-0.5f * squares);
+    return (Point){(1.0f - squares) * y, x * (squares - 3.0f) * y};
+}
+
+INLINE Point relu_bump(float x) {
+    float inside = at_least(0.0f, 1.0f - x * x);
+    return (Point){inside * inside, -4.0f * x * inside};
+}
+
 INLINE Point sigmoid(float x) {
     float y = 1.0f / (1.0f + exponential(-x));
     return (Point){y, y * (1.0f - y)};
@@ -199,6 +209,8 @@ INLINE Point cubic_b_spline(float x) {
 
 #define DEFINE_ALL(f) DEFINE_SUMS(f) DEFINE_SUMS_BACKWARD(f) DEFINE_ATOMS(f) DEFINE_ATOMS_BACKWARD(f)
 DEFINE_ALL(gaussian)
+DEFINE_ALL(mexican_hat)
+DEFINE_ALL(relu_bump)
 DEFINE_ALL(sigmoid)
 DEFINE_ALL(hyperbolic_tangent)
 DEFINE_ALL(relu)
@@ -209,8 +221,8 @@ DEFINE_ALL(cubic_b_spline)
 
 /* By number, in the order of kansearch/models/curves.py. */
 #define EVERY(kind)                                                                                                    \
-    {kind##_of_gaussian, kind##_of_sigmoid, kind##_of_hyperbolic_tangent, kind##_of_relu,                              \
-     kind##_of_silu,     kind##_of_gelu,    kind##_of_sine,               kind##_of_cubic_b_spline}
+    {kind##_of_gaussian, kind##_of_mexican_hat, kind##_of_relu_bump, kind##_of_sigmoid, kind##_of_hyperbolic_tangent,  \
+     kind##_of_relu,     kind##_of_silu,        kind##_of_gelu,      kind##_of_sine,    kind##_of_cubic_b_spline}
 
 static void (*const sums_of[])(long, long, const float *, const float *, const float *, const float *, const float *,
                                float *, float *) = EVERY(sums);

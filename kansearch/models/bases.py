@@ -1,6 +1,6 @@
 """Base functions, and bases: the K curves into which a dictionary layer expands every input.
 
-A new base function is one line of BASE_FUNCTIONS, a new basis one class and its line of FIXED_BASES.
+A new base function is one line of BASE_FUNCTIONS, a new basis one class and its line of EXPANSIONS.
 
 Letters: *P nothing, or the networks of a stack; B batch, I inputs, K functions of each input, R grid_range,
 f a base function.
@@ -130,6 +130,15 @@ def _tanh(x: Tensor) -> Tensor:
     return y
 
 
+def _mexican_hat(x: Tensor) -> Tensor:
+    squares = x.square()
+    return (1 - squares) * (squares * -0.5).clamp(min=LEAST_EXPONENT).exp()
+
+
+def _relu_bump(x: Tensor) -> Tensor:
+    return (1 - x.square()).clamp(min=0).square()
+
+
 def _identity(x: Tensor) -> Tensor:
     return x
 
@@ -173,6 +182,12 @@ def _frequencies(n_basis: int, grid_range: float) -> tuple[Tensor, Tensor]:
 BASE_FUNCTIONS: dict[str, BaseFunction] = {
     # On the slope of the bump: an even start forgets the sign of its inputs (digits, node form: 27 % errors, not 7 %).
     "gaussian": BaseFunction(_gaussian, 2, _places, start=(0.5, -math.sqrt(0.5)), compiled=("gaussian",)),
+    # The second derivative of a Gaussian: Bozorgasl & Chen (2024), Wav-KAN, arXiv:2405.12832; on its slope too.
+    "mexican_hat": BaseFunction(
+        _mexican_hat, 5, _places, start=(0.5, -math.sqrt(3 - math.sqrt(6))), compiled=("mexican_hat",)
+    ),
+    # (relu(e - x) relu(x - s))^2 with learned ends s and e, at height 1: Qiu et al. (2024), ReLU-KAN, arXiv:2406.02075.
+    "relu_bump": BaseFunction(_relu_bump, 4, _places, start=(0.35, -math.sqrt(1 / 3)), compiled=("relu_bump",)),
     "tanh": BaseFunction(_tanh, 1, _places, compiled=("tanh",)),
     "sigmoid": BaseFunction(torch.sigmoid, 1, _places_of_sigmoid, compiled=("sigmoid",)),
     "relu": BaseFunction(torch.relu, 1, _ramps, compiled=("relu",)),
@@ -380,27 +395,104 @@ class Chebyshev(FixedBasis):
         return Cost(0, n_inputs * (3 + 2 * (n_basis - 1)))
 
 
-FIXED_BASES: dict[str, type[FixedBasis]] = {"b_spline": BSpline, "rbf": GaussianRBF, "chebyshev": Chebyshev}
+class Fourier(FixedBasis):
+    """sin(g pi x / R) and cos(g pi x / R) for g = 1, 2, ...: K functions with period 2 R.
+
+    Source: Xu et al. (2024), FourierKAN-GCF, arXiv:2406.01034, equation 4, with the period of the grid.
+    """
+
+    def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
+        super().__init__(n_inputs, n_basis, grid_range)
+        place = torch.arange(n_basis)
+        dtype = dtype or torch.get_default_dtype()
+        # cos is sin, a quarter of a period later.
+        self.frequencies: Tensor
+        self.register_buffer("frequencies", ((place // 2 + 1) * math.pi / grid_range).to(dtype), persistent=False)
+        self.phases: Tensor
+        self.register_buffer("phases", ((place % 2) * math.pi / 2).to(dtype), persistent=False)
+
+    def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
+        """One sine each."""
+        if curves.serves(("sin",), x):
+            scales, shifts = (t.repeat(self.n_inputs, 1) for t in (self.frequencies, self.phases))
+            return curves.atoms(("sin",), x, scales, shifts)
+        return torch.sin(x.unsqueeze(-2) * self.frequencies.unsqueeze(-1) + self.phases.unsqueeze(-1))
+
+    @staticmethod
+    def cost(n_inputs: int, n_basis: int) -> Cost:
+        """Scale, shift and sine."""
+        return Cost(0, 3 * n_inputs * n_basis)
+
+
+class Rational(Basis):
+    """P(u) / (1 + |Q(u)|) at K places u = (x - t_k) / h, with P of degree 5 and Q of degree 4 without a constant.
+
+    Coefficients are learned, and shared by every eighth input. At first all are bumps 1 / (1 + u^2 + u^4 / 2), which is
+    exp(-u^2) as far as a rational function of this degree has it.
+
+    Source: Molina et al. (2020), Pade activation units, arXiv:1907.06732, equation 3; groups of inputs as in Yang
+    & Wang (2024), Kolmogorov-Arnold Transformer, arXiv:2409.10594, section 4.2.
+    """
+
+    N_GROUPS = 8
+    NUMERATOR = (1.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    DENOMINATOR = (0.0, 1.0, 0.0, 0.5)
+
+    def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
+        super().__init__(n_inputs, n_basis, grid_range)
+        dtype = dtype or torch.get_default_dtype()
+        centres, self.distance = _centres(n_basis, grid_range)
+        self.places: Tensor
+        self.register_buffer("places", (centres / self.distance).to(dtype), persistent=False)
+        n_groups = min(self.N_GROUPS, n_inputs)
+        self.p = nn.Parameter(torch.tensor(self.NUMERATOR, dtype=dtype).repeat(n_groups, n_basis, 1))
+        self.q = nn.Parameter(torch.tensor(self.DENOMINATOR, dtype=dtype).repeat(n_groups, n_basis, 1))
+
+    def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
+        """The quotients, by Horner's rule."""
+        u = (x * (1 / self.distance)).unsqueeze(-2) - self.places.unsqueeze(-1)
+        group = torch.arange(self.n_inputs, device=x.device) % self.p.shape[-3]
+        p, q = (t.index_select(-3, group).unsqueeze(-2).unbind(-1) for t in (self.p, self.q))
+        numerator, denominator = p[-1], q[-1]
+        for coefficient in reversed(p[:-1]):
+            numerator = torch.addcmul(coefficient, numerator, u)
+        for coefficient in reversed(q[:-1]):
+            denominator = torch.addcmul(coefficient, denominator, u)
+        return numerator / (1 + (denominator * u).abs())
+
+    @staticmethod
+    def cost(n_inputs: int, n_basis: int) -> Cost:
+        """Ten coefficients a function and group; place 1 (and the scale of an input), P 10, Q 7, 1 + |Q|, quotient."""
+        return Cost(10 * min(Rational.N_GROUPS, n_inputs) * n_basis, n_inputs * (1 + 20 * n_basis))
+
+
+FIXED_BASES: dict[str, type[FixedBasis]] = {
+    "b_spline": BSpline,
+    "rbf": GaussianRBF,
+    "chebyshev": Chebyshev,
+    "fourier": Fourier,
+}
 """The bases without parameters, by name."""
 
+EXPANSIONS: dict[str, type[FixedBasis | Rational]] = {**FIXED_BASES, "rational": Rational}
+"""All bases that are no copies of one base function, by name."""
 
-def make_basis(
-    name: str, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None
-) -> Atoms | FixedBasis:
-    """The basis of that name: one of FIXED_BASES, or learnable atoms of one of BASE_FUNCTIONS.
+
+def make_basis(name: str, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> Basis:
+    """The basis of that name: one of EXPANSIONS, or learnable atoms of one of BASE_FUNCTIONS.
 
     Raises:
         UserError: If there is none of that name, or it cannot have so few functions.
     """
-    if name in FIXED_BASES:
-        return FIXED_BASES[name](n_inputs, n_basis, grid_range, dtype)
+    if name in EXPANSIONS:
+        return EXPANSIONS[name](n_inputs, n_basis, grid_range, dtype)
     if name not in BASE_FUNCTIONS:
-        raise UserError(f'no basis is called "{name}"; allowed: {", ".join([*BASE_FUNCTIONS, *FIXED_BASES])}')
+        raise UserError(f'no basis is called "{name}"; allowed: {", ".join([*BASE_FUNCTIONS, *EXPANSIONS])}')
     return Atoms(BASE_FUNCTIONS[name], n_inputs, n_basis, grid_range, dtype)
 
 
 def basis_cost(name: str, n_inputs: int, n_basis: int) -> Cost:
     """What the basis that `make_basis` gives for these arguments costs."""
-    if name in FIXED_BASES:
-        return FIXED_BASES[name].cost(n_inputs, n_basis)
+    if name in EXPANSIONS:
+        return EXPANSIONS[name].cost(n_inputs, n_basis)
     return Atoms.cost(BASE_FUNCTIONS[name], n_inputs, n_basis)

@@ -16,7 +16,7 @@ from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
 from kansearch.models.shapes import Inputs, layer_shapes
-from kansearch.specs.trial import FIXED_BASES, ModelSpec
+from kansearch.specs.trial import EXPANSIONS, ModelSpec
 
 __all__ = ["Network", "build", "why_unbuildable"]
 
@@ -36,7 +36,7 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
         fewest = max(1, (3 if spec.pattern == "middle" else 2) - n_convolutions(spec))
         if spec.depth < fewest:
             return f"a hybrid of pattern {spec.pattern} needs depth {fewest} or more to have both kinds of layers"
-    if spec.family != "mlp" and spec.base_function in FIXED_BASES:
+    if spec.family != "mlp" and spec.base_function in EXPANSIONS:
         if spec.layer != "dictionary":
             return f"base function {spec.base_function} needs layer dictionary; layer is {spec.layer}"
         if spec.base_function == "b_spline" and spec.n_basis < 2:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import Counter
 from itertools import pairwise
 
 import torch
@@ -33,9 +34,10 @@ def cost(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> Cost:
     """Parameters and FLOPs of the network that `build` would make, without building it."""
     shapes = layer_shapes(spec, inputs, n_outputs)
     total = Cost(0, 0)
-    for shape in shapes:
+    for shape, times in Counter(shapes).items():  # hidden layers are all alike
         of_layer = _layer_cost(spec, shape)
-        total += Convolution.cost(of_layer, shape.target) if shape.window else of_layer
+        of_layer = Convolution.cost(of_layer, shape.target) if shape.window else of_layer
+        total += Cost(times * of_layer.parameters, times * of_layer.flops)
     for shape, next_shape in pairwise(shapes):
         if spec.layer_norm:
             total += norm_cost(shape.target)

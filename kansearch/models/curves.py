@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from kansearch import compiled
 from kansearch.models.layer import columns_of
 
-FUNCTIONS = ("gaussian", "sigmoid", "tanh", "relu", "silu", "gelu", "sin", "cubic_b_spline")
+FUNCTIONS = ("gaussian", "mexican_hat", "relu_bump", "sigmoid", "tanh", "relu", "silu", "gelu", "sin", "cubic_b_spline")
 """In the order of curves.c."""
 
 

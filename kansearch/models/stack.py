@@ -25,7 +25,7 @@ from kansearch.models.kernel import KernelActivation
 from kansearch.models.layer import CurveLayer
 from kansearch.models.network import Network, RowNorm
 from kansearch.models.shapes import Inputs, LayerShape, hidden_rows, layer_shapes
-from kansearch.specs.trial import FIXED_BASES, ModelSpec
+from kansearch.specs.trial import EXPANSIONS, ModelSpec
 
 NARROWEST = 8
 """Hidden rows are padded to this many nodes, or to a power of two above it."""
@@ -52,7 +52,7 @@ def structure(spec: ModelSpec) -> ModelSpec:
         shared["layer"] = spec.layer
         if spec.layer == "dictionary":
             shared["base_branch"] = spec.base_branch
-            if spec.base_function in FIXED_BASES:
+            if spec.base_function in EXPANSIONS:
                 shared |= {name: getattr(spec, name) for name in ("base_function", "n_basis", "grid_range")}
             else:
                 shared["n_basis"] = _power_of_two(spec.n_basis)

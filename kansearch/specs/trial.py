@@ -25,12 +25,15 @@ class Only:
 
 Family = Literal["mlp", "kan", "hybrid"]
 Layer = Literal["dictionary", "edge", "shared", "node"]
-BaseFunction = Literal["gaussian", "tanh", "sigmoid", "relu", "silu", "gelu", "sin", "b_spline", "rbf", "chebyshev"]
+BaseFunction = Literal[
+    "gaussian", "mexican_hat", "relu_bump", "tanh", "sigmoid", "relu", "silu", "gelu", "sin",
+    "b_spline", "rbf", "chebyshev", "fourier", "rational",
+]  # fmt: skip
 Activation = Literal["relu", "silu", "gelu", "tanh"]
 Pattern = Literal["first", "last", "alternate", "middle", "stem", "head"]
 Unfreeze = Literal["none", "all_at", "gradual_forward", "gradual_backward"]
 
-FIXED_BASES: tuple[BaseFunction, ...] = ("b_spline", "rbf", "chebyshev")
+EXPANSIONS: tuple[BaseFunction, ...] = ("b_spline", "rbf", "chebyshev", "fourier", "rational")
 """Base functions that are whole expansions: only the dictionary layer has them."""
 
 _KAN = Only("family", ("kan", "hybrid"))

@@ -14,7 +14,7 @@ from scipy.interpolate import BSpline as ScipyBSpline
 from scipy.special import eval_chebyt
 
 from kansearch.errors import UserError
-from kansearch.models.bases import BASE_FUNCTIONS, FIXED_BASES, BSpline, basis_cost, make_basis
+from kansearch.models.bases import BASE_FUNCTIONS, EXPANSIONS, BSpline, basis_cost, make_basis
 from kansearch.specs import trial
 
 from .zoo import BASES, normal
@@ -23,7 +23,7 @@ from .zoo import BASES, normal
 def test_every_declared_base_function_is_here() -> None:
     """The names that a study file may use are exactly the base functions and the bases that exist."""
     assert set(BASES) == set(get_args(trial.BaseFunction))
-    assert set(FIXED_BASES) == set(trial.FIXED_BASES)
+    assert set(EXPANSIONS) == set(trial.EXPANSIONS)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from kansearch.models.build import build, why_unbuildable
 from kansearch.models.hybrid import layer_plan
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
-from kansearch.specs.trial import FIXED_BASES, Activation, ModelSpec
+from kansearch.specs.trial import EXPANSIONS, Activation, ModelSpec
 
 from .zoo import BRANCHES, FORMS, PLAIN_PATTERNS, SPECS, normal, random
 
@@ -56,7 +56,7 @@ def test_a_hybrid_that_can_be_built_has_both_kinds(pattern: str) -> None:
 
 
 @pytest.mark.parametrize("form", KERNELS)
-@pytest.mark.parametrize("basis", FIXED_BASES)
+@pytest.mark.parametrize("basis", EXPANSIONS)
 def test_fixed_bases_need_the_dictionary(form: str, basis: str) -> None:
     """A fixed basis is no base function that could be scaled; the reason says so, and an mlp does not care."""
     spec = ModelSpec(layer=form, base_function=basis)

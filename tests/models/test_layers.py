@@ -156,7 +156,7 @@ def test_weight_decay_acts_on_weight_matrices_only() -> None:
 
 def test_an_unknown_base_function_is_refused_with_the_known_ones() -> None:
     """A wrong name is answered with all right ones."""
-    with pytest.raises(UserError, match='"cos"; allowed: gaussian, tanh'):
+    with pytest.raises(UserError, match='"cos"; allowed: gaussian, mexican_hat, relu_bump, tanh'):
         NodeLayer(2, 2, "cos")
     with pytest.raises(UserError, match='"tanh"; allowed: silu, identity, none'):
         KANLayer(2, 2, base_branch="tanh")

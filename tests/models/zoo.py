@@ -12,9 +12,9 @@ from kansearch.models.bases import BASE_FUNCTIONS
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import CurveLayer
-from kansearch.specs.trial import FIXED_BASES, Activation, ModelSpec, Pattern
+from kansearch.specs.trial import EXPANSIONS, Activation, ModelSpec, Pattern
 
-BASES = (*BASE_FUNCTIONS, *FIXED_BASES)
+BASES = (*BASE_FUNCTIONS, *EXPANSIONS)
 BRANCHES = ("silu", "identity", "none")
 PLAIN_PATTERNS = tuple(pattern for pattern in get_args(Pattern) if pattern not in ("stem", "head"))
 """Those that need no convolutions."""
