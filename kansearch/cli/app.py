@@ -160,6 +160,25 @@ def report(
 
 
 @app.command()
+def explain(
+    name: NameArgument,
+    trial: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Which trial [the best KAN or hybrid of the front].")
+    ] = None,
+    curves: Annotated[int, typer.Option(min=1, max=96, metavar="N", help="Curves to show.")] = 24,
+    storage: StorageOption = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the page [reports/NAME].")] = None,
+) -> None:
+    """Show what a trial's network has learned: inputs, curves, formulas, and how many curves it needs."""
+    from kansearch.cli.explain import explain_trial
+    from kansearch.storage.studies import load_study
+    from kansearch.storage.url import open_storage
+
+    study = load_study(open_storage(_storage_url(storage), read_only=True), name)
+    explain_trial(study, trial, curves, output or Path("reports") / study.spec.name)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     from kansearch.specs.schema import study_schema

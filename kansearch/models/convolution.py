@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -60,8 +60,11 @@ class Convolution(Layer):
 
     def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B OL"]:
         """The layers at every place."""
-        windows = self._windows(prepared)
-        return self._maps([layer(x) for layer, x in zip(self._layers(), windows, strict=True)], prepared)
+        return self._maps([layer(x) for layer, x in self.parts(prepared)], prepared)
+
+    def parts(self, x: Float[Tensor, "*P B I"]) -> list[tuple[Layer, Float[Tensor, "*P BL _"]]]:
+        """Each layer, and what it sees at all places."""
+        return list(zip(self._layers(), self._windows(x), strict=True))
 
     def decayed_parameters(self) -> list[nn.Parameter]:
         """Those of the layers."""
@@ -114,10 +117,34 @@ class CurveConvolution(Convolution, CurveLayer):
         """Those of the layers."""
         return [parameter for layer in self._curve_layers() for parameter in layer.activation_parameters()]
 
+    def curve_moments(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "O _"], Float[Tensor, "O _"]]:
+        """Over all rows and places."""
+        parts = [layer.curve_moments(seen) for layer, seen in zip(self._curve_layers(), self._windows(x), strict=True)]
+        means, deviations = zip(*parts, strict=True)
+        return torch.cat(means), torch.cat(deviations)
+
+    def drop(self, curves: Bool[Tensor, "O _"], means: Float[Tensor, "O _"]) -> None:
+        """In the layers that are slid."""
+        sizes = [layer.n_outputs for layer in self._layers()]
+        for layer, of_layer, constants in zip(
+            self._curve_layers(), torch.split(curves, sizes), torch.split(means, sizes), strict=True
+        ):
+            layer.drop(of_layer, constants)
+
     def curve_inputs(self, x: Float[Tensor, "B I"]) -> Float[Tensor, "BL _"]:
         """What the curves of each place see; with groups, one group after the other."""
         seen = [layer.curve_inputs(part) for layer, part in zip(self._curve_layers(), self._windows(x), strict=True)]
         return torch.cat(seen, dim=-1)
+
+    def curve_column(self, source: int, target: int) -> int:
+        """The column of a group's own inputs, or of its output."""
+        if not self.one_curve_an_edge:
+            return target
+        group, layers = 0, self._layers()
+        while target >= layers[group].n_outputs:
+            target -= layers[group].n_outputs
+            group += 1
+        return group * layers[0].n_inputs + source
 
     def curve(self, points: Float[Tensor, " N"], source: int, target: int) -> Float[Tensor, " N"]:
         """The curve of an output channel by one of the numbers that its group sees."""

@@ -16,13 +16,13 @@ from functools import cache
 from itertools import pairwise
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kansearch.errors import UserError
 from kansearch.models.bases import BASE_BRANCHES, BaseFunction, FixedBasis, basis_cost, make_basis
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes
+from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes, product_moments
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
 
@@ -119,6 +119,19 @@ class KANLayer(CurveLayer):
     def decayed_parameters(self) -> list[nn.Parameter]:
         """W, and V if there is a base branch."""
         return [self.W] if self.V is None else [self.W, self.V]
+
+    @torch.no_grad()
+    def curve_moments(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "O I"], Float[Tensor, "O I"]]:
+        """From the moments of the features."""
+        return product_moments(self.features(x), self.weight(), self.n_inputs)
+
+    @torch.no_grad()
+    def drop(self, curves: Bool[Tensor, "O I"], means: Float[Tensor, "O I"]) -> None:
+        """Set their weights to 0."""
+        self.c.add_((means * curves).sum(-1))
+        self.W[curves] = 0
+        if self.V is not None:
+            self.V[curves] = 0
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """The curve of an edge, base branch included."""

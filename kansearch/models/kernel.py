@@ -18,14 +18,14 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from kansearch.models import curves
 from kansearch.models.bases import BaseFunction, base_function
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes, safe_sqrt
+from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes, product_moments, safe_sqrt
 from kansearch.models.moments import normal_moments, normal_quadrature
 
 MAX_S = 3.0
@@ -131,6 +131,12 @@ class _EdgeWeights(KernelActivation):
         """All a."""
         return [self.a]
 
+    @torch.no_grad()
+    def drop(self, curves: Bool[Tensor, "O I"], means: Float[Tensor, "O I"]) -> None:
+        """Set their a to 0."""
+        self.c.add_((means * curves).sum(-1))
+        self.a[curves] = 0
+
 
 class EdgeLayer(_EdgeWeights):
     """y_j = sum_i a_ji f(b_ji x_i + d_ji) + c_j: every edge on every row, exactly, some outputs at a time."""
@@ -149,6 +155,17 @@ class EdgeLayer(_EdgeWeights):
         """The same sums; amplitudes from squares summed on the way."""
         sums, squares = self._sums(prepared, shares)
         return sums + self.c.unsqueeze(-2), self.a.abs() * safe_sqrt(squares)
+
+    @torch.no_grad()
+    def curve_moments(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "O I"], Float[Tensor, "O I"]]:
+        """Output by output."""
+        b = self.scale()
+        moments = []
+        for j in range(self.n_outputs):
+            values = self.a[j] * self.function(b[j] * x if self.d is None else b[j] * x + self.d[j])
+            moments.append((values.mean(0), values.std(0, correction=0)))
+        means, deviations = zip(*moments, strict=True)
+        return torch.stack(means), torch.stack(deviations)
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_ji f(b_ji x + d_ji)."""
@@ -278,6 +295,11 @@ class SharedLayer(_EdgeWeights):
         features, weight = self.features(prepared), self.weight()
         return affine(features, weight, self.c), product_amplitudes(features, weight, self.n_inputs, shares)
 
+    @torch.no_grad()
+    def curve_moments(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "O I"], Float[Tensor, "O I"]]:
+        """From the moments of the features."""
+        return product_moments(self.features(x), self.weight(), self.n_inputs)
+
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_ji f(b_i x + d_i)."""
         return self.a[target, source] * self._activated_at(source, points)
@@ -338,6 +360,18 @@ class NodeLayer(KernelActivation):
     def decayed_parameters(self) -> list[nn.Parameter]:
         """W alone: a is no matrix of weights but part of the activations."""
         return [self.W]
+
+    @torch.no_grad()
+    def curve_moments(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "O 1"], Float[Tensor, "O 1"]]:
+        """Of each node."""
+        values = self._curves(x)
+        return values.mean(0).unsqueeze(-1), values.std(0, correction=0).unsqueeze(-1)
+
+    @torch.no_grad()
+    def drop(self, curves: Bool[Tensor, "O 1"], means: Float[Tensor, "O 1"]) -> None:
+        """Set their a to 0."""
+        self.c.add_((means * curves).squeeze(-1))
+        self.a[curves.squeeze(-1)] = 0
 
     def curve_inputs(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """W x."""

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -87,6 +87,23 @@ class CurveLayer(Layer):
     def curve_inputs(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B S"]:
         """What the curves see: column i for those of input i or, where a curve is a node's, column j for node j's."""
         return x
+
+    def curve_column(self, source: int, target: int) -> int:
+        """Which column of `curve_inputs` a curve sees."""
+        return source if self.one_curve_an_edge else target
+
+    @abstractmethod
+    def curve_moments(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "T S"], Float[Tensor, "T S"]]:
+        """Mean and standard deviation of each curve over the batch, without constants."""
+
+    @abstractmethod
+    def drop(self, curves: Bool[Tensor, "T S"], means: Float[Tensor, "T S"]) -> None:
+        """Replace some curves by constants.
+
+        Args:
+            curves: Which.
+            means: The constants, of which those of the other curves are not used.
+        """
 
     @abstractmethod
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
@@ -231,6 +248,15 @@ def product_amplitudes(
     w = torch.unflatten(weight, -1, (n_inputs, -1)).transpose(-3, -2)
     moments = z.mT @ (z * shares.unsqueeze(-1))
     return safe_sqrt(((w @ moments) * w).sum(-1)).mT
+
+
+def product_moments(
+    features: Float[Tensor, "B IK"], weight: Float[Tensor, "O IK"], n_inputs: int
+) -> tuple[Float[Tensor, "O I"], Float[Tensor, "O I"]]:
+    """Mean and standard deviation over the batch of every edge's curve, where curves are weighted sums of features."""
+    mean = features.mean(0)
+    means = torch.unflatten(weight * mean, -1, (n_inputs, -1)).sum(-1)
+    return means, product_amplitudes(features - mean, weight, n_inputs, even_shares(features))
 
 
 def safe_sqrt(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

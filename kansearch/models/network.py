@@ -75,6 +75,14 @@ class Network(nn.Module):
             x = self._after(index, layer.mix(x) if index == 0 else layer(x))
         return x
 
+    @torch.no_grad()
+    def rows(self, x: Float[Tensor, "*P B I"]) -> list[Float[Tensor, "*P B _"]]:
+        """What each layer sees, first to last."""
+        rows = [x]
+        for index, layer in enumerate(self._layers()[:-1]):
+            rows.append(self._after(index, layer(rows[-1])))
+        return rows
+
     def forward_with_amplitudes(
         self, x: Float[Tensor, "*P B I"]
     ) -> tuple[Float[Tensor, "*P B O"], list[Float[Tensor, "*P _ _"]]]:
@@ -208,7 +216,7 @@ def _strongest_curves(index: int, layer: CurveLayer, x: Tensor, n_curves: int, n
     order = strength.sort(descending=True, stable=True).indices[:n_curves]
     for place in order.tolist():
         target, source = divmod(place, amplitudes.shape[1])
-        column = seen[:, source if layer.one_curve_an_edge else target]
+        column = seen[:, layer.curve_column(source, target)]
         low, high = torch.quantile(column, torch.tensor([0.01, 0.99], dtype=x.dtype, device=x.device)).tolist()
         points = torch.linspace(low, high, n_points, dtype=x.dtype, device=x.device)
         values = layer.curve(points, source, target)

@@ -64,23 +64,23 @@ def front_plot(summary: Summary) -> Plot | None:
     if not drawn:
         return None
     logarithmic = {objective.name: objective.logarithmic for objective in summary.objectives}
-    figure = _figure(440 if len(names) < 2 else 380)
+    figure = blank(440 if len(names) < 2 else 380)
     x_names: list[str | None] = [*names] if names else [None]
     for panel, name in enumerate(x_names):
         _front_panel(figure, summary, drawn, panel, name)
         figure.update_layout(
             {
-                _axis("x", panel): _value_axis(drawn, name, logarithmic.get(name, True))
+                axis("x", panel): _value_axis(drawn, name, logarithmic.get(name, True))
                 if name
                 else {"title": {"text": "trial"}},
-                _axis("y", panel): _value_axis(drawn, quality.name, quality.logarithmic),
+                axis("y", panel): _value_axis(drawn, quality.name, quality.logarithmic),
             }
         )
     outside = _frame(
         figure, summary, drawn, [(name, logarithmic.get(name or "", name is not None)) for name in x_names]
     )
     if len(x_names) > 1:
-        _arrange(figure, len(x_names), columns=2 if len(x_names) % 2 == 0 else len(x_names), row_height=340)
+        arrange(figure, len(x_names), columns=2 if len(x_names) % 2 == 0 else len(x_names), row_height=340)
     caption = "Each mark is a trial; the outlined ones are "
     caption += "the front, joined by its step line." if len(others) == 1 else "the front." if others else "the best."
     if any(record.state != "complete" for record in drawn):
@@ -126,7 +126,7 @@ def _front_panel(
                 _legend(figure, group)
             symbol = SYMBOLS[family] + ("-open" if kind == "infeasible" else "")
             figure.add_scatter(
-                **_axes(panel),
+                **axes(panel),
                 x=[x(record) for record in records],
                 y=[_measured(record, quality.name) for record in records],
                 mode="markers",
@@ -141,7 +141,7 @@ def _front_panel(
     base_x = None if base is None else base.trial if name is None else base.measured(name)
     if base is not None and base_x is not None:
         figure.add_scatter(
-            **_axes(panel),
+            **axes(panel),
             x=[base_x],
             y=[base.values[quality.name]],
             mode="markers",
@@ -190,7 +190,7 @@ def _front_line(figure: go.Figure, summary: Summary, panel: int, name: str | Non
     quality, other = summary.objectives
     steps = sorted({(member.values[name], member.values[quality.name]) for member in summary.front})
     figure.add_scatter(
-        **_axes(panel),
+        **axes(panel),
         x=[step[0] for step in steps],
         y=[step[1] for step in steps],
         mode="lines",
@@ -242,12 +242,12 @@ def _frame(
     ends = sorted([-low, -high] if quality.maximize else [low, high])
     inside = [record for record, value in zip(drawn, all_values, strict=True) if value <= high]
     for panel, (name, logarithmic) in enumerate(panels):
-        figure.update_layout({_axis("y", panel): {"range": ends}})
+        figure.update_layout({axis("y", panel): {"range": ends}})
         across = [value for record in inside if name and (value := _measured(record, name)) is not None]
         if across and (min(across) > 0 or not logarithmic):
             left, right = (math.log10(end) if logarithmic else end for end in (min(across), max(across)))
             pad = 0.05 * (right - left)
-            figure.update_layout({_axis("x", panel): {"range": [left - pad, right + pad]}} if pad else {})
+            figure.update_layout({axis("x", panel): {"range": [left - pad, right + pad]}} if pad else {})
     return len(drawn) - len(inside)
 
 
@@ -264,7 +264,7 @@ def history_plot(summary: Summary) -> Plot | None:
     drawn = [record for record in _drawn(summary) if _measured(record, quality.name) is not None]
     if not drawn:
         return None
-    figure = _figure(360)
+    figure = blank(360)
     for early in (True, False):
         for family in FAMILY_NAMES:
             records = [
@@ -331,7 +331,7 @@ def hypervolume_plot(summary: Summary) -> Plot | None:
         for i, point in enumerate(points)
         if i in (0, len(points) - 1) or point.hypervolume != points[i - 1].hypervolume
     ]
-    figure = _figure(300, legend=False)
+    figure = blank(300, legend=False)
     figure.add_scatter(
         x=[0, *(step.epochs for step in steps)],
         y=[0.0, *(round(step.hypervolume, 6) for step in steps)],
@@ -360,7 +360,7 @@ def curves_plot(summary: Summary) -> Plot | None:
     curves = summary.learning_curves
     if not curves:
         return None
-    figure = _figure(380)
+    figure = blank(380)
     looks = {
         "early": {"opacity": _FADED, "width": 1.0},
         "complete": {"opacity": 0.6, "width": 1.2},
@@ -431,13 +431,13 @@ def importances_plot(summary: Summary) -> Plot | None:
     if not found:
         return None
     n_bars = min(MAX_BARS, max(len(shares) for shares in found.values()))
-    figure = _figure(80 + 60 * len(found) + 28 * n_bars * len(found), legend=False)
+    figure = blank(80 + 60 * len(found) + 28 * n_bars * len(found), legend=False)
     for panel, shares in enumerate(found.values()):
         largest = sorted(shares.items(), key=lambda item: (-item[1], item[0]))[:MAX_BARS]
         figure.add_bar(
-            **_axes(panel),
+            **axes(panel),
             x=[share for _, share in largest],
-            y=[_safe(parameter) for parameter, _ in largest],
+            y=[safe(parameter) for parameter, _ in largest],
             orientation="h",
             marker={"color": COLOURS["mlp"]},
             meta={"role": "bar"},
@@ -448,16 +448,16 @@ def importances_plot(summary: Summary) -> Plot | None:
         )
         figure.update_layout(
             {
-                _axis("x", panel): {
+                axis("x", panel): {
                     "range": [0, max(1e-9, largest[0][1]) * 1.15],
                     "visible": False,
                     "fixedrange": True,
                 },
-                _axis("y", panel): {"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False},
+                axis("y", panel): {"autorange": "reversed", "automargin": True, "fixedrange": True, "showgrid": False},
             }
         )
     titles = [METRICS[name].label if name in METRICS else name for name in found]
-    _arrange(figure, len(found), columns=1, narrow=1, row_height=40 + 28 * n_bars, titles=titles)
+    arrange(figure, len(found), columns=1, narrow=1, row_height=40 + 28 * n_bars, titles=titles)
     figure.update_layout(margin={"b": 12})
     return Plot(
         "importances",
@@ -488,11 +488,11 @@ def activation_plots(summary: Summary) -> list[Plot]:
 
 def _layer_plot(layer: int, curves: Sequence[Curve], family: str) -> Plot:
     shown = sorted(curves, key=lambda curve: -curve.amplitude)[:MAX_EDGES]
-    figure = _figure(200, legend=False)
+    figure = blank(200, legend=False)
     for panel, curve in enumerate(shown):
         where = _edge(curve)
         figure.add_scatter(
-            **_axes(panel),
+            **axes(panel),
             x=[float(f"{value:.5g}") for value in curve.x],
             y=[float(f"{value:.5g}") for value in curve.y],
             mode="lines",
@@ -503,13 +503,13 @@ def _layer_plot(layer: int, curves: Sequence[Curve], family: str) -> Plot:
         small = {"nticks": 4, "fixedrange": True, "tickfont": {"size": 11}}
         figure.update_layout(
             {
-                _axis("x", panel): dict(small),
-                _axis("y", panel): {**small, "zeroline": True, **({"matches": "y"} if panel else {})},
+                axis("x", panel): dict(small),
+                axis("y", panel): {**small, "zeroline": True, **({"matches": "y"} if panel else {})},
             }
         )
     titles = [f"{_edge(curve)} · {curve.amplitude:.2g}" for curve in shown]
     columns = min(4, max(2, len(shown)))
-    _arrange(figure, len(shown), columns=columns, row_height=150, titles=titles, shared_y=True)
+    arrange(figure, len(shown), columns=columns, row_height=150, titles=titles, shared_y=True)
     noun = count(len(shown), "learned activation")
     more = "" if len(shown) == len(curves) else f" of {len(curves)} that were kept"
     return Plot(
@@ -537,15 +537,15 @@ def hover_text(record: TrialRecord, summary: Summary) -> str:
     names = [*summary.study.objectives, *(constraint.metric for constraint in summary.study.constraints)]
     names += [name for name in record.metrics if name in METRICS]
     architecture = textwrap.wrap(describe_architecture(record.params, summary.study), 44)
-    lines = [f"<b>trial {record.number}</b> · {_safe(family_name(record.family))}"]
-    lines += [_safe(line) for line in architecture]
+    lines = [f"<b>trial {record.number}</b> · {safe(family_name(record.family))}"]
+    lines += [safe(line) for line in architecture]
     lines += [
         f"{short_label(name)} {format_value(name, _measured(record, name))}"
         for name in dict.fromkeys(names)
         if _measured(record, name) is not None
     ]
     if "learning_rate" in record.params:
-        lines.append(f"learning rate {_safe(format_param(record.params['learning_rate']))}")
+        lines.append(f"learning rate {safe(format_param(record.params['learning_rate']))}")
     if record.state != "complete":
         lines.append(f"<i>{_state(record)}</i>")
     elif not record.feasible:
@@ -556,7 +556,7 @@ def hover_text(record: TrialRecord, summary: Summary) -> str:
 def _short_hover(record: TrialRecord, quality: Objective) -> str:
     value = format_value(quality.name, _measured(record, quality.name))
     end = "" if record.state == "complete" else f"<br><i>{_state(record)}</i>"
-    family = _safe(family_name(record.family))
+    family = safe(family_name(record.family))
     return f"<b>trial {record.number}</b> · {family}<br>{short_label(quality.name)} {value}{end}"
 
 
@@ -564,7 +564,7 @@ def _state(record: TrialRecord) -> str:
     return f"{'failed' if record.state == 'fail' else record.state} at epoch {record.epochs}"
 
 
-def _safe(text: str) -> str:
+def safe(text: str) -> str:
     """A text that plotly shows as it is."""
     return escape(text, quote=False)
 
@@ -597,11 +597,13 @@ def _thinned(summary: Summary, drawn: Sequence[TrialRecord]) -> str:
     return f" {len(drawn):,} of {whole:,} trials are drawn, evenly chosen." if len(drawn) < whole else ""
 
 
-def _axis(letter: str, panel: int) -> str:
+def axis(letter: str, panel: int) -> str:
+    """The name of a panel's axis in the layout."""
     return f"{letter}axis{panel + 1 if panel else ''}"
 
 
-def _axes(panel: int) -> dict[str, str]:
+def axes(panel: int) -> dict[str, str]:
+    """A panel's axes, as a trace names them."""
     suffix = str(panel + 1) if panel else ""
     return {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
 
@@ -624,7 +626,8 @@ def _log_axis(values: Iterable[float | None]) -> dict[str, Any]:
     return {"type": "log", "tickformat": "~g", **ticks}
 
 
-def _figure(height: int, *, legend: bool = True) -> go.Figure:
+def blank(height: int, *, legend: bool = True) -> go.Figure:
+    """A figure of the report's look with nothing in it yet."""
     figure = go.Figure()
     figure.update_layout(
         template="none",
@@ -641,7 +644,7 @@ def _figure(height: int, *, legend: bool = True) -> go.Figure:
     return figure
 
 
-def _arrange(
+def arrange(
     figure: go.Figure,
     n_panels: int,
     *,
@@ -674,8 +677,8 @@ def _arrange(
         top = 1 - row * (height + gap_y / inner)
         figure.update_layout(
             {
-                _axis("x", panel): {"domain": [left, left + width], "anchor": f"y{panel + 1 if panel else ''}"},
-                _axis("y", panel): {
+                axis("x", panel): {"domain": [left, left + width], "anchor": f"y{panel + 1 if panel else ''}"},
+                axis("y", panel): {
                     "domain": [max(0.0, top - height), top],
                     "anchor": f"x{panel + 1 if panel else ''}",
                     "showticklabels": not shared_y or column == 0,
@@ -684,7 +687,7 @@ def _arrange(
         )
         if titles:
             figure.add_annotation(
-                text=_safe(titles[panel]),
+                text=safe(titles[panel]),
                 x=left,
                 y=top,
                 xref="paper",

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import resources
 from typing import Any
 
-import jinja2
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from kansearch.report import html
 from kansearch.report.architecture import family_name
 from kansearch.report.figures import (
-    Plot,
     activation_plots,
     curves_plot,
     front_plot,
@@ -42,7 +37,6 @@ from kansearch.report.words import (
     verdict_sentences,
 )
 
-GLYPHS = {"mlp": "●", "kan": "◆", "hybrid": "■"}
 MAX_ROWS = 60
 """Rows of a table; the rest is in the JSON and CSV files."""
 
@@ -50,17 +44,6 @@ AGAIN = (
     "The seed of each trial is in trials.csv. With one worker the same study on the same versions draws the same "
     "trials; several workers share results in the order in which they arrive, which differs from time to time."
 )
-
-
-@dataclass(frozen=True)
-class _Figure:
-    """A plot as the template takes it."""
-
-    name: str
-    json: Markup
-    caption: str
-    description: str
-    title: str
 
 
 @dataclass(frozen=True)
@@ -80,18 +63,16 @@ def to_html(summary: Summary, now: datetime) -> str:
         now: When the report is written.
     """
     plots = {
-        "front": _figure(front_plot(summary)),
-        "layers": [_figure(plot) for plot in activation_plots(summary)],
-        "history": _figure(history_plot(summary)),
-        "hypervolume": _figure(hypervolume_plot(summary)),
-        "curves": _figure(curves_plot(summary)),
-        "importances": _figure(importances_plot(summary)),
+        "front": html.figure(front_plot(summary)),
+        "layers": [html.figure(plot) for plot in activation_plots(summary)],
+        "history": html.figure(history_plot(summary)),
+        "hypervolume": html.figure(hypervolume_plot(summary)),
+        "curves": html.figure(curves_plot(summary)),
+        "importances": html.figure(importances_plot(summary)),
     }
-    plotly_js, report_js = get_plotlyjs().replace("\r\n", "\n"), _asset("report.js")
+    plotly_js, report_js = get_plotlyjs().replace("\r\n", "\n"), html.asset("report.js")
     study = summary.study
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["code"] = _code
-    page = environment.from_string(_asset("report.html")).render(
+    page = html.template("report.html").render(
         study=study,
         written=now.strftime("%d %B %Y, %H:%M %Z").strip(),
         finding=finding(summary),
@@ -126,43 +107,13 @@ def to_html(summary: Summary, now: datetime) -> str:
         again=AGAIN,
         footnotes=footnotes(summary),
         format=FORMAT,
-        family_name=family_name,
-        glyphs=GLYPHS,
-        css=Markup(_asset("report.css")),  # noqa: S704 - our own file
+        css=Markup(html.asset("report.css")),  # noqa: S704 - our own file
         has_plots=any(plots.values()),
         plotly_js=Markup(plotly_js),  # noqa: S704 - plotly's file, which holds no </script>
         report_js=Markup(report_js),  # noqa: S704 - our own file
-        policy=_policy(plotly_js, report_js),
+        policy=html.policy(plotly_js, report_js),
     )
     return page + "\n"
-
-
-def _policy(*scripts: str) -> str:
-    """A content security policy under which only these scripts run and nothing is ever fetched."""
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
-    # Plotly sets styles of its own, and saves pictures through data: and blob: addresses.
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _code(text: str) -> Markup:
-    """A sentence with what stands between backticks set as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped first
-
-
-def _asset(name: str) -> str:
-    return resources.files("kansearch.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
-
-
-def _figure(plot: Plot | None) -> _Figure | None:
-    if plot is None:
-        return None
-    # Inside a script element only "<" could end it.
-    text = str(plot.figure.to_json()).replace("<", "\\u003c")
-    return _Figure(plot.name, Markup(text), plot.caption, plot.description, plot.title)  # noqa: S704 - JSON without "<"
 
 
 def _contents(plots: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -7,14 +7,17 @@ import json
 import os
 import secrets
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
 from kansearch.errors import UserError
 from kansearch.report.csv_export import to_csv
-from kansearch.report.json_export import to_json
+from kansearch.report.explanation import explanation_html
+from kansearch.report.json_export import FORMAT, to_json
 from kansearch.report.page import to_html
 from kansearch.report.summary import Summary
+from kansearch.specs.explanation import Explanation
 
 
 def write_report(summary: Summary, folder: Path, now: datetime) -> Path:
@@ -31,11 +34,41 @@ def write_report(summary: Summary, folder: Path, now: datetime) -> Path:
         UserError: If the folder cannot be written.
     """
     check_writable(folder)
-    texts = {
-        "trials.csv": to_csv(summary),
-        "report.json": json.dumps(to_json(summary, now), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        "report.html": to_html(summary, now),
-    }
+    return _write_whole(
+        folder,
+        {
+            "trials.csv": to_csv(summary),
+            "report.json": json.dumps(to_json(summary, now), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            "report.html": to_html(summary, now),
+        },
+    )
+
+
+def write_explanation(explanation: Explanation, folder: Path, now: datetime) -> Path:
+    """Write `explain-N.html` and `explain-N.json` of trial N; returns the path of the page.
+
+    Args:
+        explanation: Of its network.
+        folder: As in `write_report`.
+        now: When it is written.
+
+    Raises:
+        UserError: If the folder cannot be written.
+    """
+    check_writable(folder)
+    name = f"explain-{explanation.trial}"
+    document = {"format": FORMAT, "written": now.isoformat(timespec="seconds"), **explanation.model_dump(mode="json")}
+    return _write_whole(
+        folder,
+        {
+            f"{name}.json": json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+            f"{name}.html": explanation_html(explanation, now),
+        },
+    )
+
+
+def _write_whole(folder: Path, texts: Mapping[str, str]) -> Path:
+    """All files or none, whatever happens; returns the path of the last."""
     temporary: dict[str, Path] = {}
     try:
         for name, text in texts.items():
@@ -49,7 +82,7 @@ def write_report(summary: Summary, folder: Path, now: datetime) -> Path:
         for path in temporary.values():
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-    return folder / "report.html"
+    return folder / list(texts)[-1]
 
 
 def check_writable(folder: Path) -> None:

@@ -27,6 +27,7 @@ from torch.nn import functional
 
 from kansearch.data.splits import Split
 from kansearch.models.layer import even_shares
+from kansearch.models.network import Network
 from kansearch.models.shapes import widest
 from kansearch.models.stack import NARROWEST, Stack, structure
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
@@ -117,6 +118,12 @@ class Pack:
         """From which a trial can go on in another pack as if it had stayed in this one."""
         trainee = self._trainees[slot]
         return self._groups[_Kind.of(trainee.spec, self._split)].checkpoint(trainee).to_bytes()
+
+    def network(self, slot: int) -> Network:
+        """A trial's network as it stands; after its last result the one that was judged."""
+        trainee = self._trainees[slot]
+        self._groups[_Kind.of(trainee.spec, self._split)].bring_back(trainee)
+        return trainee.network
 
     def retire(self, slot: int) -> None:
         """Take a trial out of its slot."""
@@ -237,6 +244,14 @@ class _Group:
         if self.trainees:
             self._seat()
 
+    def bring_back(self, trainee: Trainee) -> None:
+        """Give a trial's network its weights."""
+        if trainee.best_weights is not None and trainee.end in (End.COMPLETED, End.STOPPED_EARLY):
+            self._stack.extract(trainee.best_weights, trainee.network)
+        else:
+            self._stack.extract(self._weights[self.trainees.index(trainee)], trainee.network)
+        trainee.network.eval()
+
     def checkpoint(self, trainee: Trainee) -> Checkpoint:
         """A trial as it stands, without what pads it."""
         row, state = self.trainees.index(trainee), self._state
@@ -305,7 +320,7 @@ class _Group:
             outputs = self._train_epoch()
             if any(trainee.is_at_rung for trainee in self.trainees):
                 return [
-                    self._result_or_end(row, trainee, outputs[row])
+                    self._result_or_end(trainee, outputs[row])
                     for row, trainee in enumerate(self.trainees)
                     if trainee.is_at_rung
                 ]
@@ -454,24 +469,22 @@ class _Group:
 
     # --- results ----------------------------------------------------------------------------------------
 
-    def _result_or_end(self, row: int, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
+    def _result_or_end(self, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
         """The result of a trial, whose last may need more memory than its training."""
         try:
-            return self._result(row, trainee, outputs.cpu())
+            return self._result(trainee, outputs.cpu())
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             trainee.end = End.OUT_OF_MEMORY
             return trainee.result({}, ())
 
-    def _result(self, row: int, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
+    def _result(self, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
         if trainee.end not in (End.COMPLETED, End.STOPPED_EARLY):
             return trainee.result(quality(outputs, self._split) if trainee.end is None else {}, ())
-        weights = self._weights[row] if trainee.best_weights is None else trainee.best_weights
         network = trainee.network
-        self._stack.extract(weights, network)
+        self.bring_back(trainee)
         trainee.measure_latency(self._split.n_inputs)
-        network.eval()
         if trainee.best_weights is not None:
             with torch.no_grad():
                 outputs = network(self._split.validation_x)

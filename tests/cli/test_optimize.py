@@ -198,6 +198,38 @@ def test_status_report_and_doctor_read_a_study(searched: Searched) -> None:
     assert (misspelt.returncode, 'did you mean "small"' in misspelt.stderr) == (2, True)
 
 
+def test_explain_shows_what_a_network_has_learned(searched: Searched) -> None:
+    """By default of the best KAN: on the terminal, as a page and as JSON; the study is not touched."""
+    before = (searched.folder / "kansearch.db").read_bytes()
+    done = searched.run("explain", "small", "--curves", 3)
+    assert done.returncode == 0, done.stderr
+    assert (searched.folder / "kansearch.db").read_bytes() == before
+    number = int(re.search(r"^Trial (\d+) of small, a KAN", done.stdout, re.MULTILINE).group(1))
+    assert records(searched.folder)[number].family == "kan"
+    assert "Trained again from its seed, the network has the metrics that were recorded." in done.stdout
+    assert re.search(r"layer \d, \d+ → \d+ .*x", done.stdout)
+    folder = searched.folder / "reports/small"
+    document = json.loads((folder / f"explain-{number}.json").read_text())
+    assert len(document["edges"]) == 3
+    assert document["inputs"] == {"x": 1.0}
+    page = (folder / f"explain-{number}.html").read_text()
+    assert "Which inputs matter" in page
+    assert "<script src" not in page
+
+
+def test_what_cannot_be_explained_is_refused(searched: Searched) -> None:
+    """One line that says what can be; exit code 2 and no page."""
+    plain = next(record.number for record in records(searched.folder) if record.family == "mlp")
+    for number, words in (
+        (plain, f"trial {plain} is a plain network without learned curves; name a KAN or a hybrid"),
+        (99, 'study "small" has no trial 99; its trials: 0 to 5'),
+    ):
+        done = searched.run("explain", "small", "--trial", number)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert words in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
 def test_the_storage_may_come_from_the_environment(run: Run, searched: Searched) -> None:
     """KANSEARCH_STORAGE names the storage where no flag does."""
     done = run("status", "small", KANSEARCH_STORAGE=f"sqlite:///{searched.folder / 'kansearch.db'}")
