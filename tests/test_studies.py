@@ -9,12 +9,14 @@ import pytest
 
 from kansearch.data.splits import load_split
 from kansearch.search.effects import check_feasible, search_warnings
+from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import create_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
 from tests.images import write_cifar10, write_mnist
 from tests.studies import search
+from tests.texts import write_imdb
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 
@@ -26,13 +28,22 @@ def image_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, accept = write_cifar10(tmp_path)
     accept(monkeypatch)
     monkeypatch.setenv("KANSEARCH_DATA", str(tmp_path))
+    write_imdb(tmp_path / "aclImdb", 60, 5)
+
+
+def with_small_data(spec: StudySpec, folder: Path) -> StudySpec:
+    """A study whose files lie beside it, with those of the test."""
+    if spec.data.path is None:
+        return spec
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"path": folder / spec.data.path.name})})
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_study_file_runs_tiny(path: Path, storage_url: str) -> None:
+def test_a_study_file_runs_tiny(path: Path, storage_url: str, tmp_path: Path) -> None:
     """With a tiny budget each study draws, trains, prunes and completes trials of its families."""
-    spec = load_study_file(
-        path, ["budget.trials=12", "budget.epochs=4", "data.n_train=64", "search.pruner.min_epochs=1"]
+    spec = with_small_data(
+        load_study_file(path, ["budget.trials=12", "budget.epochs=4", "data.n_train=64", "search.pruner.min_epochs=1"]),
+        tmp_path,
     )
     split = load_split(spec.data)
     check_feasible(spec, split.inputs, split.n_outputs)
@@ -46,9 +57,9 @@ def test_a_study_file_runs_tiny(path: Path, storage_url: str) -> None:
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_study_file_searches_nothing_in_vain(path: Path) -> None:
+def test_a_study_file_searches_nothing_in_vain(path: Path, tmp_path: Path) -> None:
     """No study of ours gives a warning of its own."""
-    spec = load_study_file(path)
+    spec = with_small_data(load_study_file(path), tmp_path)
     assert search_warnings(spec, load_split(spec.data)) == ()
 
 

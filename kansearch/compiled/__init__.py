@@ -15,6 +15,7 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
+FUNCTIONS = ("edge_sums", "edge_sums_backward", "atoms", "atoms_backward", "adam_step")
 VERSION = 2
 """Of the functions and what they take, as in compiled.h."""
 
@@ -34,6 +35,8 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         code = ctypes.CDLL(spec.origin)
+        for name in FUNCTIONS:
+            getattr(code, name)
         return code if code.kansearch_version() == VERSION else None
     except (OSError, AttributeError):  # of another machine, or not ours
         return None

@@ -85,10 +85,13 @@ INLINE Point gelu(float x) {
     return (Point){x * below, below + 0.39894228f * x * density};
 }
 
-/* Half turns are taken off in three parts of pi; exact to 1e-7 up to |x| = 10,000. */
+/* Half turns are taken off in three parts of pi; exact to 1e-7 up to |x| = 10,000. Where so little is left of the phase
+   that what remains is no half turn, it is cut off: the values stay within -1 and 1. */
 INLINE Point sine(float x) {
     float n = rintf(x * 0.318309886f);
     float r = x - n * 3.140625f - n * 9.67502593994140625e-4f - n * 1.509957990978376432e-7f;
+    r = at_least(-1.6f, r);
+    r = r > 1.6f ? 1.6f : r;
     float q = r * r;
     float s = -2.50521084e-8f;
     s = s * q + 2.75573192e-6f;
@@ -103,7 +106,8 @@ INLINE Point sine(float x) {
     c = c * q + 4.16666667e-2f;
     c = c * q - 0.5f;
     c = c * q + 1.0f;
-    float sign = (int32_t)n & 1 ? -1.0f : 1.0f;
+    float half = 0.5f * n;
+    float sign = half == rintf(half) ? 1.0f : -1.0f; /* as a whole number n may not fit */
     return (Point){sign * s, sign * c};
 }
 

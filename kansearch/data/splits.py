@@ -22,8 +22,9 @@ from kansearch.data.encoder import Encoder, fit_encoder
 from kansearch.data.functions import FORMULAS, sample
 from kansearch.data.images import Images, PixelEncoder, fit_pixel_encoder, load_images
 from kansearch.data.tabular import load_table
+from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts
 from kansearch.errors import DataError
-from kansearch.specs.data import DataSpec
+from kansearch.specs.data import DataSpec, ImageShape, Inputs, TextShape
 from kansearch.specs.metrics import Task
 
 Target = Int64[Tensor, "N"] | Float[Tensor, "N 1"]
@@ -49,7 +50,8 @@ class Split:
         digest: SHA-256, in hex, of the raw data and of all that decides how they are split.
         n_test: Rows kept apart; only `load_test` reads them.
         n_dropped: Rows of the file without a target.
-        image_shape: Channels, height and width of the images that rows are; None where they are none.
+        image_shape: Of the images that rows are; None where they are none.
+        text_shape: Of the texts that rows are, likewise.
     """
 
     train_x: Float[Tensor, "N I"]
@@ -63,18 +65,19 @@ class Split:
     class_names: tuple[str, ...]
     target_mean: float
     target_scale: float
-    encoder: Encoder | PixelEncoder
+    encoder: Encoder | PixelEncoder | TextEncoder
     digest: str
     n_train: int
     n_validation: int
     n_test: int
     n_dropped: int
-    image_shape: tuple[int, int, int] | None = None
+    image_shape: ImageShape | None = None
+    text_shape: TextShape | None = None
 
     @property
-    def inputs(self) -> int | tuple[int, int, int]:
-        """What networks are built for: the shape of images, or how many numbers a row has."""
-        return self.image_shape or self.n_inputs
+    def inputs(self) -> Inputs:
+        """What networks are built for."""
+        return self.image_shape or self.text_shape or self.n_inputs
 
     def to(self, dtype: torch.dtype) -> Split:
         """The same rows with numbers of another type; class indices stay integers."""
@@ -111,7 +114,7 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
     if spec.is_images:
         return _image_split(spec, dtype)
     parts = _parts(spec)
-    encoder = fit_encoder(parts.train.features)
+    encoder = _encoder(spec, parts)
     mean, scale = _target_unit(parts)
     tensors = partial(_tensors, parts=parts, encoder=encoder, unit=(mean, scale), dtype=dtype)
     train_x, train_y = tensors(parts.train)
@@ -134,6 +137,7 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         n_validation=len(validation_y),
         n_test=len(parts.test.target),
         n_dropped=parts.n_dropped,
+        text_shape=TextShape(encoder.max_words, encoder.vocabulary) if isinstance(encoder, TextEncoder) else None,
     )
 
 
@@ -145,10 +149,10 @@ def load_test(spec: DataSpec, dtype: torch.dtype = torch.float32) -> HeldOut:
     """
     if spec.is_images:
         images = load_images(spec)
-        train, _, test = _image_rows(images, spec)
+        train, _, test = _official_rows(images.source, images.target, images.class_names, images.n_test, spec)
         return HeldOut(*_image_tensors(images, test, fit_pixel_encoder(images.pixels[train]), dtype))
     parts = _parts(spec)
-    encoder = fit_encoder(parts.train.features)
+    encoder = _encoder(spec, parts)
     return HeldOut(*_tensors(parts.test, parts=parts, encoder=encoder, unit=_target_unit(parts), dtype=dtype))
 
 
@@ -162,6 +166,11 @@ def describe(spec: DataSpec, split: Split) -> str:
         n_rows_text = f"{n_rows} images of {height} x {width}{' in colour' if channels == 3 else ''}"
         sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
         return f"{name}: {n_rows_text}, {split.n_outputs} classes; {sizes}"
+    if split.text_shape:
+        length, vocabulary = split.text_shape
+        kind = f"{split.n_outputs} classes" if split.class_names else "regression"
+        sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
+        return f"{name}: {n_rows} texts of up to {length} words out of {vocabulary - 2:,}, {kind}; {sizes}"
     inputs = "1 input" if split.n_inputs == 1 else f"{split.n_inputs} inputs"
     kind = f"{split.n_outputs} classes" if split.class_names else "regression"
     sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
@@ -175,7 +184,7 @@ def describe(spec: DataSpec, split: Split) -> str:
 
 def _image_split(spec: DataSpec, dtype: torch.dtype) -> Split:
     images = load_images(spec)
-    train, validation, test = _image_rows(images, spec)
+    train, validation, test = _official_rows(images.source, images.target, images.class_names, images.n_test, spec)
     encoder = fit_pixel_encoder(images.pixels[train])
     train_x, train_y = _image_tensors(images, train, encoder, dtype)
     validation_x, validation_y = _image_tensors(images, validation, encoder, dtype)
@@ -197,28 +206,28 @@ def _image_split(spec: DataSpec, dtype: torch.dtype) -> Split:
         n_validation=len(validation),
         n_test=len(test),
         n_dropped=0,
-        image_shape=images.pixels.shape[1:],
+        image_shape=ImageShape(*images.pixels.shape[1:]),
     )
 
 
-def _image_rows(images: Images, spec: DataSpec) -> tuple[Rows, Rows, Rows]:
-    """Which images train, which validate and which test; whoever made the set has the first word on the last."""
-    if not images.n_test:
-        train, validation, test = split_rows(images.source, images.target, images.class_names, spec)
+def _official_rows(
+    source: str, target: np.ndarray, class_names: tuple[str, ...], n_test: int, spec: DataSpec
+) -> tuple[Rows, Rows, Rows]:
+    """Which rows train, which validate and which test; whoever made the set has the first word on the last."""
+    if not n_test:
+        train, validation, test = split_rows(source, target, class_names, spec)
     else:
-        n_rows = len(images.target) - images.n_test
+        n_rows = len(target) - n_test
         order = np.random.default_rng(spec.seed).permutation(n_rows)
         n_validation = math.ceil(round(n_rows * spec.validation, 6))
         train, validation = order[n_validation:], order[:n_validation]
-        test = np.arange(n_rows, len(images.target))
+        test = np.arange(n_rows, len(target))
     if spec.max_rows is not None and len(train) + len(validation) > spec.max_rows:
         n_validation = math.ceil(round(spec.max_rows * spec.validation, 6))
         train, validation = train[: spec.max_rows - n_validation], validation[:n_validation]
     for name, rows in (("train", train), ("validation", validation)):
         if len(rows) < FEWEST[name]:
-            raise DataError(
-                f"{images.source}: {len(rows)} images to {name}; the {name} split needs at least {FEWEST[name]}"
-            )
+            raise DataError(f"{source}: {len(rows)} rows to {name}; the {name} split needs at least {FEWEST[name]}")
     return train, validation, test
 
 
@@ -259,8 +268,12 @@ def _parts(spec: DataSpec) -> _Parts:
         content = f"{formula.expression} {dict(formula.domain)} {formula.noise} {formula.beyond}"
         train, validation, test = (_Part(pd.DataFrame(s.x, columns=list(formula.domain)), s.y) for s in sample(spec))
         return _Parts(spec.name, train, validation, test, Task.REGRESSION, (), 0, content)
-    table = load_table(spec)
-    rows = split_rows(table.source, table.target, table.class_names, spec)
+    if spec.text is not None:
+        table, n_test = load_texts(spec)
+        rows = _official_rows(table.source, table.target, table.class_names, n_test, spec)
+    else:
+        table = load_table(spec)
+        rows = split_rows(table.source, table.target, table.class_names, spec)
     train, validation, test = (_Part(table.features.iloc[part], table.target[part]) for part in rows)
     return _Parts(
         source=table.source,
@@ -274,11 +287,20 @@ def _parts(spec: DataSpec) -> _Parts:
     )
 
 
+def _encoder(spec: DataSpec, parts: _Parts) -> Encoder | TextEncoder:
+    if spec.text is not None:
+        return fit_text_encoder(spec, parts.train.features, parts.source)
+    return fit_encoder(parts.train.features)
+
+
 def _digest(spec: DataSpec, content: str) -> str:
     exclude = {"name", "path", "validation", "test"} if spec.is_function else {"name", "path", "noise"}
     if not spec.is_function:
         exclude |= {"n_train", "n_validation", "n_test"}
-    exclude |= {"folder"} if spec.is_images else {"folder", "image_size", "max_rows"}
+    # What was not there when the first studies began, and says nothing of other data.
+    exclude |= {"folder"} if spec.is_images else {"folder", "image_size"}
+    exclude |= set() if spec.text is not None else {"text", "max_words", "vocabulary"}
+    exclude |= set() if spec.is_images or spec.text is not None else {"max_rows"}
     how = {
         **spec.model_dump(mode="json", exclude=exclude),
         "task": spec.resolved_task.value,
@@ -309,7 +331,7 @@ def _target_unit(parts: _Parts) -> tuple[float, float]:
 
 
 def _tensors(
-    part: _Part, parts: _Parts, encoder: Encoder, unit: tuple[float, float], dtype: torch.dtype
+    part: _Part, parts: _Parts, encoder: Encoder | TextEncoder, unit: tuple[float, float], dtype: torch.dtype
 ) -> tuple[Float[Tensor, "N I"], Target]:
     x = torch.from_numpy(encoder.encode(part.features, parts.source)).to(dtype)
     if parts.class_names:

@@ -92,6 +92,9 @@ def _from_file(spec: DataSpec) -> Table:
     _look_up(table, [spec.target], f"{source} has no column", "data.target")
     _look_up(table, spec.ignore, f"{source} has no column to ignore called", "data.ignore")
     names = [name for name in table.columns if name != spec.target and name not in spec.ignore]
+    if spec.text is not None:
+        _look_up(table, [spec.text], f"{source} has no column", "data.text")
+        names = [spec.text]
     if not names:
         raise DataError(f'{source} has no column but the target "{spec.target}" and the ignored ones to learn from')
 
@@ -104,7 +107,13 @@ def _from_file(spec: DataSpec) -> Table:
         present = ~np.isnan(target)
     if not present.any():
         raise DataError(f"{where} is empty in every row")
-    features = {name: column_values(table[name], f'{source}: column "{name}"')[present] for name in names}
+    # Of texts nothing is asked: whatever has no words is an empty one.
+    features = {
+        name: table[name].to_numpy(dtype=object)[present]
+        if name == spec.text
+        else column_values(table[name], f'{source}: column "{name}"')[present]
+        for name in names
+    }
     return Table(
         source=source,
         # A text column stays `object`: pandas' own text type has another mark for a missing value.

@@ -15,6 +15,7 @@ from kansearch.errors import UserError
 from kansearch.interpret.importance import LayerFlow, flows, ranked
 from kansearch.interpret.symbolic import suggest
 from kansearch.models.convolution import Convolution
+from kansearch.models.embedding import Embedding
 from kansearch.models.layer import CurveLayer
 from kansearch.models.network import Network
 from kansearch.specs.explanation import Explanation, LearnedEdge, LearnedLayer, Sparser
@@ -99,7 +100,9 @@ def _inputs(split: Split, importance: Float[Tensor, " I"]) -> dict[str, float]:
 def _layer(index: int, flow: LayerFlow) -> LearnedLayer:
     layer, strengths = flow.layer, flow.deviations
     kind = "KAN" if isinstance(layer, CurveLayer) else "ordinary"
-    if isinstance(layer, Convolution):
+    if isinstance(layer, Embedding):
+        kind = f"embedding of {layer.vocabulary - 2:,} words, {layer.n_outputs} numbers each"
+    elif isinstance(layer, Convolution):
         size = layer.window.size
         kind = f"{kind} convolution {size}x{size}, {layer.source.channels} to {layer.target.channels} channels"
     else:

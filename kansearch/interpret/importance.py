@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from kansearch.models.convolution import Convolution
+from kansearch.models.embedding import Embedding
 from kansearch.models.kernel import NodeLayer
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.network import Network
@@ -57,12 +58,16 @@ def flows(network: Network, x: Float[Tensor, "B I"]) -> tuple[list[LayerFlow], F
     found: list[LayerFlow] = []
     for layer, seen in zip(reversed(layers), reversed(rows), strict=True):
         window = layer if isinstance(layer, Convolution) else None
+        if isinstance(layer, Embedding):
+            nothing = x.new_zeros(0, 0)
+            found.append(LayerFlow(layer, seen, nothing, nothing, of_nodes.unsqueeze(-1)))
+            break
         if window is not None:
             of_nodes = _by_channel(of_nodes, window.target.channels)
         flow, of_sources = _flow(layer, seen, of_nodes)
         found.append(flow)
         of_nodes = _by_channel(of_sources, window.source.channels) if window else of_sources
-    return found[::-1], None if isinstance(layers[0], Convolution) else of_nodes
+    return found[::-1], None if isinstance(layers[0], Convolution | Embedding) else of_nodes
 
 
 def _by_channel(of_nodes: Float[Tensor, " N"], channels: int) -> Float[Tensor, " C"]:

@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from kansearch.errors import UserError
 from kansearch.models import curves
 from kansearch.models.flops import Cost
-from kansearch.models.layer import columns_of
+from kansearch.models.layer import columns_of, differentiable_once
 
 MAX_SPLINE_ORDER = 3
 LEAST_EXPONENT = -80.0
@@ -72,7 +71,7 @@ class _Tanh(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         slope: Tensor = torch.ops.aten.tanh_backward(gradient, y)
@@ -90,7 +89,7 @@ class _Gaussian(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         x, y = ctx.saved_tensors
         slope: Tensor = (gradient * y).mul_(x).mul_(-2)
@@ -107,7 +106,7 @@ class _CubicBSpline(torch.autograd.Function):
         return torch.pow(wide, 3).sub_(narrow.pow_(3), alpha=4).mul_(1 / 6)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         wide, narrow = _distances(x)
@@ -251,7 +250,7 @@ class Atoms(Basis):
 
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """f(beta x + gamma)."""
-        if curves.serves(self.function.compiled, x):
+        if curves.serves_atoms(self.function.compiled, x, self.beta, self.gamma):
             return curves.atoms(self.function.compiled, x, self.beta, self.gamma)
         return self.function(torch.addcmul(self.gamma.unsqueeze(-1), x.unsqueeze(-2), self.beta.unsqueeze(-1)))
 
@@ -279,9 +278,12 @@ class _Copies(FixedBasis):
 
     places: Tensor
 
-    def _compiled(self, function: str, x: Float[Tensor, "*P I B"], scale: float, offset: float) -> Tensor:
+    def _compiled(self, function: str, x: Float[Tensor, "*P I B"], scale: float, offset: float) -> Tensor | None:
         shifts = (-offset - self.places[: self.n_basis]).repeat(self.n_inputs, 1)
-        return curves.atoms((function,), x, torch.full_like(shifts, scale), shifts)
+        scales = torch.full_like(shifts, scale)
+        if not curves.serves_atoms((function,), x, scales, shifts):
+            return None
+        return curves.atoms((function,), x, scales, shifts)
 
 
 class BSpline(_Copies):
@@ -315,9 +317,10 @@ class BSpline(_Copies):
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """The recursion, for all intervals at once; cubic splines on equal intervals are copies of one function."""
         if self.spline_order == MAX_SPLINE_ORDER:
-            if curves.serves(("cubic_b_spline",), x):
-                return self._compiled("cubic_b_spline", x, 1 / self.spacing, self.first_knot / self.spacing + 2)
-            u = x * (1 / self.spacing) - (self.first_knot / self.spacing + 2)
+            offset = self.first_knot / self.spacing + 2
+            if (compiled := self._compiled("cubic_b_spline", x, 1 / self.spacing, offset)) is not None:
+                return compiled
+            u = x * (1 / self.spacing) - offset
             beyond = u.unsqueeze(-2) - self.places[: self.n_basis, None]
             values: Tensor = _CubicBSpline.apply(beyond)  # type: ignore[no-untyped-call]  # apply has no types
             return values
@@ -360,8 +363,8 @@ class GaussianRBF(_Copies):
 
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """One Gaussian a centre."""
-        if curves.serves(("gaussian",), x):
-            return self._compiled("gaussian", x, 1 / self.distance, 0.0)
+        if (compiled := self._compiled("gaussian", x, 1 / self.distance, 0.0)) is not None:
+            return compiled
         return _gaussian((x * (1 / self.distance)).unsqueeze(-2) - self.places.unsqueeze(-1))
 
     @staticmethod
@@ -413,8 +416,8 @@ class Fourier(FixedBasis):
 
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """One sine each."""
-        if curves.serves(("sin",), x):
-            scales, shifts = (t.repeat(self.n_inputs, 1) for t in (self.frequencies, self.phases))
+        scales, shifts = (t.repeat(self.n_inputs, 1) for t in (self.frequencies, self.phases))
+        if curves.serves_atoms(("sin",), x, scales, shifts):
             return curves.atoms(("sin",), x, scales, shifts)
         return torch.sin(x.unsqueeze(-2) * self.frequencies.unsqueeze(-1) + self.phases.unsqueeze(-1))
 

@@ -9,13 +9,15 @@ import torch
 from kansearch.errors import UserError
 from kansearch.models.bases import base_function
 from kansearch.models.convolution import Convolution, CurveConvolution
+from kansearch.models.embedding import Embedding
 from kansearch.models.hybrid import n_convolutions
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
-from kansearch.models.shapes import Inputs, layer_shapes
+from kansearch.models.shapes import layer_shapes
+from kansearch.specs.data import ImageShape, Inputs, TextShape
 from kansearch.specs.trial import EXPANSIONS, ModelSpec
 
 __all__ = ["Network", "build", "why_unbuildable"]
@@ -28,8 +30,10 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
         spec: Of the network.
         inputs: Its inputs; None where they are not known, and not looked at.
     """
-    if spec.stem == "convolution" and isinstance(inputs, int):
-        return f"stem convolution needs images, and these data are rows of {inputs} numbers; allowed: stem none"
+    if inputs is not None and not isinstance(inputs, _NEEDED.get(spec.stem, int | ImageShape)):
+        needed = {"convolution": "images", "embedding": "texts"}.get(spec.stem, "numbers")
+        given, allowed = _given(inputs)
+        return f"stem {spec.stem} needs {needed}, and these data are {given}; allowed: stem {allowed}"
     if spec.family == "hybrid":
         if spec.pattern in ("stem", "head") and spec.stem == "none":
             return f"a hybrid of pattern {spec.pattern} needs stem convolution; stem is none"
@@ -42,6 +46,18 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
         if spec.base_function == "b_spline" and spec.n_basis < 2:
             return f"base function b_spline needs n_basis 2 or more: {spec.n_basis} is a constant"
     return None
+
+
+_NEEDED: dict[str, type[ImageShape | TextShape]] = {"convolution": ImageShape, "embedding": TextShape}
+
+
+def _given(inputs: Inputs) -> tuple[str, str]:
+    """What data are, for people, and which stems they can have."""
+    if isinstance(inputs, TextShape):
+        return "texts", "embedding"
+    if isinstance(inputs, ImageShape):
+        return "images", "none or convolution"
+    return f"rows of {inputs} numbers", "none"
 
 
 def build(
@@ -68,17 +84,19 @@ def build(
     if reason is not None:
         raise UserError(f"this network cannot be built: {reason}")
     layers: list[Layer] = []
-    was_kan = True  # raw inputs pass no activation, as what leaves a KAN layer
+    was_affine = False
     for shape in layer_shapes(spec, inputs, n_outputs):
         sizes = (shape.curve_sources, shape.curve_targets)
-        if shape.is_kan:
+        if shape.vocabulary is not None:
+            layers.append(Embedding(shape.source.nodes, shape.vocabulary, shape.target.nodes, generator, dtype))
+        elif shape.is_kan:
             curved = _kan_layer(spec, *sizes, generator, dtype)
             layers.append(CurveConvolution([curved], shape.source, shape.window) if shape.window else curved)
         else:
-            gain = 1.0 if was_kan else _gain(spec.activation)
+            gain = _gain(spec.activation) if was_affine else 1.0
             plain = OrdinaryLayer(*sizes, gain=gain, generator=generator, dtype=dtype)
             layers.append(Convolution([plain], shape.source, shape.window) if shape.window else plain)
-        was_kan = shape.is_kan
+        was_affine = shape.is_affine
     return Network(
         layers, activation=spec.activation, layer_norm=spec.layer_norm, dropout=spec.dropout, generator=generator
     )

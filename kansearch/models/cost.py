@@ -16,12 +16,14 @@ import torch
 
 from kansearch.models.bases import base_function
 from kansearch.models.convolution import Convolution
+from kansearch.models.embedding import Embedding
 from kansearch.models.flops import Cost
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import OrdinaryLayer
 from kansearch.models.network import norm_cost
-from kansearch.models.shapes import Inputs, LayerShape, layer_shapes
+from kansearch.models.shapes import LayerShape, layer_shapes
+from kansearch.specs.data import Inputs
 from kansearch.specs.trial import ModelSpec
 
 __all__ = ["Cost", "cost", "latency_ms"]
@@ -41,7 +43,7 @@ def cost(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> Cost:
     for shape, next_shape in pairwise(shapes):
         if spec.layer_norm:
             total += norm_cost(shape.target)
-        if not (shape.is_kan or next_shape.is_kan):
+        if shape.is_affine and next_shape.is_affine:
             total += Cost(0, shape.target.nodes * base_function(spec.activation).flops)
         if next_shape.source != shape.target:  # the mean of each map
             total += Cost(0, shape.target.nodes)
@@ -50,6 +52,8 @@ def cost(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> Cost:
 
 def _layer_cost(spec: ModelSpec, shape: LayerShape) -> Cost:
     sizes = (shape.curve_sources, shape.curve_targets)
+    if shape.vocabulary is not None:
+        return Embedding.cost(shape.source.nodes, shape.vocabulary, shape.target.nodes)
     if not shape.is_kan:
         return OrdinaryLayer.cost(*sizes)
     if spec.layer == "dictionary":

@@ -14,18 +14,40 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from kansearch import compiled
-from kansearch.models.layer import columns_of
+from kansearch.models.layer import columns_of, differentiable_once
 
 FUNCTIONS = ("gaussian", "mexican_hat", "relu_bump", "sigmoid", "tanh", "relu", "silu", "gelu", "sin", "cubic_b_spline")
 """In the order of curves.c."""
 
 
-def serves(functions: Sequence[str], x: Tensor) -> bool:
-    """Whether the compiled code can evaluate base functions of these names (at least one) of such a tensor."""
-    return bool(functions) and compiled.serves(x)
+def serves_edges(functions: Sequence[str], x: Tensor, a: Tensor, *others: Tensor | None) -> bool:
+    """Whether the compiled code can sum edges of these base functions (at least one): all fits, in number and kind.
+
+    What does not fit is left to torch's operators, which say what is wrong.
+    """
+    return (
+        bool(functions)
+        and all(compiled.serves(t) for t in (x, a, *others) if t is not None)
+        and x.dim() == a.dim() == 3
+        and (x.shape[0], x.shape[-1]) == (a.shape[0], a.shape[-1])
+        and all(t.shape == a.shape for t in others if t is not None)
+    )
+
+
+def serves_atoms(functions: Sequence[str], x: Tensor, beta: Tensor, gamma: Tensor) -> bool:
+    """Whether the compiled code can evaluate atoms of these base functions, likewise."""
+    is_shared = beta.dim() == 2 and not (beta.requires_grad or gamma.requires_grad)
+    return (
+        bool(functions)
+        and all(compiled.serves(t) for t in (x, beta, gamma))
+        and beta.shape == gamma.shape
+        and beta.dim() >= 2
+        and x.dim() >= 2
+        and beta.shape[-2] == x.shape[-2]
+        and (is_shared or beta.shape[:-2] == x.shape[:-2])
+    )
 
 
 def edge_sums(
@@ -83,7 +105,7 @@ class _EdgeSums(torch.autograd.Function):
         return sums.mT.contiguous(), a.new_zeros(a.shape) if squares is None else squares
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, of_sums: Tensor, of_squares: Tensor) -> tuple[Tensor | None, ...]:
         shares, columns, a, b, d = ctx.saved_tensors
         of_sums, of_squares = of_sums.mT.contiguous(), of_squares.contiguous()
@@ -112,7 +134,7 @@ class _Atoms(torch.autograd.Function):
         return values
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, of_values: Tensor) -> tuple[Tensor | None, ...]:
         x, beta, gamma = ctx.saved_tensors
         of_x = torch.empty_like(x) if ctx.needs_input_grad[1] else None

@@ -20,12 +20,19 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from kansearch.models import curves
 from kansearch.models.bases import BaseFunction, base_function
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes, product_moments, safe_sqrt
+from kansearch.models.layer import (
+    CurveLayer,
+    affine,
+    columns_of,
+    differentiable_once,
+    product_amplitudes,
+    product_moments,
+    safe_sqrt,
+)
 from kansearch.models.moments import normal_moments, normal_quadrature
 
 MAX_S = 3.0
@@ -181,7 +188,7 @@ class EdgeLayer(_EdgeWeights):
         alone = self.a.dim() == 2
         rows, a, b = (t.unsqueeze(0) if alone else t for t in (x, self.a, self.scale()))
         d = self.d.unsqueeze(0) if alone and self.d is not None else self.d
-        if curves.serves(self.function.compiled, x):
+        if curves.serves_edges(self.function.compiled, rows, a, b, d):
             of_all = curves.edge_sums(self.function.compiled, shares, rows, a, b, d)
         else:
             arguments = (self.function, torch.is_grad_enabled(), shares, rows, a, b, d)
@@ -214,17 +221,19 @@ class _EdgeSums(torch.autograd.Function):
         ctx.save_for_backward(shares, columns, a, b, d)
         sums, squares = [], []
         for outputs in _pieces(a, columns):
-            phase, values = _edge_values(function, columns, b, d, outputs)
             if keep:
+                phase, values = _edge_values(function, columns, b, d, outputs)
                 ctx.kept.append((phase, values))
-            values = values.detach()
+                values = values.detach()
+            else:
+                values = function(_phases(columns, b, d, outputs))
             sums.append((a[:, outputs].unsqueeze(-2) @ values).squeeze(-2))
             if shares is not None:
                 squares.append((values.square() * shares).sum(-1))
         return torch.cat(sums, dim=1).mT.contiguous(), torch.cat(squares, dim=1) if squares else torch.zeros_like(a)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, of_sums: Float[Tensor, "P B O"], of_squares: Float[Tensor, "P O I"]) -> tuple[Any, ...]:
         shares, columns, a, b, d = ctx.saved_tensors
         of_sums = of_sums.mT.contiguous()
@@ -249,7 +258,7 @@ class _EdgeSums(torch.autograd.Function):
 
 def _pieces(a: Float[Tensor, "P O I"], columns: Float[Tensor, "P I B"]) -> list[slice]:
     """Which outputs are evaluated at once: as many for one network as for a stack."""
-    n_outputs = max(1, PIECE_NUMBERS // columns[0].numel())
+    n_outputs = max(1, PIECE_NUMBERS // max(1, columns[0].numel()))
     return [slice(begin, begin + n_outputs) for begin in range(0, a.shape[1], n_outputs)]
 
 
@@ -261,11 +270,17 @@ def _edge_values(
     outputs: slice,
 ) -> tuple[Float[Tensor, "P _ I B"], Float[Tensor, "P _ I B"]]:
     """For some outputs: all b x + d, and f of them, which autograd can follow back."""
-    phase = b[:, outputs].unsqueeze(-1) * columns.unsqueeze(1)
-    if d is not None:
-        phase += d[:, outputs].unsqueeze(-1)
+    phase = _phases(columns, b, d, outputs)
     with torch.enable_grad():
         return phase, function(phase.requires_grad_())
+
+
+def _phases(
+    columns: Float[Tensor, "P I B"], b: Float[Tensor, "P O I"], d: Float[Tensor, "P O I"] | None, outputs: slice
+) -> Float[Tensor, "P _ I B"]:
+    """All b x + d of some outputs."""
+    phase = b[:, outputs].unsqueeze(-1) * columns.unsqueeze(1)
+    return phase if d is None else phase.add_(d[:, outputs].unsqueeze(-1))
 
 
 class SharedLayer(_EdgeWeights):

@@ -10,15 +10,32 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from kansearch.models.flops import Cost
+
+
+def differentiable_once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass that refuses to be differentiated itself.
+
+    torch's own `once_differentiable` does so only where the gradient that comes in needs one, and else leaves the
+    second derivative out without a word.
+    """
+
+    @wraps(backward)
+    def checked(ctx: Any, *gradients: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("the layers of kansearch have first derivatives only; create_graph=True asks for more")
+        return backward(ctx, *gradients)
+
+    return checked
 
 
 class Layer(nn.Module, ABC):
@@ -152,9 +169,9 @@ class OrdinaryLayer(Layer):
 
 
 def affine(
-    x: Float[Tensor, "*P B I"], weight: Float[Tensor, "*P O I"], constant: Float[Tensor, "*P O"] | None = None
+    x: Float[Tensor, "*P B I"], weight: Float[Tensor, "*Q O I"], constant: Float[Tensor, "*Q O"] | None = None
 ) -> Float[Tensor, "*P B O"]:
-    """W x + c for each row."""
+    """W x + c for each row; *Q is *P, or nothing where one network serves all rows."""
     if weight.dim() == 2:
         return functional.linear(x, weight, constant)
     y: Tensor = _Affine.apply(x, weight, constant)  # type: ignore[no-untyped-call]  # apply has no types
@@ -184,7 +201,7 @@ class _Affine(torch.autograd.Function):
         return _product(x, weight.mT, None if constant is None else constant.unsqueeze(-2))
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, constant = ctx.saved_tensors
         gradient = gradient.contiguous()
@@ -208,7 +225,7 @@ class _Columns(torch.autograd.Function):
         return x.mT.contiguous()
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(_: Any, gradient: Tensor) -> Tensor:
         return gradient.mT.contiguous()
 
@@ -223,6 +240,24 @@ def _product(
         both = None if addend is None else addend.expand(2, -1, -1)
         return _product(a.expand(2, -1, -1), b.expand(2, -1, -1), both)[:1]
     return torch.bmm(a, b) if addend is None else torch.baddbmm(addend, a, b)
+
+
+def _in_order(x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I"]:
+    """The same, whose gradient comes back in the order in which it lies, for the reason that _Affine has."""
+    y: Tensor = _InOrder.apply(x)  # type: ignore[no-untyped-call]  # apply has no types
+    return y
+
+
+class _InOrder(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.side_by_side = x.dim() > 2 and _side_by_side(x)
+        return x.view_as(x)
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return gradient.mT.contiguous().mT if ctx.side_by_side else gradient.contiguous()
 
 
 def even_shares(x: Float[Tensor, "*P B I"]) -> Float[Tensor, " B"]:
@@ -244,7 +279,7 @@ def product_amplitudes(
         n_inputs: I.
         shares: Weight of each row in the mean; they add up to 1.
     """
-    z = torch.unflatten(features, -1, (n_inputs, -1)).transpose(-3, -2)
+    z = torch.unflatten(_in_order(features), -1, (n_inputs, -1)).transpose(-3, -2)
     w = torch.unflatten(weight, -1, (n_inputs, -1)).transpose(-3, -2)
     moments = z.mT @ (z * shares.unsqueeze(-1))
     return safe_sqrt(((w @ moments) * w).sum(-1)).mT

@@ -6,16 +6,15 @@ channel, then row by row of the image.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
 from kansearch.models.hybrid import layer_plan, n_convolutions
+from kansearch.specs.data import ImageShape, Inputs, TextShape
 from kansearch.specs.trial import ModelSpec
-
-Inputs = int | tuple[int, int, int]
-"""Of a network: how many numbers a row has, or the channels, height and width of an image."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +62,19 @@ class LayerShape:
         source: What it sees.
         target: What it gives.
         window: Of a convolution; None where every node sees all.
+        vocabulary: Of an embedding, which is neither a KAN layer nor an ordinary one; else None.
     """
 
     is_kan: bool
     source: Maps
     target: Maps
     window: Window | None = None
+    vocabulary: int | None = None
+
+    @property
+    def is_affine(self) -> bool:
+        """Whether nothing of it bends: between two such layers stands an activation."""
+        return not self.is_kan and self.vocabulary is None
 
     @property
     def curve_sources(self) -> int:
@@ -88,7 +94,11 @@ def layer_shapes(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> tuple[Layer
     The first convolution has `channels` channels and the spec's stride; each further one halves height and width and
     doubles the channels.
     """
-    maps = [Maps(inputs) if isinstance(inputs, int) else Maps(*inputs)]
+    if isinstance(inputs, TextShape) and spec.stem == "embedding":
+        words, numbers = Maps(inputs.length), Maps(spec.embedding)
+        first = LayerShape(is_kan=False, source=words, target=numbers, vocabulary=inputs.vocabulary)
+        return (first, *layer_shapes(spec.model_copy(update={"stem": "none"}), spec.embedding, n_outputs))
+    maps = [Maps(*inputs) if isinstance(inputs, ImageShape) else Maps(n_numbers(inputs))]
     windows: list[Window | None] = []
     for index in range(n_convolutions(spec)):
         window = Window(spec.kernel_size, spec.stride if index == 0 else 2, spec.kernel_size // 2)
@@ -105,6 +115,13 @@ def layer_shapes(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> tuple[Layer
     return tuple(shapes)
 
 
+def n_numbers(inputs: Inputs) -> int:
+    """How many a row has."""
+    if isinstance(inputs, int):
+        return inputs
+    return inputs.length if isinstance(inputs, TextShape) else math.prod(inputs)
+
+
 def hidden_rows(shapes: Sequence[LayerShape]) -> tuple[Maps, ...]:
     """What stands before each layer behind the stem, but for raw inputs: where dropout acts."""
     return tuple(shape.source for shape in shapes[1:] if shape.window is None)
@@ -114,7 +131,9 @@ def widest(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> int:
     """Numbers of the widest row of features that a row of inputs passes on its way, about."""
     of_layers = [
         (shape.target.places if shape.window else 1)
-        * max(shape.curve_sources * (spec.n_basis + 1 if shape.is_kan else 1), shape.curve_targets)
+        * max(
+            shape.curve_sources * (spec.n_basis + 1 if shape.is_kan else 1), shape.curve_targets, shape.vocabulary or 0
+        )
         for shape in layer_shapes(spec, inputs, n_outputs)
     ]
     return max(of_layers)

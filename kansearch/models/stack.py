@@ -24,7 +24,8 @@ from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KernelActivation
 from kansearch.models.layer import CurveLayer
 from kansearch.models.network import Network, RowNorm
-from kansearch.models.shapes import Inputs, LayerShape, hidden_rows, layer_shapes
+from kansearch.models.shapes import LayerShape, hidden_rows, layer_shapes
+from kansearch.specs.data import Inputs
 from kansearch.specs.trial import EXPANSIONS, ModelSpec
 
 NARROWEST = 8
@@ -46,6 +47,8 @@ def structure(spec: ModelSpec) -> ModelSpec:
     if spec.stem == "convolution":
         shared |= {name: getattr(spec, name) for name in ("stem", "convolutions", "kernel_size", "stride", "pooling")}
         shared["channels"] = _power_of_two(max(spec.channels, NARROWEST))
+    if spec.stem == "embedding":
+        shared |= {"stem": "embedding", "embedding": _power_of_two(max(spec.embedding, NARROWEST))}
     if spec.family == "hybrid":
         shared["pattern"] = spec.pattern
     if spec.family != "mlp":

@@ -39,13 +39,12 @@ def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
         parts.append(f"{n} convolution{'s' if n > 1 else ''} {size}x{size}, {rising} channels")
         parts += ["stride 2"] if value("stride") == 2 else []
         parts += ["mean of each map"] if value("pooling") == "average" else []
-    parts.append(
-        f"width {value('width')}, depth {depth}"
-        if depth != 1
-        else "depth 1"
-        if value("stem") != "none"
-        else "depth 1 (no hidden row)"
-    )
+    if value("stem") == "embedding":
+        parts.append(f"embedding of {value('embedding')}")
+    if depth == 1:
+        parts.append("depth 1" if value("stem") != "none" else "depth 1 (no hidden row)")
+    else:
+        parts.append(f"width {value('width')}, depth {depth}")
     if family != "mlp":
         layer = value("layer")
         kan = f"{layer} {value('base_function')}"

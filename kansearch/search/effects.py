@@ -16,9 +16,9 @@ from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.models.build import why_unbuildable
 from kansearch.models.cost import cost
-from kansearch.models.shapes import Inputs
 from kansearch.search.samplers import takes_turns
 from kansearch.search.suggest import refusal, trial_spec
+from kansearch.specs.data import ImageShape, Inputs
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
 from kansearch.specs.study import StudySpec
 from kansearch.training.loop import train
@@ -58,10 +58,8 @@ def check_feasible(spec: StudySpec, inputs: Inputs, n_outputs: int) -> None:
     """
     for name in OF_IMAGES:
         domain = spec.space.domains.get(name)
-        if domain is not None and isinstance(inputs, int) and any(_options(domain)):
-            raise UserError(
-                f"space.{name} moves images, and these data are rows of {inputs} numbers; leave {name} out of the space"
-            )
+        if domain is not None and not isinstance(inputs, ImageShape) and any(_options(domain)):
+            raise UserError(f"space.{name} moves images, and these data are none; leave {name} out of the space")
     random = np.random.default_rng(spec.search.seed)
     families = spec.space.families() if takes_turns(spec) else (None,)
     for family in families:

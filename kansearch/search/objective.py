@@ -29,7 +29,7 @@ from kansearch.storage.trials import (
     write,
 )
 from kansearch.training.checkpoints import CheckpointError
-from kansearch.training.pack import CPU, Pack
+from kansearch.training.pack import CPU, Pack, is_out_of_memory
 
 BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 """What a trial that cannot be trained raises; the study's ceiling of failures bounds them."""
@@ -37,6 +37,8 @@ BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 
 def describe(error: BaseException) -> str:
     """An error as the reason of a failed trial, in one line."""
+    if is_out_of_memory(error):
+        return f"{End.OUT_OF_MEMORY}: {type(error).__name__}"
     return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
 
 
@@ -71,6 +73,11 @@ class StudyPack:
     def trials(self) -> tuple[RunningTrial, ...]:
         """Those that are being trained."""
         return tuple(self._trials.values())
+
+    @property
+    def budget_left(self) -> int:
+        """Trials that may still begin."""
+        return self._study.budget - sum(trial.state in COUNTED for trial in self._study.trials())
 
     def fill(self) -> None:
         """Let trials take the free slots: first those that lost their worker before, then new ones.

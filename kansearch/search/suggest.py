@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -17,8 +16,9 @@ from optuna.trial import FrozenTrial, TrialState
 from kansearch.errors import UserError
 from kansearch.models.build import build, why_unbuildable
 from kansearch.models.cost import cost, latency_ms
-from kansearch.models.shapes import Inputs
+from kansearch.models.shapes import n_numbers
 from kansearch.search.samplers import DRAFT_ID, StudyView, make_sampler, rivals, seen_by_sampler, takes_turns
+from kansearch.specs.data import Inputs
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
 from kansearch.specs.study import SamplerSpec, StudySpec
 from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
@@ -155,8 +155,7 @@ def refusal(spec: StudySpec, model: ModelSpec, inputs: Inputs, n_outputs: int) -
     # A network over another limit is not even built.
     for constraint in spec.constraints:
         if constraint.metric == "latency_ms":
-            n_inputs = inputs if isinstance(inputs, int) else math.prod(inputs)
-            measured = latency_ms(build(model, inputs, n_outputs), n_inputs)
+            measured = latency_ms(build(model, inputs, n_outputs), n_numbers(inputs))
             if constraint.violation(measured) > 0:
                 return str(constraint)
     return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -38,8 +38,35 @@ IMAGE_SETS = ("digits_images", "mnist", "fashion_mnist", "kmnist", "cifar10", "c
 """Sets of images; but for the first their files are torchvision's."""
 
 DEFAULT_IMAGE_SIZE = 32
+DEFAULT_MAX_WORDS = 128
+DEFAULT_VOCABULARY = 5000
+TEXT_FILES = "files"
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
+
+
+class TextShape(NamedTuple):
+    """What networks for texts are built for.
+
+    Attributes:
+        length: Word numbers in a row; 0 where a text has no more words.
+        vocabulary: Known words, with 0 for none and 1 for an unknown one.
+    """
+
+    length: int
+    vocabulary: int
+
+
+class ImageShape(NamedTuple):
+    """What networks for images are built for."""
+
+    channels: int
+    height: int
+    width: int
+
+
+Inputs = int | ImageShape | TextShape
+"""What networks are built for: numbers in a row, images or texts."""
 
 
 class DataSpec(Spec):
@@ -49,6 +76,8 @@ class DataSpec(Spec):
         name: A bundled set, a set of images or a formula; exclusive with `path`.
         path: A CSV, TSV or Parquet file, or a folder with a folder of images for each class (or with two such
             folders, `train` and `test`); relative to the study file.
+        text: Rows are texts: the column of a table that holds them, or `files` where the path is a folder with a
+            folder of text files for each class (or with two such folders, `train` and `test`).
         target: The column of the file that is predicted.
         task: What kind of column that is; needed with a table, known otherwise.
         ignore: Columns of the file that no network sees.
@@ -61,11 +90,14 @@ class DataSpec(Spec):
         folder: Where the files of a set of images lie, or are downloaded to; None is $KANSEARCH_DATA, or
             ~/.cache/kansearch.
         image_size: Height and width to which the images of a folder are brought; 32 where nothing is said.
-        max_rows: Train and validate with so many images at most, drawn by the seed.
+        max_rows: Train and validate with so many images or texts at most, drawn by the seed.
+        max_words: Of a text, its first ones; 128 where nothing is said.
+        vocabulary: So many words are known, the most frequent ones of the training texts; 5,000 where nothing is said.
     """
 
     name: str | None = None
     path: Path | None = None
+    text: str | None = None
     target: str | None = None
     task: Task | None = None
     ignore: tuple[str, ...] = ()
@@ -79,6 +111,8 @@ class DataSpec(Spec):
     folder: Path | None = None
     image_size: Annotated[Whole, Field(ge=4, le=512)] | None = None
     max_rows: Annotated[Whole, Field(ge=20, le=10_000_000)] | None = None
+    max_words: Annotated[Whole, Field(ge=1, le=10_000)] | None = None
+    vocabulary: Annotated[Whole, Field(ge=1, le=100_000)] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -100,8 +134,8 @@ class DataSpec(Spec):
                 "source", "needs either a name (a set or a formula) or a path (a table file or a folder of images)"
             )
         if self.name is not None:
-            if self.target is not None or self.ignore:
-                raise PydanticCustomError("not_for_names", "target and ignore belong to a path, not to a name")
+            if self.target is not None or self.ignore or self.text is not None:
+                raise PydanticCustomError("not_for_names", "target, ignore and text belong to a path, not to a name")
             if self.task is not None and self.task is not self.resolved_task:
                 raise PydanticCustomError(
                     "task_differs",
@@ -118,8 +152,8 @@ class DataSpec(Spec):
                     {"path": str(self.path), "allowed": ", ".join(TABLE_SUFFIXES), "at": "path"},
                 )
             missing = [key for key in ("target", "task") if getattr(self, key) is None]
-            if self.is_images:
-                self._only_images()
+            if self.is_folder:
+                self._only_in_tables()
             elif missing:
                 raise PydanticCustomError(
                     "file_needs",
@@ -128,21 +162,19 @@ class DataSpec(Spec):
                 )
             if self.target in self.ignore:
                 raise PydanticCustomError("target_ignored", "the target column is also ignored", {"at": "ignore"})
-        for key, holds in (
-            ("folder", self.name in IMAGE_SETS),
-            ("image_size", self.is_images and self.path is not None),
-            ("max_rows", self.is_images),
+        for key, holds, owner in (
+            ("folder", self.name in IMAGE_SETS, "a set of images"),
+            ("image_size", self.is_images and self.path is not None, "a folder of images"),
+            ("max_rows", self.is_images or self.text is not None, "images or texts"),
+            ("max_words", self.text is not None, "texts"),
+            ("vocabulary", self.text is not None, "texts"),
         ):
             if getattr(self, key) is not None and not holds:
                 raise PydanticCustomError(
-                    "not_here",
-                    "{key} belongs to {owner}",
-                    {
-                        "key": key,
-                        "owner": {"folder": "a set of images", "image_size": "a folder of images"}.get(key, "images"),
-                        "at": key,
-                    },
+                    "not_here", "{key} belongs to {owner}", {"key": key, "owner": owner, "at": key}
                 )
+        if self.text is not None and self.text == self.target:
+            raise PydanticCustomError("text_is_target", "is the target column", {"at": "text"})
         if self.validation + self.test >= 0.9:
             raise PydanticCustomError(
                 "no_train",
@@ -151,18 +183,29 @@ class DataSpec(Spec):
             )
         return self
 
-    def _only_images(self) -> None:
+    def _only_in_tables(self) -> None:
         if self.target is not None or self.ignore or self.task is Task.REGRESSION:
             raise PydanticCustomError(
-                "not_for_images",
-                "target, ignore and regression belong to a table, and {path} is a folder of images",
+                "not_for_folders",
+                "target, ignore and regression belong to a table, and {path} is a folder",
                 {"path": str(self.path)},
             )
+        if self.text not in (None, TEXT_FILES):
+            raise PydanticCustomError(
+                "text_of_a_folder",
+                "is {text}; the texts of a folder are {files}",
+                {"text": self.text, "files": TEXT_FILES, "at": "text"},
+            )
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether the data are files in a folder that is named."""
+        return self.path is not None and not self.path.suffix
 
     @property
     def is_images(self) -> bool:
         """Whether rows are images."""
-        return self.name in IMAGE_SETS or (self.path is not None and not self.path.suffix)
+        return self.name in IMAGE_SETS or (self.is_folder and self.text is None)
 
     @property
     def is_function(self) -> bool:
@@ -172,7 +215,7 @@ class DataSpec(Spec):
     @property
     def resolved_task(self) -> Task:
         """The task, also where the study file leaves it out."""
-        if self.is_images:
+        if self.is_images or self.is_folder:
             return Task.CLASSIFICATION
         if self.name is None:
             assert self.task is not None

@@ -75,7 +75,7 @@ def _section(model: type[BaseModel]) -> Schema:
     return _described(model, **_object(properties))
 
 
-_OF_IMAGES = ("folder", "image_size", "max_rows")
+_OF_IMAGES = ("folder", "image_size")
 
 
 def _data() -> Schema:

@@ -48,12 +48,15 @@ class ModelSpec(Spec):
         family: `mlp` ordinary layers, `kan` KAN layers, `hybrid` both.
         depth: Number of layers behind the stem, so depth - 1 hidden rows of nodes.
         width: Nodes of each hidden row.
-        stem: What stands before them: nothing, or convolutions, which need images. They are layers of the family
-            too: a `kan` has KAN convolutions, a `mlp` ordinary ones, a hybrid both kinds or one.
+        stem: What stands before them: nothing; convolutions, which need images; or an embedding, which needs texts.
+            Convolutions are layers of the family too: a `kan` has KAN convolutions, a `mlp` ordinary ones, a hybrid
+            both kinds or one.
         convolutions: How many. Each after the first halves height and width, and doubles the channels.
         channels: Of the first convolution.
         kernel_size: Height and width of what a node of a convolution sees.
         stride: Of the first convolution.
+        embedding: Learned numbers of each word; the layers behind see their sum over the words of a text, over the root
+            of how many these are.
         pooling: What becomes of the last maps: `none` passes all their nodes on, `average` the mean of each map.
         layer: Form of the KAN layers.
         base_function: Curve family on the edges of the KAN layers.
@@ -71,12 +74,13 @@ class ModelSpec(Spec):
     family: Family = "kan"
     depth: Annotated[int, Field(ge=1, le=12)] = 2
     width: Annotated[int, Field(ge=1, le=4096)] = 16
-    stem: Literal["none", "convolution"] = "none"
+    stem: Literal["none", "convolution", "embedding"] = "none"
     convolutions: Annotated[int, Field(ge=1, le=6), _CONVOLUTION] = 2
     channels: Annotated[int, Field(ge=1, le=1024), _CONVOLUTION] = 8
     kernel_size: Annotated[Literal[1, 3, 5, 7], _CONVOLUTION] = 3
     stride: Annotated[Literal[1, 2], _CONVOLUTION] = 1
     pooling: Annotated[Literal["none", "average"], _CONVOLUTION] = "none"
+    embedding: Annotated[int, Field(ge=1, le=1024), Only("stem", ("embedding",))] = 16
     layer: Annotated[Layer, _KAN] = "dictionary"
     base_function: Annotated[BaseFunction, _KAN] = "gaussian"
     n_basis: Annotated[int, Field(ge=1, le=64), _KAN, _DICTIONARY] = 8

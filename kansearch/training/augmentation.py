@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from kansearch.specs.data import ImageShape
 from kansearch.specs.trial import TrainingSpec
 
 Moves = Int64[Tensor, "*P B 3"]
@@ -25,7 +26,7 @@ def draw_moves(training: TrainingSpec, n_steps: int, n_rows: int, random: torch.
     return moves
 
 
-def moved(x: Float[Tensor, "P B I"], moves: Int64[Tensor, "P B 3"], shape: tuple[int, int, int]) -> Tensor:
+def moved(x: Float[Tensor, "P B I"], moves: Int64[Tensor, "P B 3"], shape: ImageShape) -> Tensor:
     """Images (I = C H W) moved; what comes in repeats the edge."""
     channels, height, width = shape
     down, right, mirrored = moves.unsqueeze(-2).unbind(-1)

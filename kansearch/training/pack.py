@@ -60,7 +60,8 @@ vectors of up to 16 at once, and on what is left of a whole stack one by one, wh
 class Pack:
     """Trials that are trained together, each in a slot of its own.
 
-    Results do not depend on who else is in the pack. A pack is true while it holds a trial.
+    Results do not depend on who else is in the pack, with one thread (`torch.set_num_threads(1)`, as workers have it):
+    several share out sums by the size of the whole. A pack is true while it holds a trial.
 
     Args:
         split: What the trials learn from and are judged by.
@@ -181,7 +182,8 @@ class _Group:
         self._n_steps = math.ceil(split.n_train / kind.batch_size)
         # Where windows show an odd count of numbers only the rows can make vectors whole.
         has_windows = kind.structure.stem == "convolution"
-        self._row_multiple = VECTOR_NUMBERS // (1 if has_windows else math.gcd(NARROWEST, split.n_inputs))
+        narrow = [split.n_inputs, *([split.n_outputs] if kind.structure.layer == "node" else [])]
+        self._row_multiple = VECTOR_NUMBERS // (1 if has_windows else math.gcd(NARROWEST, *narrow))
         self._n_rows = self._whole(kind.batch_size)
         self._train_x, self._validation_x = self._prepared()
         self._train_y, self._validation_y = self._split.train_y.to(device), self._split.validation_y.to(device)
@@ -223,24 +225,27 @@ class _Group:
         """Give a trial a row."""
         kin = [other.kin for other in self.trainees]
         place = len(kin) - kin[::-1].index(trainee.kin) if trainee.kin in kin else len(kin)
-        self.trainees.insert(place, trainee)
         row = self._stack.embed(trainee.network).unsqueeze(0).to(self._device)
         state, fresh = self._state, self._fresh
-        self._weights = _inserted(self._weights, place, row)
-        self._state = AdamState(
+        # All or nothing: memory may not suffice for one of them.
+        weights = _inserted(self._weights, place, row)
+        state = AdamState(
             _inserted(state.first, place, fresh.first),
             _inserted(state.second, place, fresh.second),
             _inserted(state.ages, place, fresh.ages),
         )
+        self.trainees.insert(place, trainee)
+        self._weights, self._state = weights, state
         self._seat()
 
     def remove(self, trainee: Trainee) -> None:
         """Take a trial's row away."""
         place = self.trainees.index(trainee)
-        del self.trainees[place]
         state = self._state
-        self._weights = _without(self._weights, place)
-        self._state = AdamState(*(_without(rows, place) for rows in (state.first, state.second, state.ages)))
+        weights = _without(self._weights, place)
+        state = AdamState(*(_without(rows, place) for rows in (state.first, state.second, state.ages)))
+        del self.trainees[place]
+        self._weights, self._state = weights, state
         if self.trainees:
             self._seat()
 

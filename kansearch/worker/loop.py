@@ -69,8 +69,9 @@ def work(
                 elif study.trials(TrialState.RUNNING, TrialState.WAITING):
                     # A trial of another worker may still be lost and come back: the last to leave finishes last.
                     time.sleep(WAIT_S)
-                else:
+                elif pack.budget_left <= 0:
                     return
+                # Else all that began here failed; the ceiling of failures ends that.
     finally:
         for trial in pack.trials:
             why = "its worker was asked to stop" if stop.requested else "its worker gave up"

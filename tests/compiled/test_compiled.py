@@ -162,3 +162,61 @@ def test_a_library_that_cannot_be_loaded_is_left_out(
 def test_a_library_of_another_version_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "VERSION", compiled.VERSION + 1)
     assert compiled.library.__wrapped__() is None
+
+
+@needs_library
+def test_rows_with_more_axes_are_left_to_torch() -> None:
+    """A KAN layer takes them, with the right gradients, as an ordinary layer does."""
+    layer = KANLayer(2, 3, "tanh", n_basis=4)
+    x = normal(6, 5, 2)
+    results_of_both = []
+    for inputs in (x, x.flatten(0, 1)):
+        outputs = layer(inputs)
+        gradients = torch.autograd.grad(outputs.square().sum(), list(layer.parameters()))
+        results_of_both.append([outputs.flatten(0, -2), *gradients])
+    assert_close(*results_of_both)
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (EdgeLayer(3, 2), torch.ones(5, 2)),
+        (EdgeLayer(3, 2), torch.ones(5, 4)),
+        (EdgeLayer(3, 2).double(), torch.ones(5, 4)),
+        (EdgeLayer(3, 2).to("meta"), torch.ones(5, 3)),
+        (KANLayer(3, 2, "tanh", n_basis=4), torch.ones(5, 4)),
+        (KANLayer(3, 2, "tanh", n_basis=4).double(), torch.ones(5, 3)),
+    ],
+)
+def test_what_does_not_fit_is_an_error_and_no_garbage(layer: CurveLayer, x: Tensor) -> None:
+    with pytest.raises((RuntimeError, NotImplementedError, TypeError, ValueError)):
+        layer(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_second_derivatives_are_refused(dtype: torch.dtype) -> None:
+    """Rather than left out without a word."""
+    for layer in (EdgeLayer(2, 1, "tanh", dtype=dtype), KANLayer(2, 1, "gaussian", dtype=dtype)):
+        x = normal(4, 2).to(dtype).requires_grad_()
+        with pytest.raises(RuntimeError, match="first derivatives only; create_graph=True asks for more"):
+            torch.autograd.grad(layer(x).sum(), x, create_graph=True)
+
+
+@needs_library
+def test_sin_stays_within_its_bounds_wherever_it_is_asked() -> None:
+    layer = EdgeLayer(1, 1, "sin", shift=False)
+    with torch.no_grad():
+        layer.a.fill_(1)
+        layer.c.zero_()
+        values = layer(torch.logspace(3, 30, 400).unsqueeze(1))
+    assert values.abs().max() <= 1.01
+    assert layer(torch.tensor([[torch.nan]])).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_rows_and_inference_mode(dtype: torch.dtype) -> None:
+    layer = EdgeLayer(3, 2, dtype=dtype)
+    assert layer(torch.ones(0, 3, dtype=dtype)).shape == (0, 2)
+    with torch.inference_mode():
+        assert torch.equal(layer(torch.ones(4, 3, dtype=dtype)), layer(torch.ones(4, 3, dtype=dtype)))

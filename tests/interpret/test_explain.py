@@ -16,7 +16,7 @@ from kansearch.models.build import build
 from kansearch.models.convolution import CurveConvolution
 from kansearch.models.layer import CurveLayer
 from kansearch.models.shapes import Maps, Window
-from kansearch.specs.data import DataSpec
+from kansearch.specs.data import DataSpec, ImageShape
 from kansearch.specs.explanation import Explanation
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialRecord, TrialSpec
 from kansearch.training.loop import train
@@ -81,7 +81,7 @@ def test_a_dropped_curve_is_its_mean(form: str, name: str) -> None:
 @pytest.mark.parametrize("spec", [*SPECS[::7], *CONVOLUTIONAL_SPECS], ids=str)
 def test_importances_add_up(spec: ModelSpec) -> None:
     """Those of each layer's edges, and those of the inputs, to 1; and every curve has a rank."""
-    inputs: Any = (2, 7, 6) if spec.stem == "convolution" else 3
+    inputs: Any = ImageShape(2, 7, 6) if spec.stem == "convolution" else 3
     network = build(spec, inputs, 2, torch.Generator().manual_seed(0), torch.float64).eval()
     stir(network)
     found, of_inputs = flows(network, normal(20, 84 if spec.stem == "convolution" else 3))

@@ -18,11 +18,12 @@ from kansearch.models.hybrid import layer_plan
 from kansearch.models.layer import OrdinaryLayer
 from kansearch.models.shapes import Maps, Window, layer_shapes
 from kansearch.models.stack import Stack, structure
+from kansearch.specs.data import ImageShape
 from kansearch.specs.trial import ModelSpec, Pattern
 
 from .zoo import CONVOLUTIONAL_SPECS, FORMS, make_layer, normal, random, stir
 
-IMAGE = (2, 7, 6)
+IMAGE = ImageShape(2, 7, 6)
 
 
 @pytest.mark.parametrize("window", [Window(3), Window(3, 2, 1), Window(5, 3, 2), Window(1)])
@@ -123,7 +124,7 @@ def test_patterns_count_convolutions_as_layers(pattern: str, plan: str) -> None:
 def test_shapes_of_a_stem() -> None:
     """Each convolution after the first halves height and width and doubles the channels; the mean leaves channels."""
     spec = ModelSpec(stem="convolution", convolutions=3, channels=4, stride=2, depth=2, width=7, pooling="average")
-    shapes = layer_shapes(spec, (3, 32, 30), 10)
+    shapes = layer_shapes(spec, ImageShape(3, 32, 30), 10)
     assert [shape.target for shape in shapes] == [Maps(4, 16, 15), Maps(8, 8, 8), Maps(16, 4, 4), Maps(7), Maps(10)]
     assert shapes[3].source == Maps(16)
 
@@ -132,14 +133,14 @@ def test_flops_of_a_small_convolutional_network_by_hand() -> None:
     """One 3 x 3 convolution of a 4 x 4 image with 2 channels, relu, the mean of each map, 3 outputs."""
     spec = ModelSpec(family="mlp", stem="convolution", convolutions=1, channels=2, pooling="average", depth=1)
     window, relu, mean, last = 16 * 2 * 9 * 2, 32, 32, 2 * 2 * 3
-    assert cost(spec, (1, 4, 4), 3) == Cost(2 * 9 + 2 + 2 * 3 + 3, window + relu + mean + last)
+    assert cost(spec, ImageShape(1, 4, 4), 3) == Cost(2 * 9 + 2 + 2 * 3 + 3, window + relu + mean + last)
 
 
 @pytest.mark.parametrize("pattern", get_args(Pattern))
 def test_convolutions_need_images(pattern: str) -> None:
     """And say so; patterns of the stem need a stem."""
     spec = ModelSpec(family="hybrid", stem="convolution", pattern=pattern)
-    assert why_unbuildable(spec, (1, 8, 8)) is None
+    assert why_unbuildable(spec, ImageShape(1, 8, 8)) is None
     assert "needs images, and these data are rows of 64 numbers" in str(why_unbuildable(spec, 64))
     if pattern in ("stem", "head"):
         plain = ModelSpec(family="hybrid", pattern=pattern)

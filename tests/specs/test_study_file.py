@@ -313,7 +313,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "data",
         "a path also needs task (task is classification",
     ),
-    "name with target": (with_data("{name: iris, target: y}"), "data", "target and ignore belong to a path"),
+    "name with target": (with_data("{name: iris, target: y}"), "data", "target, ignore and text belong to a path"),
     "other suffix": (
         with_data("{path: a.xlsx, target: y, task: regression}"),
         "data.path",

@@ -11,7 +11,7 @@ import torch
 from kansearch.data.splits import load_split
 from kansearch.errors import UserError
 from kansearch.search.effects import check_feasible
-from kansearch.specs.data import DataSpec
+from kansearch.specs.data import DataSpec, ImageShape
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
 from kansearch.training.augmentation import draw_moves, moved
@@ -23,14 +23,14 @@ def test_images_are_moved_and_mirrored() -> None:
     image = torch.arange(6.0).view(1, 1, 6)  # 0 1 2 / 3 4 5
 
     def after(*move: int) -> list[float]:
-        return moved(image, torch.tensor([[move]]), (1, 2, 3)).flatten().tolist()
+        return moved(image, torch.tensor([[move]]), ImageShape(1, 2, 3)).flatten().tolist()
 
     assert after(0, 0, 0) == [0, 1, 2, 3, 4, 5]
     assert after(1, 0, 0) == [0, 1, 2, 0, 1, 2]
     assert after(-1, 1, 0) == [3, 3, 4, 3, 3, 4]
     assert after(0, 0, 1) == [2, 1, 0, 5, 4, 3]
     colours = torch.arange(24.0).view(1, 2, 12)
-    both = moved(colours, torch.tensor([[[1, 0, 0], [0, 0, 1]]]), (2, 2, 3))
+    both = moved(colours, torch.tensor([[[1, 0, 0], [0, 0, 1]]]), ImageShape(2, 2, 3))
     assert both[0, 1].view(2, 2, 3).equal(colours[0, 1].view(2, 2, 3).flip(-1))
 
 
@@ -65,7 +65,7 @@ def test_rows_that_are_no_images_cannot_be_moved(
     name: str, value: object, make_spec: Callable[..., StudySpec], study_file: Path
 ) -> None:
     """A study that asks for it is refused, and one that asks for nothing is not."""
-    with pytest.raises(UserError, match=f"space.{name} moves images, and these data are rows of 1 numbers"):
+    with pytest.raises(UserError, match=f"space.{name} moves images, and these data are none"):
         check_feasible(make_spec(f"space.{name}={value}".lower()), 1, 1)
     check_feasible(make_spec("space.shift=0"), 1, 1)
 

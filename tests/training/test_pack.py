@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random as dice
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from kansearch.training.checkpoints import CheckpointError
 from kansearch.training.loop import train
 from kansearch.training.metrics import entropy
 from kansearch.training.pack import Pack
+from tests.texts import write_reviews
 
 from .far_device import far_device
 
@@ -96,6 +98,73 @@ def test_a_trial_has_the_curve_that_it_has_alone(data: str, dtype: str, request:
         alone = curve(list(train([spec], split)))
         assert len(alone) == 10
         assert curve(results) == alone, spec
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_trials_of_texts_have_the_curve_that_they_have_alone(dtype: str, tmp_path: Path) -> None:
+    """To the last bit, with embeddings of different sizes."""
+    split = load_split(
+        DataSpec(path=write_reviews(tmp_path), text="review", target="mood", task="classification", max_words=7)
+    )
+    specs = [
+        trial(seed, {"stem": "embedding", "embedding": 3 + seed, **model}, dtype=dtype, **training)
+        for seed, (model, training) in enumerate(zip(MODELS[:7], TRAININGS, strict=True))
+        if not (model["family"] == "mlp" and training.keys() & {"l1", "unfreeze"})
+    ]
+    for spec, results in zip(specs, results_of(specs, split), strict=True):
+        assert curve(results) == curve(list(train([spec], split))), spec
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("penalty", ["l1", "entropy"])
+@pytest.mark.parametrize("layer", ["shared", "node", "dictionary", "edge"])
+def test_penalties_of_mixed_base_functions_give_the_same_curve_in_a_pack(
+    layer: str, penalty: str, dtype: str, iris: Split
+) -> None:
+    """Amplitudes send gradients back on another way than outputs do."""
+    specs = [
+        trial(
+            seed,
+            {"layer": layer, "width": 8, "base_function": ("tanh", "silu", "sin")[seed % 3]},
+            learning_rate=0.03, batch_size=20, dtype=dtype, **{penalty: 0.01},
+        )
+        for seed in range(4)
+    ]  # fmt: skip
+    for spec, results in zip(specs, results_of(specs, iris), strict=True):
+        assert curve(results) == curve(list(train([spec], iris))), spec
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("base_function", ["silu", "tanh"])
+def test_few_outputs_of_nodes_give_the_same_curve_in_a_pack(base_function: str, dtype: str) -> None:
+    """One output and batches of five: no whole vectors but by padding."""
+    split = load_split(DataSpec(name="diabetes")).head(60)
+    specs = [
+        trial(seed, {"layer": "node", "width": 8, "base_function": base_function}, batch_size=5, dtype=dtype)
+        for seed in range(4)
+    ]
+    for spec, results in zip(specs, results_of(specs, split), strict=True):
+        assert curve(results) == curve(list(train([spec], split))), spec
+
+
+def test_a_trial_for_which_memory_does_not_suffice_leaves_its_neighbours_alone(
+    iris: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it would have stood between them, too."""
+    specs = [trial(seed, {"base_function": name}) for seed, name in enumerate(("tanh", "sin"))]
+    pack = Pack(iris)
+    for spec in specs:
+        pack.admit(spec)
+
+    def fails(*_: object) -> torch.Tensor:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kansearch.training.pack._inserted", fails)
+        with pytest.raises(MemoryError):
+            pack.admit(trial(2, {"base_function": "tanh"}))
+    results = pack.advance()
+    assert [curve([result]) for result in results] == [curve([next(train([spec], iris))]) for spec in specs]
 
 
 @pytest.mark.parametrize("basis", ["b_spline", "rbf", "chebyshev"])
