@@ -129,6 +129,31 @@ class PackAdam:
                     self.state.second[row, segment.begin : segment.end] = 0
 
 
+def free_numbers(
+    segments: Sequence[Segment],
+    real: Bool[Tensor, "P N"],
+    trainings: Sequence[TrainingSpec],
+    epochs: Sequence[int],
+    n_groups: int,
+) -> Bool[Tensor, "P N"]:
+    """Which numbers of each trial learn in its next epoch.
+
+    Args:
+        segments: Of a row.
+        real: Which numbers of its row each trial really has.
+        trainings: Of the trials.
+        epochs: That each begins, from 0.
+        n_groups: G.
+    """
+    free = real.clone()
+    for row, (training, epoch) in enumerate(zip(trainings, epochs, strict=True)):
+        learns = _free(training, epoch, n_groups)
+        for segment in segments:
+            if not learns[_column(segment)]:
+                free[row, segment.begin : segment.end] = False
+    return free
+
+
 class AdamState:
     """What Adam remembers of each trial.
 

@@ -34,7 +34,8 @@ from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
 from kansearch.training.augmentation import draw_moves, moved
 from kansearch.training.checkpoints import Checkpoint, CheckpointError
 from kansearch.training.metrics import entropy, losses, quality
-from kansearch.training.optimizers import AdamState, PackAdam
+from kansearch.training.optimizers import AdamState, PackAdam, free_numbers
+from kansearch.training.polish import PolishState, polish
 from kansearch.training.trainee import Trainee
 
 CPU = torch.device("cpu")
@@ -76,6 +77,7 @@ class Pack:
         self._latency_at_rungs = latency_at_rungs
         self._groups: dict[_Kind, _Group] = {}
         self._trainees: dict[int, Trainee] = {}
+        self._kinds: dict[int, _Kind] = {}
 
     def __len__(self) -> int:
         return len(self._trainees)
@@ -95,41 +97,57 @@ class Pack:
         trainee = Trainee(slot, spec, self._split)
         if self._latency_at_rungs:
             trainee.measure_latency(self._split.n_inputs)
-        kind = _Kind.of(spec, self._split)
-        if kind not in self._groups:
-            self._groups[kind] = _Group(kind, self._split, self._device)
+        kind = _Kind.of(trainee, self._split)
+        group = self._group(kind)
         try:
-            self._groups[kind].add(trainee)
+            group.add(trainee)
             if checkpoint is not None:
-                self._groups[kind].restore(trainee, Checkpoint.from_bytes(checkpoint))
+                group.restore(trainee, Checkpoint.from_bytes(checkpoint))
         except BaseException:
             self._leave(kind, trainee)
             raise
         self._trainees[slot] = trainee
+        self._kinds[slot] = kind
         return slot
+
+    def _group(self, kind: _Kind) -> _Group:
+        if kind not in self._groups:
+            self._groups[kind] = _Group(kind, self._split, self._device)
+        return self._groups[kind]
+
+    def _regroup(self) -> None:
+        """Let trials whose kind has changed go on in the group of their new kind."""
+        for slot, trainee in self._trainees.items():
+            old, new = self._kinds[slot], _Kind.of(trainee, self._split)
+            if old != new and trainee.end is None:
+                weights = self._groups[old].weights_of(trainee)
+                self._group(new).add(trainee, weights)
+                self._leave(old, trainee)
+                self._kinds[slot] = new
 
     def advance(self) -> list[RungResult]:
         """Train the group whose turn it is until some of its trials reach a rung, or their end: their results."""
-        kind = next(iter(self._groups))
-        group = self._groups.pop(kind)
-        self._groups[kind] = group
-        return group.advance()
+        while True:
+            self._regroup()
+            kind = next(iter(self._groups))
+            group = self._groups.pop(kind)
+            self._groups[kind] = group
+            if results := group.advance():
+                return results
 
     def checkpoint(self, slot: int) -> bytes:
         """From which a trial can go on in another pack as if it had stayed in this one."""
-        trainee = self._trainees[slot]
-        return self._groups[_Kind.of(trainee.spec, self._split)].checkpoint(trainee).to_bytes()
+        return self._groups[self._kinds[slot]].checkpoint(self._trainees[slot]).to_bytes()
 
     def network(self, slot: int) -> Network:
         """A trial's network as it stands; after its last result the one that was judged."""
         trainee = self._trainees[slot]
-        self._groups[_Kind.of(trainee.spec, self._split)].bring_back(trainee)
+        self._groups[self._kinds[slot]].bring_back(trainee)
         return trainee.network
 
     def retire(self, slot: int) -> None:
         """Take a trial out of its slot."""
-        trainee = self._trainees.pop(slot)
-        self._leave(_Kind.of(trainee.spec, self._split), trainee)
+        self._leave(self._kinds.pop(slot), self._trainees.pop(slot))
 
     def _leave(self, kind: _Kind, trainee: Trainee) -> None:
         """Take a trial out of its group, if it came so far; a group that is empty goes too."""
@@ -151,11 +169,14 @@ class _Kind:
     has_penalty: bool
     has_entropy: bool
     has_moves: bool
+    is_polishing: bool
 
     @staticmethod
-    def of(spec: TrialSpec, split: Split) -> _Kind:
-        training = spec.training
+    def of(trainee: Trainee, split: Split) -> _Kind:
+        """Of a trial as it goes on now."""
+        spec, training = trainee.spec, trainee.spec.training
         return _Kind(
+            is_polishing=trainee.is_polishing,
             structure=structure(spec.model),
             batch_size=min(training.batch_size, split.n_train),
             optimizer=training.optimizer,
@@ -179,6 +200,8 @@ class _Group:
         n_groups = len(self._stack.activation_groups())
         self._fresh = AdamState.fresh(self._stack.n_numbers, n_groups, kind.dtype, device)
         self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
+        self._fresh_polish = PolishState.fresh(self._stack.n_numbers, kind.dtype, device) if kind.is_polishing else None
+        self._polish = None if self._fresh_polish is None else PolishState(*(t[:0] for t in _rows(self._fresh_polish)))
         self._n_steps = math.ceil(split.n_train / kind.batch_size)
         # Where windows show an odd count of numbers only the rows can make vectors whole.
         has_windows = kind.structure.stem == "convolution"
@@ -221,11 +244,17 @@ class _Group:
 
     # --- members ----------------------------------------------------------------------------------------
 
-    def add(self, trainee: Trainee) -> None:
-        """Give a trial a row."""
+    def weights_of(self, trainee: Trainee) -> Float[Tensor, " N"]:
+        """A trial's row."""
+        return self._weights[self.trainees.index(trainee)].clone()
+
+    def add(self, trainee: Trainee, weights_so_far: Float[Tensor, " N"] | None = None) -> None:
+        """Give a trial a row; of one that comes from another group it is known."""
         kin = [other.kin for other in self.trainees]
         place = len(kin) - kin[::-1].index(trainee.kin) if trainee.kin in kin else len(kin)
-        row = self._stack.embed(trainee.network).unsqueeze(0).to(self._device)
+        if weights_so_far is None:
+            weights_so_far = self._stack.embed(trainee.network).to(self._device)
+        row = weights_so_far.unsqueeze(0)
         state, fresh = self._state, self._fresh
         # All or nothing: memory may not suffice for one of them.
         weights = _inserted(self._weights, place, row)
@@ -234,6 +263,9 @@ class _Group:
             _inserted(state.second, place, fresh.second),
             _inserted(state.ages, place, fresh.ages),
         )
+        if self._polish is not None and self._fresh_polish is not None:
+            pairs = zip(_rows(self._polish), _rows(self._fresh_polish), strict=True)
+            self._polish = PolishState(*(_inserted(rows, place, fresh_row) for rows, fresh_row in pairs))
         self.trainees.insert(place, trainee)
         self._weights, self._state = weights, state
         self._seat()
@@ -244,6 +276,8 @@ class _Group:
         state = self._state
         weights = _without(self._weights, place)
         state = AdamState(*(_without(rows, place) for rows in (state.first, state.second, state.ages)))
+        if self._polish is not None:
+            self._polish = PolishState(*(_without(rows, place) for rows in _rows(self._polish)))
         del self.trainees[place]
         self._weights, self._state = weights, state
         if self.trainees:
@@ -320,10 +354,10 @@ class _Group:
     # --- training ---------------------------------------------------------------------------------------
 
     def advance(self) -> list[RungResult]:
-        """Train until trials reach a rung, and give their results."""
+        """Train until trials reach a rung, and give their results; none where trials must go on in another group."""
         while True:
             outputs = self._train_epoch()
-            if any(trainee.is_at_rung for trainee in self.trainees):
+            if any(trainee.is_at_rung or trainee.is_polishing != self._kind.is_polishing for trainee in self.trainees):
                 return [
                     self._result_or_end(trainee, outputs[row])
                     for row, trainee in enumerate(self.trainees)
@@ -333,6 +367,64 @@ class _Group:
     def _train_epoch(self) -> Float[Tensor, "P V O"]:
         """One pass over the training data and one over the validation data; returns the outputs of the latter."""
         begin = time.perf_counter()
+        trainees, split = self.trainees, self._split
+        train_losses = self._polish_epoch() if self._kind.is_polishing else self._batches_of_epoch()
+        self._stack.eval()
+        with torch.no_grad():
+            outputs = self._in_turns(self._predict, *split.validation_y.shape[:1], split.n_outputs)
+        targets = self._validation_y.expand(len(trainees), *split.validation_y.shape)
+        validation_losses = losses(outputs, targets, split.task, even_shares(outputs)).cpu().tolist()
+        of_training = train_losses.cpu().tolist()
+        seconds = (time.perf_counter() - begin) / len(trainees)
+        for row, trainee in enumerate(trainees):
+            trainee.seconds += seconds
+            trainee.learn(of_training[row], validation_losses[row], self._weights[row])
+            if self._polish is not None and trainee.is_at_rung:
+                # Whoever goes on from a checkpoint has no memory of steps, so nobody has after a rung.
+                self._polish.counts[row] = 0
+        return outputs
+
+    def _polish_epoch(self) -> Float[Tensor, " P"]:
+        """One step of L-BFGS; returns the mean losses on the training data."""
+        assert self._polish is not None
+        self._stack.eval()
+        free = free_numbers(
+            self._stack.segments,
+            torch.stack([self._stack.real_numbers(trainee.network) for trainee in self.trainees]),
+            [trainee.spec.training for trainee in self.trainees],
+            [trainee.epoch for trainee in self.trainees],
+            self._fresh.ages.shape[1] - 1,
+        ).to(self._weights)
+        data_losses = torch.zeros(len(self.trainees), dtype=self._kind.dtype, device=self._device)
+
+        def evaluate() -> tuple[Float[Tensor, " P"], Float[Tensor, "P N"]]:
+            with torch.enable_grad():
+                losses_of, gradients = self._evaluate()
+            data_losses.copy_(losses_of[:, 0])
+            return losses_of[:, 1], gradients
+
+        polish(self._weights, free, self._polish, evaluate)
+        evaluate()
+        return data_losses
+
+    def _evaluate(self) -> tuple[Float[Tensor, "P 2"], Float[Tensor, "P N"]]:
+        """Loss on the data and objective of each trial on all training rows, and gradients of the latter."""
+        n_train = self._split.n_train
+        n_rows = min(self._whole(n_train), self._whole(max(1, EVALUATION_NUMBERS // self._widest)))
+        both = torch.zeros(len(self.trainees), 2, dtype=self._kind.dtype, device=self._device)
+        gradients = torch.zeros_like(self._gradients)
+        for begin in range(0, n_train, n_rows):
+            n_real = min(n_rows, n_train - begin)
+            order = torch.zeros(len(self.trainees), n_rows, dtype=torch.int64, device=self._device)
+            order[:, :n_real] = torch.arange(begin, begin + n_real, device=self._device)
+            shares = torch.zeros(n_rows, dtype=self._kind.dtype, device=self._device)
+            shares[:n_real] = 1 / n_real
+            both += self._in_turns(partial(self._learn, order, None, shares, ()), 2) * (n_real / n_train)
+            gradients += self._gradients * (n_real / n_train)
+        return both, gradients
+
+    def _batches_of_epoch(self) -> Float[Tensor, " P"]:
+        """One pass over the training data in batches; returns the mean losses of these."""
         trainees, split = self.trainees, self._split
         self._stack.train()
         self._adam.begin_epoch([trainee.epoch for trainee in trainees], self._n_steps)
@@ -344,19 +436,9 @@ class _Group:
             n_real = min(self._kind.batch_size, split.n_train - step * self._kind.batch_size)
             of_step = None if moves is None else moves[:, step]
             learn = partial(self._learn, order[:, step], of_step, self._shares[n_real], masks)
-            totals += self._in_turns(learn) * n_real
+            totals += self._in_turns(learn, 2)[:, 0] * n_real
             self._adam.step(self._weights, self._gradients, step)
-        self._stack.eval()
-        with torch.no_grad():
-            outputs = self._in_turns(self._predict, *split.validation_y.shape[:1], split.n_outputs)
-        targets = self._validation_y.expand(len(trainees), *split.validation_y.shape)
-        validation_losses = losses(outputs, targets, split.task, even_shares(outputs)).cpu().tolist()
-        train_losses = (totals / split.n_train).cpu().tolist()
-        seconds = (time.perf_counter() - begin) / len(trainees)
-        for row, trainee in enumerate(trainees):
-            trainee.seconds += seconds
-            trainee.learn(train_losses[row], validation_losses[row], self._weights[row])
-        return outputs
+        return totals / split.n_train
 
     def _learn(
         self,
@@ -365,12 +447,12 @@ class _Group:
         shares: Float[Tensor, " B"],
         masks: Sequence[Tensor],
         turn: slice,
-    ) -> Float[Tensor, " P"]:
-        """Write the gradients of a step of some trials; returns their losses on the data."""
+    ) -> Float[Tensor, "P 2"]:
+        """Write the gradients of a step of some trials; returns their losses on the data, and with all penalties."""
         self._stack.silence([of_row[turn] for of_row in masks])
         rows = order[turn]
         n_trials = len(rows)
-        x = self._train_x.index_select(0, rows.flatten()).view(n_trials, self._n_rows, -1)
+        x = self._train_x.index_select(0, rows.flatten()).view(n_trials, rows.shape[1], -1)
         if moves is not None:
             assert self._split.image_shape is not None
             x = moved(x, moves[turn], self._split.image_shape)
@@ -379,16 +461,16 @@ class _Group:
         if self._kind.has_penalty:
             outputs, amplitudes = self._stack.mix_with_amplitudes(prepared, shares)
             of_trials = losses(outputs, y, self._split.task, shares)
-            total = of_trials.sum() + sum((self._l1[turn] * a.sum((-2, -1))).sum() for a in amplitudes)
-            if self._kind.has_entropy:
-                for a, real in zip(amplitudes, self._stack.real_edges, strict=True):
-                    total = total + (self._entropy[turn] * entropy(a, real)).sum()
+            objectives = of_trials
+            for a, real in zip(amplitudes, self._stack.real_edges, strict=True):
+                objectives = objectives + self._l1[turn] * a.sum((-2, -1))
+                if self._kind.has_entropy:
+                    objectives = objectives + self._entropy[turn] * entropy(a, real)
         else:
-            of_trials = losses(self._stack.mix(prepared), y, self._split.task, shares)
-            total = of_trials.sum()
-        gradients = torch.autograd.grad(total, self._parameters)
+            of_trials = objectives = losses(self._stack.mix(prepared), y, self._split.task, shares)
+        gradients = torch.autograd.grad(objectives.sum(), self._parameters)
         self._gradients[turn] = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
-        return of_trials.detach()
+        return torch.stack([of_trials.detach(), objectives.detach()], dim=-1)
 
     @torch.no_grad()
     def _predict(self, turn: slice) -> Float[Tensor, "P V O"]:
@@ -504,6 +586,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         hint in words for hint in ("out of memory", "can't allocate memory", "not enough memory")
     )
+
+
+def _rows(state: PolishState) -> tuple[Tensor, Tensor, Tensor]:
+    return state.steps, state.changes, state.counts
 
 
 def _inserted(rows: Tensor, place: int, row: Tensor) -> Tensor:

@@ -58,6 +58,12 @@ class Trainee:
         """Whether there is a result to give."""
         return self.end is not None or self.epoch in self.rungs
 
+    @property
+    def is_polishing(self) -> bool:
+        """Whether its next epoch is a step of L-BFGS."""
+        training = self.spec.training
+        return self.epoch >= training.epochs - round(training.polish * training.epochs)
+
     def learn(self, train_loss: float, validation_loss: float, weights: Float[Tensor, " N"]) -> None:
         """Take note of an epoch."""
         self.epoch += 1

@@ -1,0 +1,157 @@
+"""L-BFGS at the end of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from kansearch.data.splits import Split, load_split
+from kansearch.specs.data import DataSpec
+from kansearch.specs.trial import ModelSpec, RungResult, TrainingSpec, TrialSpec
+from kansearch.training.loop import train
+from kansearch.training.pack import Pack
+from kansearch.training.polish import PolishState, polish
+
+Function = Callable[[Tensor], Tensor]
+
+
+@pytest.fixture(scope="module")
+def sine() -> Split:
+    return load_split(DataSpec(name="multi_sine", n_train=200, n_validation=64, n_test=8))
+
+
+def rosenbrock(x: Tensor) -> Tensor:
+    """Of each row: a curved valley, whose floor falls to (1, 1, ...)."""
+    return (100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2).sum(-1)
+
+
+def minimized(function: Function, start: Tensor, n_steps: int, free: Tensor | None = None) -> Tensor:
+    weights = start.clone()
+    fresh = [PolishState.fresh(start.shape[1], start.dtype, start.device) for _ in start]
+    state = PolishState(*(torch.cat([getattr(s, name) for s in fresh]) for name in ("steps", "changes", "counts")))
+
+    def evaluate() -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            x = weights.clone().requires_grad_()
+            values = function(x)
+            return values.detach(), torch.autograd.grad(values.sum(), x)[0]
+
+    before = function(weights)
+    for _ in range(n_steps):
+        reached = polish(weights, torch.ones_like(start) if free is None else free, state, evaluate)
+        assert (reached <= before).all()
+        assert torch.allclose(reached, function(weights))
+        before = reached
+    return weights
+
+
+STARTS = torch.tensor([[0.0, 0.0, 0.0, 0.0], [3.0, -2.0, 0.0, 0.1], [0.9, 1.1, 0.8, 1.2]], dtype=torch.float64)
+
+
+def test_a_curved_valley_is_followed_to_its_end() -> None:
+    """From every start, each row for itself and to the bit as if it were alone; never uphill."""
+    together = minimized(rosenbrock, STARTS, 80)
+    assert torch.allclose(together, torch.ones_like(together), atol=1e-6)
+    for row, start in enumerate(STARTS):
+        assert torch.equal(minimized(rosenbrock, start.unsqueeze(0), 80)[0], together[row])
+
+
+def test_what_is_not_free_does_not_move() -> None:
+    """The rest goes to its minimum all the same."""
+    free = torch.ones_like(STARTS)
+    free[:, 0] = 0
+    ends = minimized(lambda x: (x - 3).square().sum(-1), STARTS, 5, free)
+    assert torch.equal(ends[:, 0], STARTS[:, 0])
+    assert torch.allclose(ends[:, 1:], torch.tensor(3.0).double())
+
+
+def test_no_number_leaves_the_weights_alone() -> None:
+    """A row without a finite objective stays, and its neighbour goes on."""
+    start = torch.tensor([[2.0, 2.0], [1.0, 1.0]], dtype=torch.float64)
+    state = PolishState(*(torch.cat([t, t]) for t in _rows_of(PolishState.fresh(2, torch.float64, start.device))))
+    weights = start.clone()
+
+    def evaluate() -> tuple[Tensor, Tensor]:
+        values, gradients = weights.square().sum(-1), 2 * weights
+        return values.where(torch.tensor([False, True]), torch.nan), gradients
+
+    polish(weights, torch.ones_like(start), state, evaluate)
+    assert torch.equal(weights[0], start[0])
+    assert weights[1].square().sum() < 2
+
+
+def _rows_of(state: PolishState) -> tuple[Tensor, Tensor, Tensor]:
+    return state.steps, state.changes, state.counts
+
+
+def spec(seed: int = 0, model: dict[str, Any] | None = None, **training: Any) -> TrialSpec:
+    given = {"epochs": 12, "batch_size": 20, "polish": 0.5, "dtype": "float64", "learning_rate": 0.02, **training}
+    return TrialSpec(
+        model=ModelSpec(**{"width": 4, **(model or {})}), training=TrainingSpec(**given), rungs=(2, 8, 12), seed=seed
+    )
+
+
+SPECS = [
+    spec(0),
+    spec(1, {"width": 3}, polish=0.3),
+    spec(2, {"base_function": "tanh"}, l1=0.01),
+    spec(3, {"layer": "edge", "base_function": "sin"}, entropy=0.01, polish=1.0),
+    spec(4, {"family": "mlp", "dropout": 0.3}, weight_decay=0.1),
+    spec(5, {"family": "mlp", "dropout": 0.1}, polish=0.0),
+    spec(6, {"base_function": "b_spline"}, unfreeze="all_at", unfreeze_start=0.75),
+    spec(7, {"family": "hybrid", "layer_norm": True}, patience=3),
+    spec(8, dtype="float32"),
+    spec(9, {"width": 6}, dtype="float32", polish=0.3),
+]
+
+
+def points(results: list[RungResult]) -> list[tuple[float, float]]:
+    return [(p.train_loss, p.validation_loss) for result in results for p in result.points]
+
+
+def test_a_polished_trial_has_the_curve_that_it_has_alone(sine: Split) -> None:
+    """To the last bit, beside trials that polish earlier, later or never."""
+    together: list[list[RungResult]] = [[] for _ in SPECS]
+    for result in train(SPECS, sine):
+        together[result.slot].append(result)
+    for one, results in zip(SPECS, together, strict=True):
+        assert points(results) == points(list(train([one], sine))), one
+
+
+@pytest.mark.parametrize("one", SPECS, ids=lambda one: str(one.seed))
+def test_it_goes_on_from_its_checkpoint_as_if_it_had_stayed(one: TrialSpec, sine: Split) -> None:
+    """In the middle of its polish too."""
+    whole = list(train([one], sine))
+    before = Pack(sine)
+    slot = before.admit(one)
+    for reached in range(len(whole) - 1):
+        (result,) = before.advance()
+        assert points([result]) == points([whole[reached]])
+        after = Pack(sine)
+        again = after.admit(one, before.checkpoint(slot))
+        (result,) = after.advance()
+        assert result.slot == again
+        assert points([result]) == points([whole[reached + 1]])
+
+
+def test_polish_finds_lower_errors(sine: Split) -> None:
+    """On the training rows, with the same epochs, of a KAN and of a plain network, from three seeds each."""
+    for model in ({"n_basis": 8}, {"family": "mlp", "width": 12, "activation": "tanh"}):
+        errors = {}
+        for share in (0.0, 0.5):
+            specs = [spec(seed, model, polish=share, epochs=60) for seed in range(3)]
+            specs = [one.model_copy(update={"rungs": (60,)}) for one in specs]
+            errors[share] = sorted(result.points[-1].train_loss for result in train(specs, sine))
+        assert errors[0.5][1] < 0.8 * errors[0.0][1]
+
+
+def test_training_rows_in_pieces_are_one_objective(sine: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they do not fit into memory at once."""
+    whole = points(list(train([spec(0)], sine)))
+    monkeypatch.setattr("kansearch.training.pack.EVALUATION_NUMBERS", 2000)
+    pieces = points(list(train([spec(0)], sine)))
+    assert torch.allclose(torch.tensor(pieces), torch.tensor(whole), rtol=1e-6)
