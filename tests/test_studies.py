@@ -29,6 +29,8 @@ def image_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accept(monkeypatch)
     monkeypatch.setenv("KANSEARCH_DATA", str(tmp_path))
     write_imdb(tmp_path / "aclImdb", 60, 5)
+    rows = [f"{n},{n % 7 / 7 - 0.5},{'abc'[n % 3]},{'yes' if n % 7 > 3 else 'no'}" for n in range(120)]
+    (tmp_path / "table.csv").write_text("id,number,letter,target\n" + "\n".join(rows))
 
 
 def with_small_data(spec: StudySpec, folder: Path) -> StudySpec:
