@@ -64,9 +64,11 @@ def finding(explanation: Explanation) -> str:
     text = f"{count(total, 'learned curve')}, of which "
     if close and close[-1].n_curves < total:
         value = format_value(name, close[-1].metrics[name])
-        text += (
-            f"the {close[-1].n_curves} most important alone still reach {short_label(name)} {value} without training."
+        n_left = close[-1].n_curves
+        few = (
+            "most important one alone still reaches" if n_left == 1 else f"{n_left:,} most important alone still reach"
         )
+        text += f"the {few} {short_label(name)} {value} without training."
     else:
         text += "none can be left out without loss."
     if explanation.inputs:

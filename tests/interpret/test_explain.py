@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from kansearch.specs.explanation import Explanation
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialRecord, TrialSpec
 from kansearch.training.loop import train
 from tests.models.zoo import CONVOLUTIONAL_SPECS, FORMS, SPECS, make_layer, normal, stir
+from tests.texts import write_reviews
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -153,6 +155,23 @@ def test_a_trial_that_stopped_early_is_explained_at_its_best(sine: Split) -> Non
     _, measured = train_again(spec, sine, 2)
     assert at_rung.epoch == 2
     assert measured["rmse"] == at_rung.metrics["rmse"]
+
+
+def test_networks_of_images_and_texts_are_explained_too(tmp_path: Path) -> None:
+    """Their inputs have no importance of their own, for windows and sums see many of them."""
+    table = write_reviews(tmp_path)
+    texts = load_split(DataSpec(path=table, text="review", target="mood", task="classification"))
+    images = load_split(DataSpec(name="digits_images")).head(60)
+    for split, model in (
+        (texts, {"stem": "embedding", "width": 3}),
+        (images, {"stem": "convolution", "channels": 2, "depth": 1}),
+    ):
+        what, _ = explained({"family": "kan", **model}, split)
+        assert what.is_the_same
+        assert what.inputs is None
+        assert len(what.layers) == 3
+        assert model["stem"] in what.layers[0].kind
+        assert sum(layer.n_curves for layer in what.layers) == what.sparser[0].n_curves
 
 
 def test_a_plain_network_has_nothing_to_explain(sine: Split) -> None:
