@@ -15,10 +15,10 @@ from kansearch.interpret.explain import explain, train_again
 from kansearch.report.architecture import describe_architecture, family_name
 from kansearch.report.explanation import again, edge_name, finding
 from kansearch.report.render import check_writable, write_explanation
-from kansearch.report.words import percent
+from kansearch.report.words import format_value, percent
 from kansearch.search.suggest import trial_spec
 from kansearch.specs.explanation import Explanation
-from kansearch.specs.trial import TrialRecord
+from kansearch.specs.trial import End, TrialRecord
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
 
@@ -79,6 +79,8 @@ def _explainable(study: StoredStudy, number: int | None) -> TrialRecord:
     record = records[number]
     if record.family == "mlp":
         raise UserError(f"trial {number} is a plain network without learned curves; name a KAN or a hybrid")
+    if record.end is End.DIVERGED:
+        raise UserError(f"trial {number} diverged: its network holds no numbers; allowed: trials that did not")
     if record.state not in ("complete", "pruned") or not record.epochs:
         raise UserError(f"trial {number} is {record.state}, without a result; allowed: complete and pruned trials")
     return record
@@ -104,6 +106,6 @@ def _show(explanation: Explanation) -> None:
     out.print()
     out.print(table("Learned curves", ("curve", "share of the output", "formula", "R²"), curves))
     quality = explanation.quality
-    steps = [(f"{step.n_curves:,}", f"{step.metrics[quality]:.4g}") for step in explanation.sparser]
+    steps = [(f"{step.n_curves:,}", format_value(quality, step.metrics.get(quality))) for step in explanation.sparser]
     out.print()
     out.print(table("Fewer curves", ("curves", quality), steps))

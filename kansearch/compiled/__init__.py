@@ -25,6 +25,12 @@ def wanted() -> bool:
     return os.environ.get("KANSEARCH_COMPILED") != "0"
 
 
+def is_there() -> bool:
+    """Whether there is some library, be it of use or not."""
+    spec = find_spec("kansearch.compiled._library")
+    return spec is not None and spec.origin is not None
+
+
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled code; None where it is missing, of another version or not wanted."""

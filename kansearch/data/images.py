@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,6 +38,7 @@ TORCHVISION_SETS = {
 """Its class of each set."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+PARTS = {"train", "val", "valid", "validation", "dev", "test"}
 DIGITS_BRIGHTEST = 16
 
 
@@ -163,9 +165,12 @@ def _from_torchvision(name: str, folder: Path) -> Images:
     for train in (True, False):
         try:
             part = make(folder, train=train)
-        except (RuntimeError, OSError, ValueError):
+        except Exception:  # noqa: BLE001 - broken files fail in torchvision in many ways
             part = _downloaded(name, make, folder, train=train)
         parts.append((np.asarray(part.data), np.asarray(part.targets)))
+    shapes = [pixels.shape[1:] for pixels, _ in parts]
+    if shapes[0] != shapes[1]:
+        raise DataError(f"{name} in {folder} has images of {shapes[0]} to train and of {shapes[1]} to test")
     pixels = np.concatenate([pixels for pixels, _ in parts])
     # MNIST and its kin have no channel, CIFAR has it last.
     pixels = pixels[:, None] if pixels.ndim == 3 else np.ascontiguousarray(np.moveaxis(pixels, -1, 1))
@@ -208,12 +213,15 @@ def _from_folder(folder: Path, size: int) -> Images:
         if unknown:
             raise DataError(f'{folder / "test"} has the class "{unknown[0]}", which {folder / "train"} lacks')
         train, test = (list(_files(folder / part, class_names)) for part in ("train", "test"))
+    elif "train" in names and set(names) <= PARTS:
+        listed = ", ".join(names)
+        raise DataError(f"{folder} has the folders {listed}; allowed: train and test, or one for each class")
     else:
         class_names, train, test = names, list(_files(folder, names)), []
     if len(class_names) < 2:
-        raise DataError(f"{folder} has {len(class_names)} folders of images; allowed: one for each class, at least 2")
+        raise DataError(f"{folder} has {len(class_names)} folder(s) of images; allowed: one for each class, at least 2")
     files = [*train, *test]
-    is_grey = all(_mode(file) in ("L", "1", "I;16", "LA") for file, _ in files)
+    is_grey = all(_mode(file) in ("L", "1", "LA", "I", "I;16", "I;16B", "I;16L") for file, _ in files)
     pixels = np.stack([_pixels(file, size, "L" if is_grey else "RGB") for file, _ in files])
     target = np.array([index for _, index in files])
     return _images(str(folder), pixels, target, class_names, n_test=len(test))
@@ -227,28 +235,51 @@ def _files(folder: Path, class_names: Sequence[str]) -> Iterator[tuple[Path, int
     for index, name in enumerate(class_names):
         if not (folder / name).is_dir():
             continue
-        files = sorted(file for file in (folder / name).rglob("*") if file.suffix.lower() in SUFFIXES)
+        files = sorted(file for file in (folder / name).rglob("*") if _is_shown(file, folder))
         if not files:
             raise DataError(f"{folder / name} has no images; allowed: {', '.join(SUFFIXES)}")
         yield from ((file, index) for file in files)
 
 
-def _mode(file: Path) -> str:
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - it takes a while, and tables need it not
+def _is_shown(file: Path, folder: Path) -> bool:
+    """Whether a file is a picture, and neither hidden nor in a hidden folder (copies and previews of others)."""
+    return file.suffix.lower() in SUFFIXES and not any(p.startswith(".") for p in file.relative_to(folder).parts)
 
-    try:
-        with Image.open(file) as image:
-            return str(image.mode)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"{file} is no image, or a broken one: {error}") from None
+
+def _mode(file: Path) -> str:
+    mode: str = _opened(file, lambda image: image.mode)
+    return mode
 
 
 def _pixels(file: Path, size: int, mode: str) -> UInt8[np.ndarray, "C H W"]:
-    from PIL import Image  # noqa: PLC0415 - likewise
+    pixels: np.ndarray = _opened(file, lambda image: _of_size(image, size, mode))
+    return pixels
+
+
+def _of_size(image: Any, size: int, mode: str) -> UInt8[np.ndarray, "C H W"]:
+    """Upright, of one size and mode."""
+    from PIL import Image, ImageOps  # noqa: PLC0415 - it takes a while, and tables need it not
+
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; allowed: 8 or 16 bits")
+    if upright.mode.startswith("I"):  # 16 bits, which conversion would cut off at 255
+        upright = Image.fromarray((np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    values = np.asarray(upright.convert(mode).resize((size, size), Image.Resampling.BILINEAR))
+    channels_first: np.ndarray = values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+    return channels_first
+
+
+def _opened(file: Path, look: Callable[[Any], Any]) -> Any:
+    """What a look at a picture gives."""
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415 - likewise
 
     try:
-        with Image.open(file) as image:
-            values = np.asarray(image.convert(mode).resize((size, size), Image.Resampling.BILINEAR))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(file) as image:
+                return look(image)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise DataError(f"{file} has more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller") from None
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{file} is no image, or a broken one: {error}") from None
-    return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)

@@ -219,8 +219,7 @@ def _official_rows(
     else:
         n_rows = len(target) - n_test
         order = np.random.default_rng(spec.seed).permutation(n_rows)
-        n_validation = math.ceil(round(n_rows * spec.validation, 6))
-        train, validation = order[n_validation:], order[:n_validation]
+        train, validation = _apart(source, order, target, class_names, spec.validation)
         test = np.arange(n_rows, len(target))
     if spec.max_rows is not None and len(train) + len(validation) > spec.max_rows:
         n_validation = math.ceil(round(spec.max_rows * spec.validation, 6))
@@ -229,6 +228,24 @@ def _official_rows(
         if len(rows) < FEWEST[name]:
             raise DataError(f"{source}: {len(rows)} rows to {name}; the {name} split needs at least {FEWEST[name]}")
     return train, validation, test
+
+
+def _apart(
+    source: str, order: Rows, target: np.ndarray, class_names: tuple[str, ...], share: float
+) -> tuple[Rows, Rows]:
+    """Which of some rows train and which validate: a share of every class."""
+    counts = np.bincount(target[order], minlength=len(class_names))
+    if counts.min() < 2:
+        rare = int(counts.argmin())
+        raise DataError(
+            f'{source}: class "{class_names[rare]}" has {counts[rare]} rows to train and validate; allowed: at least 2'
+        )
+    n_validation = math.ceil(round(len(order) * share, 6))
+    in_validation = 1 + _share_out(max(0, n_validation - len(counts)), counts - 2)
+    is_validation = np.zeros(len(target), dtype=bool)
+    for index, n_rows in enumerate(in_validation):
+        is_validation[order[target[order] == index][:n_rows]] = True
+    return order[~is_validation[order]], order[is_validation[order]]
 
 
 def _image_tensors(

@@ -28,7 +28,7 @@ TEXT = "text"
 NOTHING, UNKNOWN = 0, 1
 """Numbers of no word, and of one that is not in the vocabulary."""
 
-_TAG = re.compile(r"<[^>]{1,200}>")
+_TAG = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
 
@@ -88,6 +88,8 @@ def fit_text_encoder(spec: DataSpec, table: pd.DataFrame, source: str) -> TextEn
     """
     column = _column(spec)
     counts = Counter(word for text in table[column] for word in words_of(text))
+    if not any(isinstance(text, str) for text in table[column]):
+        raise DataError(f'{source}, column "{column}" holds no texts; numbers and categories need no data.text')
     if not counts:
         raise DataError(f'{source}, column "{column}": none of the {len(table)} training texts has a word')
     # By number and then by name, so that the order of the rows does not matter.
@@ -123,12 +125,15 @@ def _from_folder(folder: Path) -> tuple[Table, int]:
     parts = [folder / "train", folder / "test"]
     if all(part.is_dir() for part in parts):
         class_names = _class_names(parts[0])
+        unknown = sorted(set(_class_names(parts[1])) - set(class_names))
+        if unknown:
+            raise DataError(f'{parts[1]} has the class "{unknown[0]}", which {parts[0]} lacks')
         train, test = (_files(part, class_names) for part in parts)
     else:
         class_names, test = _class_names(folder), []
         train = _files(folder, class_names)
     if len(class_names) < 2:
-        raise DataError(f"{folder} has {len(class_names)} folders of texts; allowed: one for each class, at least 2")
+        raise DataError(f"{folder} has {len(class_names)} folder(s) of texts; allowed: one for each class, at least 2")
     files = [*train, *test]
     texts = [_read(file) for file, _ in files]
     target = np.array([index for _, index in files], dtype=np.int64)

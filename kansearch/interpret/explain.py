@@ -33,6 +33,12 @@ N_SAMPLES = 160
 KEPT = (1.0, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02)
 """Shares of the curves that are left, from all to few."""
 
+PIECE_ROWS = 256
+"""Rows that go through a network at once."""
+
+FAINT = 1e-5
+"""A curve that varies by so little of the strongest is rounding; inputs and targets have unit variance."""
+
 SILENT = 1e-3
 
 
@@ -74,9 +80,19 @@ def explain(
     """
     x = split.to(next(network.parameters()).dtype).train_x[:ROWS]
     found, of_inputs = flows(network, x)
+    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        raise UserError(f"trial {record.number} diverged when it was trained again: its network holds no numbers")
     order = ranked(found)
     if not order:
         raise UserError(f"trial {record.number} is a plain network: it has no learned curves to explain")
+    strongest = max(float(flow.deviations.max()) for flow in found if flow.deviations.numel())
+    varying = [
+        (index, target, source)
+        for index, target, source in order
+        if float(found[index].deviations[target, source]) > FAINT * strongest
+    ]
+    if strongest <= FAINT:
+        raise UserError(f"trial {record.number} has learned a constant: none of its curves varies over the rows")
     return Explanation(
         study=study,
         trial=record.number,
@@ -87,7 +103,7 @@ def explain(
         measured=measured,
         inputs=None if of_inputs is None else _inputs(split, of_inputs),
         layers=tuple(_layer(index, flow) for index, flow in enumerate(found)),
-        edges=tuple(_edge(found[index], index, target, source) for index, target, source in order[:n_edges]),
+        edges=tuple(_edge(found[index], index, target, source) for index, target, source in varying[:n_edges]),
         sparser=tuple(_sparser(network, split, found, order)),
     )
 
@@ -117,6 +133,8 @@ def _edge(flow: LayerFlow, index: int, target: int, source: int) -> LearnedEdge:
     assert isinstance(layer, CurveLayer)
     column = flow.seen[:, layer.curve_column(source, target)]
     low, high = (float(column.quantile(share)) for share in (0.01, 0.99))
+    if low == high:  # nearly always the same value
+        low, high = float(column.min()), float(column.max())
     points = torch.linspace(low, high, N_POINTS, dtype=column.dtype)
     samples = column.quantile(torch.linspace(0.01, 0.99, N_SAMPLES, dtype=column.dtype))
     formulas = suggest(*(t.double().numpy() for t in (samples, layer.curve(samples, source, target))))
@@ -156,8 +174,7 @@ def _sparser(
         for layer, flow, curves in zip(sparse.layers, found, dropped, strict=True):
             if isinstance(layer, CurveLayer):
                 layer.drop(curves, flow.means)
-        with torch.no_grad():
-            metrics = quality(sparse(given.validation_x), given)
+        metrics = quality(sparse.outputs(given.validation_x, PIECE_ROWS), given)
         steps.append(Sparser(n_curves=n_kept, metrics=metrics))
     return steps
 

@@ -23,6 +23,9 @@ FEWEST_R2 = 0.5
 LARGEST = 300.0
 """Of c, in standard deviations of the curve: beyond it, a function imitates another one with a tiny part of itself."""
 
+LARGEST_EXPONENT = 20.0
+"""A constant factor exp(b) beyond exp(20) stays where it is."""
+
 ROUND = 1e-3
 """Smaller constants are not written."""
 
@@ -67,7 +70,7 @@ def _of_power(n: int) -> Callable[[float, float, float], tuple[float, float, flo
 
 
 def _of_exponential(a: float, b: float, c: float) -> tuple[float, float, float]:
-    return a, 0.0, c * math.exp(b)
+    return (a, 0.0, c * math.exp(b)) if abs(b) < LARGEST_EXPONENT else (a, b, c)
 
 
 def _of_odd(a: float, b: float, c: float) -> tuple[float, float, float]:

@@ -35,8 +35,8 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
         given, allowed = _given(inputs)
         return f"stem {spec.stem} needs {needed}, and these data are {given}; allowed: stem {allowed}"
     if spec.family == "hybrid":
-        if spec.pattern in ("stem", "head") and spec.stem == "none":
-            return f"a hybrid of pattern {spec.pattern} needs stem convolution; stem is none"
+        if spec.pattern in ("stem", "head") and spec.stem != "convolution":
+            return f"a hybrid of pattern {spec.pattern} needs stem convolution; stem is {spec.stem}"
         fewest = max(1, (3 if spec.pattern == "middle" else 2) - n_convolutions(spec))
         if spec.depth < fewest:
             return f"a hybrid of pattern {spec.pattern} needs depth {fewest} or more to have both kinds of layers"

@@ -22,14 +22,15 @@ FUNCTIONS = ("gaussian", "mexican_hat", "relu_bump", "sigmoid", "tanh", "relu", 
 """In the order of curves.c."""
 
 
-def serves_edges(functions: Sequence[str], x: Tensor, a: Tensor, *others: Tensor | None) -> bool:
+def serves_edges(functions: Sequence[str], shares: Tensor | None, x: Tensor, a: Tensor, *others: Tensor | None) -> bool:
     """Whether the compiled code can sum edges of these base functions (at least one): all fits, in number and kind.
 
     What does not fit is left to torch's operators, which say what is wrong.
     """
     return (
         bool(functions)
-        and all(compiled.serves(t) for t in (x, a, *others) if t is not None)
+        and all(compiled.serves(t) for t in (shares, x, a, *others) if t is not None)
+        and (shares is None or shares.shape == x.shape[-2:-1])
         and x.dim() == a.dim() == 3
         and (x.shape[0], x.shape[-1]) == (a.shape[0], a.shape[-1])
         and all(t.shape == a.shape for t in others if t is not None)
@@ -93,6 +94,7 @@ class _EdgeSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, functions: Sequence[str], shares: Tensor | None, x: Tensor, *abd: Tensor | None) -> Any:
         columns = columns_of(x)
+        shares = None if shares is None else shares.contiguous()
         a, b, d = (_in_order(t) for t in abd)
         assert a is not None
         n_networks, n_outputs, n_inputs = a.shape

@@ -188,7 +188,7 @@ class EdgeLayer(_EdgeWeights):
         alone = self.a.dim() == 2
         rows, a, b = (t.unsqueeze(0) if alone else t for t in (x, self.a, self.scale()))
         d = self.d.unsqueeze(0) if alone and self.d is not None else self.d
-        if curves.serves_edges(self.function.compiled, rows, a, b, d):
+        if curves.serves_edges(self.function.compiled, shares, rows, a, b, d):
             of_all = curves.edge_sums(self.function.compiled, shares, rows, a, b, d)
         else:
             arguments = (self.function, torch.is_grad_enabled(), shares, rows, a, b, d)

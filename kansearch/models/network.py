@@ -76,6 +76,11 @@ class Network(nn.Module):
         return x
 
     @torch.no_grad()
+    def outputs(self, x: Float[Tensor, "B I"], n_rows: int) -> Float[Tensor, "B O"]:
+        """Outputs without gradients, so many rows at a time."""
+        return torch.cat([self(part) for part in torch.split(x, max(1, n_rows))])
+
+    @torch.no_grad()
     def rows(self, x: Float[Tensor, "*P B I"]) -> list[Float[Tensor, "*P B _"]]:
         """What each layer sees, first to last."""
         rows = [x]

@@ -16,7 +16,7 @@ from kansearch.specs.explanation import Explanation, LearnedEdge
 from kansearch.specs.metrics import METRICS, Direction
 
 MAX_INPUTS = 20
-COLUMNS = 4
+COLUMNS = 3
 
 
 def explanation_html(explanation: Explanation, now: datetime) -> str:
@@ -94,9 +94,10 @@ def again(explanation: Explanation) -> str:
         return "Trained again from its seed, the network has the metrics that were recorded."
     name = explanation.quality
     recorded, measured = (format_value(name, m.get(name)) for m in (explanation.recorded, explanation.measured))
+    how = "in its last digits" if recorded == measured else f": {short_label(name)} was {recorded} and is {measured}"
     return (
-        f"Trained again from its seed on this machine, the network differs: {short_label(name)} was {recorded} and is "
-        f"{measured}. Another kind of CPU or other versions sum up in another order."
+        f"Trained again from its seed on this machine, the network differs{'' if how[0] == ':' else ' '}{how}. Another "
+        "kind of CPU, a GPU or other versions sum up in another order."
     )
 
 

@@ -31,6 +31,9 @@ from kansearch.storage.trials import (
 from kansearch.training.checkpoints import CheckpointError
 from kansearch.training.pack import CPU, Pack, is_out_of_memory
 
+LARGEST_CHECKPOINT = 2**28
+"""Bytes; databases refuse values of a gigabyte. A larger network that loses its worker begins again."""
+
 BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 """What a trial that cannot be trained raises; the study's ceiling of failures bounds them."""
 
@@ -167,4 +170,7 @@ class StudyPack:
         if judge.decide(trial, result) is Decision.PRUNE:
             progress = result.epoch / study.spec.budget.epochs
             return prune_write(study, trial, f"pruned at epoch {result.epoch}", progress)
-        return checkpoint_write(trial, result.epoch, self._pack.checkpoint(result.slot))
+        state = self._pack.checkpoint(result.slot)
+        if len(state) > LARGEST_CHECKPOINT:
+            return TrialWrite(trial.id)  # goes on without
+        return checkpoint_write(trial, result.epoch, state)

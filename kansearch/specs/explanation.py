@@ -118,7 +118,7 @@ class Explanation(Spec):
     def is_the_same(self) -> bool:
         """Whether training again gave the recorded network, as far as its metrics tell."""
         return all(
-            abs(value - self.measured.get(name, value)) <= 1e-6 * max(1.0, abs(value))
+            name in self.measured and abs(value - self.measured[name]) <= 1e-6 * max(1.0, abs(value))
             for name, value in self.recorded.items()
             if name not in ("latency_ms", "train_seconds")
         )

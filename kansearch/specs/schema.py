@@ -165,7 +165,7 @@ def _domain(parameter: Hyperparameter) -> Schema:
         _object({"value": value, "when": when}) | {"required": ["value"]},
         _object({"choices": choices, "when": when}) | {"required": ["choices"]},
     ]
-    if parameter.type in (int, float):
+    if parameter.type in (int, float) and not parameter.allowed:
         step = {"type": "integer" if parameter.type is int else "number", "exclusiveMinimum": 0}
         ends = {"low": value, "high": value}
         forms += [

@@ -269,6 +269,9 @@ def _range(parameter: Hyperparameter, raw: Mapping[str, Any], when: dict[str, An
         raise _WrongError(
             ((), f"is no number, so it has no range; list some of its values{_hint('', parameter.allowed)}")
         )
+    if parameter.allowed:
+        few = ", ".join(str(value) for value in parameter.allowed)
+        raise _WrongError(((), f"is one of few numbers, so it has no range; list some of its values: {few}"))
     missing = [key for key in ("low", "high") if key not in raw]
     if missing:
         raise _WrongError(

@@ -573,8 +573,7 @@ class _Group:
         self.bring_back(trainee)
         trainee.measure_latency(self._split.n_inputs)
         if trainee.best_weights is not None:
-            with torch.no_grad():
-                outputs = network(self._split.validation_x)
+            outputs = network.outputs(self._split.validation_x, EVALUATION_NUMBERS // self._widest)
         n_rows = max(1, min(CURVE_ROWS, CURVE_NUMBERS // self._widest))
         curves = network.curves(self._split.train_x[:n_rows])
         return trainee.result(quality(outputs, self._split), curves)

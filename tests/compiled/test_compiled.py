@@ -220,3 +220,13 @@ def test_no_rows_and_inference_mode(dtype: torch.dtype) -> None:
     assert layer(torch.ones(0, 3, dtype=dtype)).shape == (0, 2)
     with torch.inference_mode():
         assert torch.equal(layer(torch.ones(4, 3, dtype=dtype)), layer(torch.ones(4, 3, dtype=dtype)))
+
+
+@needs_library
+@pytest.mark.parametrize("shares", [torch.full((1,), 0.125).expand(8), torch.full((8,), 0.125, dtype=torch.float64)])
+def test_shares_of_any_kind_give_the_same_amplitudes(shares: Tensor) -> None:
+    """Spread out in memory or not, and of another type by torch's operators."""
+    layer = EdgeLayer(3, 2, "tanh", generator=torch.Generator().manual_seed(1))
+    x = normal(8, 3)
+    wanted = layer.forward_with_amplitudes(x)[1]
+    assert torch.allclose(layer.mix_with_amplitudes(x, shares)[1].float(), wanted, rtol=1e-5)

@@ -130,7 +130,7 @@ def test_broken_folders(tmp_path: Path) -> None:
     (tmp_path / "one/cat").mkdir(parents=True)
     assert "one/cat has no images; allowed: .png" in message(tmp_path / "one")
     Image.new("L", (4, 4)).save(tmp_path / "one/cat/a.png")
-    assert "has 1 folders of images; allowed: one for each class, at least 2" in message(tmp_path / "one")
+    assert "has 1 folder(s) of images; allowed: one for each class, at least 2" in message(tmp_path / "one")
     write_pictures(tmp_path / "pets")
     (tmp_path / "pets/dog/3.png").write_bytes(b"no picture")
     assert "pets/dog/3.png is no image, or a broken one" in message(tmp_path / "pets")
@@ -150,3 +150,67 @@ def test_digits_as_images() -> None:
     assert split.train_x[:, 0].std() < 0.1  # a corner is always dark
     assert abs(split.train_x.mean()) < 1e-5
     assert len(set(split.feature_names)) == 64
+
+
+def test_sixteen_bits_hidden_copies_and_other_layouts(tmp_path: Path) -> None:
+    """16 bits are scaled, hidden files not looked at, and a layout with validation pictures is no set of classes."""
+    for name, low in (("dark", 1000), ("light", 40000)):
+        (tmp_path / "deep" / name / ".previews").mkdir(parents=True)
+        for place in range(6):
+            pixels = np.full((5, 5), low + 300 * place, dtype=np.uint16)
+            Image.fromarray(pixels).save(tmp_path / "deep" / name / f"{place}.png")
+        Image.new("L", (5, 5)).save(tmp_path / "deep" / name / ".previews/0.png")
+        (tmp_path / "deep" / name / "._0.png").write_bytes(b"of a file system")
+    images = load_images(DataSpec(path=tmp_path / "deep", image_size=4))
+    assert images.pixels.shape == (12, 1, 4, 4)
+    assert images.pixels[:6].max() < 20
+    assert images.pixels[6:].min() > 150
+    for part in ("train", "val", "test"):
+        write_pictures(tmp_path / "parts" / part)
+    with pytest.raises(DataError, match="has the folders test, train, val; allowed: train and test, or one for each"):
+        load_images(DataSpec(path=tmp_path / "parts"))
+    (tmp_path / "float/a").mkdir(parents=True)
+    (tmp_path / "float/b").mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.zeros((4, 4), dtype=np.float32)).save(tmp_path / "float" / name / "0.tiff")
+    with pytest.raises(DataError, match="floating-point numbers; allowed: 8 or 16 bits"):
+        load_images(DataSpec(path=tmp_path / "float"))
+
+
+def test_photos_stand_upright(tmp_path: Path) -> None:
+    """As their camera held them."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        image = Image.new("L", (8, 8))
+        image.paste(255, (0, 0, 8, 4))  # light above
+        exif = image.getexif()
+        exif[0x0112] = 3 if name == "b" else 1  # upside down
+        image.save(tmp_path / name / "0.png", exif=exif)
+    pixels = load_images(DataSpec(path=tmp_path, image_size=8)).pixels
+    assert pixels[0, 0, 0, 0] > pixels[0, 0, -1, 0]
+    assert pixels[1, 0, 0, 0] < pixels[1, 0, -1, 0]
+
+
+@pytest.mark.parametrize("n_pixels", [400, 200])
+def test_pictures_with_too_many_pixels_are_refused(
+    n_pixels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line, whether the library calls it a bomb or only warns."""
+    write_pictures(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 240 * 100 // n_pixels)
+    with pytest.raises(DataError, match=r"0\.png has more than .* pixels; make it smaller"):
+        load_images(DataSpec(path=tmp_path))
+
+
+def test_garbage_in_the_files_of_a_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And test images of another size."""
+    mnist = import_torchvision().datasets.MNIST
+    monkeypatch.setattr(mnist, "download", lambda self: (_ for _ in ()).throw(OSError("no network")))
+    write_mnist(tmp_path)
+    raw = tmp_path / "MNIST/raw"
+    (raw / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((N_TEST, 14, 14))))
+    with pytest.raises(DataError, match=r"images of \(28, 28\) to train and of \(14, 14\) to test"):
+        load_images(DataSpec(name="mnist", folder=tmp_path))
+    (raw / "train-images-idx3-ubyte").write_bytes(b"garbage!" * 50)
+    with pytest.raises(DataError, match="no whole files of it"):
+        load_images(DataSpec(name="mnist", folder=tmp_path))

@@ -19,6 +19,7 @@ def test_words() -> None:
     assert words_of("It's <br /><br />GREAT, isn't it? Così-così_10/10") == [
         "it's", "great", "isn't", "it", "così", "così", "10", "10",
     ]  # fmt: skip
+    assert words_of("if 3 < 5 and 7 > 6, I <3 it") == ["if", "3", "5", "and", "7", "6", "i", "3", "it"]
     assert words_of(None) == words_of(" ... <b></b>") == []
 
 
@@ -79,11 +80,17 @@ def test_texts_that_cannot_be_learned_from(tmp_path: Path) -> None:
     empty = tmp_path / "empty.csv"
     empty.write_text("review,mood\n" + "\n".join(f"...,{n % 2}" for n in range(30)))
     assert "none of the 18 training texts has a word" in message(path=empty, text="review", **table)
+    assert 'column "stars" holds no texts' in message(path=path, text="stars", **table)
+    (tmp_path / "extra").mkdir()
+    write_imdb(tmp_path / "extra/set")
+    (tmp_path / "extra/set/test/new").mkdir()
+    (tmp_path / "extra/set/test/new/0.txt").write_text("new")
+    assert 'has the class "new", which' in message(path=tmp_path / "extra/set", text="files")
     assert "nowhere does not exist; a folder of texts" in message(path=tmp_path / "nowhere", text="files")
     (tmp_path / "one/pos").mkdir(parents=True)
     assert "has no texts; allowed: a folder of .txt files" in message(path=tmp_path / "one", text="files")
     (tmp_path / "one/pos/a.txt").write_text("good")
-    assert "has 1 folders of texts; allowed: one for each class" in message(path=tmp_path / "one", text="files")
+    assert "has 1 folder(s) of texts; allowed: one for each class" in message(path=tmp_path / "one", text="files")
     write_imdb(tmp_path / "broken")
     (tmp_path / "broken/train/pos/3.txt").write_bytes(b"caf\xe9")
     assert "pos/3.txt is no text in UTF-8 (byte 4)" in message(path=tmp_path / "broken", text="files")

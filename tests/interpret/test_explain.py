@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,21 @@ def test_networks_of_images_and_texts_are_explained_too(tmp_path: Path) -> None:
         assert len(what.layers) == 3
         assert model["stem"] in what.layers[0].kind
         assert sum(layer.n_curves for layer in what.layers) == what.sparser[0].n_curves
+
+
+def test_a_network_that_learned_a_constant_is_refused(sine: Split) -> None:
+    """Rather than shown by its rounding errors."""
+    flat = dataclasses.replace(
+        sine, train_x=torch.zeros_like(sine.train_x), validation_x=torch.zeros_like(sine.validation_x)
+    )
+    with pytest.raises(UserError, match="trial 3 has learned a constant"):
+        explained({"family": "kan", "width": 3}, flat)
+
+
+def test_a_lost_metric_is_no_sign_of_the_same_network(sine: Split) -> None:
+    what, _ = explained({"family": "kan", "width": 3}, sine)
+    assert what.is_the_same
+    assert not what.model_copy(update={"measured": {}}).is_the_same
 
 
 def test_a_plain_network_has_nothing_to_explain(sine: Split) -> None:

@@ -60,3 +60,10 @@ def test_what_nothing_follows_has_no_formula() -> None:
     assert suggest(X, np.random.default_rng(1).normal(size=200)) == ()
     assert suggest(X, np.full(200, 2.0)) == ()
     assert suggest(np.zeros(200), X) == ()
+
+
+def test_narrow_inputs_far_from_zero_break_nothing() -> None:
+    """Where exp(a x + b) has a b that no number can be the exponential of."""
+    for centre in (-1.0, 1.0, 100.0):
+        x = centre + 1e-5 * X
+        assert suggest(x, np.exp(2 * X))[0].r2 > 0.99

@@ -45,7 +45,13 @@ def values(parameter: Hyperparameter) -> st.SearchStrategy[Any]:
 def domains(draw: st.DrawFn, parameter: Hyperparameter, earlier: Sequence[str]) -> Any:
     """One value, a list, or an object, perhaps with a condition on hyperparameters further up in the table."""
     value = values(parameter)
-    form = draw(st.sampled_from(["value", "list", "range"] if parameter.type in (int, float) else ["value", "list"]))
+    form = draw(
+        st.sampled_from(
+            ["value", "list", "range"]
+            if parameter.type in (int, float) and not parameter.allowed
+            else ["value", "list"]
+        )
+    )
     if form == "value":
         domain: Any = draw(value)
         body: Document = {"value": domain}

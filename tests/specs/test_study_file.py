@@ -586,6 +586,11 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "space.family",
         "is no number, so it has no range; list some",
     ),
+    "range of few numbers": (
+        in_space("kernel_size: {low: 1, high: 7}"),
+        "space.kernel_size",
+        "is one of few numbers, so it has no range; list some of its values: 1, 3, 5, 7",
+    ),
     "condition a number": (in_space("width: {value: 4, when: 5}"), "space.width.when", "is 5; write it as {family: ["),
     "condition empty": (
         in_space("width: {value: 4, when: {family: []}}"),
