@@ -59,7 +59,7 @@ def _compiled() -> str:
         return "KAN layers run in compiled code"
     if not compiled.wanted():
         return "left out, for KANSEARCH_COMPILED is 0; KAN layers run in torch's operators"
-    if compiled.is_there():
+    if compiled.path() is not None:
         return "of another version or machine, and left out; install kansearch again"
     return "missing: edge layers take 3 to 7 times as long; install a C compiler, then kansearch again"
 

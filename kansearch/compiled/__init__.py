@@ -25,22 +25,20 @@ def wanted() -> bool:
     return os.environ.get("KANSEARCH_COMPILED") != "0"
 
 
-def is_there() -> bool:
-    """Whether there is some library, be it of use or not."""
+def path() -> str | None:
+    """Of the library, be it of use or not; None where there is none."""
     spec = find_spec("kansearch.compiled._library")
-    return spec is not None and spec.origin is not None
+    return None if spec is None else spec.origin
 
 
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled code; None where it is missing, of another version or not wanted."""
-    if not wanted():
-        return None
-    spec = find_spec("kansearch.compiled._library")
-    if spec is None or spec.origin is None:
+    where = path() if wanted() else None
+    if where is None:
         return None
     try:
-        code = ctypes.CDLL(spec.origin)
+        code = ctypes.CDLL(where)
         for name in FUNCTIONS:
             getattr(code, name)
         return code if code.kansearch_version() == VERSION else None

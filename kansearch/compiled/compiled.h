@@ -3,7 +3,7 @@
 #ifndef KANSEARCH_COMPILED_H
 #define KANSEARCH_COMPILED_H
 
-/* To be raised with every change of what a function takes: compiled/__init__.py refuses other versions. */
+/* To be raised with every change of what a function takes, and of the order of base functions: compiled/__init__.py refuses other versions. */
 #define VERSION 2
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)

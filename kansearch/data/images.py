@@ -23,7 +23,7 @@ from sklearn import datasets
 
 from kansearch.errors import DataError
 from kansearch.specs.base import Spec
-from kansearch.specs.data import DEFAULT_IMAGE_SIZE, DataSpec
+from kansearch.specs.data import DEFAULT_IMAGE_SIZE, DataSpec, ImageShape
 
 Pixels = UInt8[np.ndarray, "N C H W"]
 Classes = Int64[np.ndarray, "N"]
@@ -84,6 +84,11 @@ class PixelEncoder(Spec):
         """For people: channel, row and column."""
         places = np.ndindex(len(self.means), self.height, self.width)
         return tuple(f"channel {c}, row {h}, column {w}" for c, h, w in places)
+
+    @property
+    def shape(self) -> ImageShape:
+        """What networks are built for."""
+        return ImageShape(len(self.means), self.height, self.width)
 
     def encode(self, pixels: Pixels) -> Float32[np.ndarray, "N CHW"]:
         """Flat rows, channel by channel."""

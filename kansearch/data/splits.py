@@ -20,7 +20,7 @@ from torch import Tensor
 from kansearch.data.columns import LARGEST
 from kansearch.data.encoder import Encoder, fit_encoder
 from kansearch.data.functions import FORMULAS, sample
-from kansearch.data.images import Images, PixelEncoder, fit_pixel_encoder, load_images
+from kansearch.data.images import PixelEncoder, Pixels, fit_pixel_encoder, load_images
 from kansearch.data.tabular import load_table
 from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts
 from kansearch.errors import DataError
@@ -111,8 +111,6 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
     Raises:
         DataError: If the data cannot be read, or do not suffice for the split that the study asks for.
     """
-    if spec.is_images:
-        return _image_split(spec, dtype)
     parts = _parts(spec)
     encoder = _encoder(spec, parts)
     mean, scale = _target_unit(parts)
@@ -137,7 +135,8 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         n_validation=len(validation_y),
         n_test=len(parts.test.target),
         n_dropped=parts.n_dropped,
-        text_shape=TextShape(encoder.max_words, encoder.vocabulary) if isinstance(encoder, TextEncoder) else None,
+        image_shape=encoder.shape if isinstance(encoder, PixelEncoder) else None,
+        text_shape=encoder.shape if isinstance(encoder, TextEncoder) else None,
     )
 
 
@@ -147,10 +146,6 @@ def load_test(spec: DataSpec, dtype: torch.dtype = torch.float32) -> HeldOut:
     Raises:
         DataError: As `load_split` does.
     """
-    if spec.is_images:
-        images = load_images(spec)
-        train, _, test = _official_rows(images.source, images.target, images.class_names, images.n_test, spec)
-        return HeldOut(*_image_tensors(images, test, fit_pixel_encoder(images.pixels[train]), dtype))
     parts = _parts(spec)
     encoder = _encoder(spec, parts)
     return HeldOut(*_tensors(parts.test, parts=parts, encoder=encoder, unit=_target_unit(parts), dtype=dtype))
@@ -160,99 +155,22 @@ def describe(spec: DataSpec, split: Split) -> str:
     """The data in one line: `digits: 1797 rows, 64 inputs, 10 classes; 1077 train, 360 validation, 360 test`."""
     name = spec.path.name if spec.path is not None else str(spec.name)
     n_rows = split.n_train + split.n_validation + split.n_test
-    rows = FORMULAS[name].expression if spec.is_function else f"{n_rows} rows"
-    if split.image_shape:
-        channels, height, width = split.image_shape
-        n_rows_text = f"{n_rows} images of {height} x {width}{' in colour' if channels == 3 else ''}"
-        sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
-        return f"{name}: {n_rows_text}, {split.n_outputs} classes; {sizes}"
-    if split.text_shape:
-        length, vocabulary = split.text_shape
-        kind = f"{split.n_outputs} classes" if split.class_names else "regression"
-        sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
-        return f"{name}: {n_rows} texts of up to {length} words out of {vocabulary - 2:,}, {kind}; {sizes}"
-    inputs = "1 input" if split.n_inputs == 1 else f"{split.n_inputs} inputs"
     kind = f"{split.n_outputs} classes" if split.class_names else "regression"
     sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
     beyond = " (beyond the domain)" if spec.is_function and FORMULAS[name].beyond else ""
     dropped = f"; {split.n_dropped} rows without a target left out" if split.n_dropped else ""
-    return f"{name}: {rows}, {inputs}, {kind}; {sizes}{beyond}{dropped}"
+    return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{beyond}{dropped}"
 
 
-# --- images -----------------------------------------------------------------------------------------
-
-
-def _image_split(spec: DataSpec, dtype: torch.dtype) -> Split:
-    images = load_images(spec)
-    train, validation, test = _official_rows(images.source, images.target, images.class_names, images.n_test, spec)
-    encoder = fit_pixel_encoder(images.pixels[train])
-    train_x, train_y = _image_tensors(images, train, encoder, dtype)
-    validation_x, validation_y = _image_tensors(images, validation, encoder, dtype)
-    return Split(
-        train_x=train_x,
-        train_y=train_y,
-        validation_x=validation_x,
-        validation_y=validation_y,
-        task=Task.CLASSIFICATION,
-        n_inputs=train_x.shape[1],
-        n_outputs=len(images.class_names),
-        feature_names=encoder.feature_names,
-        class_names=images.class_names,
-        target_mean=0.0,
-        target_scale=1.0,
-        encoder=encoder,
-        digest=_digest(spec, images.content),
-        n_train=len(train),
-        n_validation=len(validation),
-        n_test=len(test),
-        n_dropped=0,
-        image_shape=ImageShape(*images.pixels.shape[1:]),
-    )
-
-
-def _official_rows(
-    source: str, target: np.ndarray, class_names: tuple[str, ...], n_test: int, spec: DataSpec
-) -> tuple[Rows, Rows, Rows]:
-    """Which rows train, which validate and which test; whoever made the set has the first word on the last."""
-    if not n_test:
-        train, validation, test = split_rows(source, target, class_names, spec)
-    else:
-        n_rows = len(target) - n_test
-        order = np.random.default_rng(spec.seed).permutation(n_rows)
-        train, validation = _apart(source, order, target, class_names, spec.validation)
-        test = np.arange(n_rows, len(target))
-    if spec.max_rows is not None and len(train) + len(validation) > spec.max_rows:
-        n_validation = math.ceil(round(spec.max_rows * spec.validation, 6))
-        train, validation = train[: spec.max_rows - n_validation], validation[:n_validation]
-    for name, rows in (("train", train), ("validation", validation)):
-        if len(rows) < FEWEST[name]:
-            raise DataError(f"{source}: {len(rows)} rows to {name}; the {name} split needs at least {FEWEST[name]}")
-    return train, validation, test
-
-
-def _apart(
-    source: str, order: Rows, target: np.ndarray, class_names: tuple[str, ...], share: float
-) -> tuple[Rows, Rows]:
-    """Which of some rows train and which validate: a share of every class."""
-    counts = np.bincount(target[order], minlength=len(class_names))
-    if counts.min() < 2:
-        rare = int(counts.argmin())
-        raise DataError(
-            f'{source}: class "{class_names[rare]}" has {counts[rare]} rows to train and validate; allowed: at least 2'
-        )
-    n_validation = math.ceil(round(len(order) * share, 6))
-    in_validation = 1 + _share_out(max(0, n_validation - len(counts)), counts - 2)
-    is_validation = np.zeros(len(target), dtype=bool)
-    for index, n_rows in enumerate(in_validation):
-        is_validation[order[target[order] == index][:n_rows]] = True
-    return order[~is_validation[order]], order[is_validation[order]]
-
-
-def _image_tensors(
-    images: Images, rows: Rows, encoder: PixelEncoder, dtype: torch.dtype
-) -> tuple[Float[Tensor, "N I"], Target]:
-    x = torch.from_numpy(encoder.encode(images.pixels[rows])).to(dtype)
-    return x, torch.from_numpy(images.target[rows])
+def _rows_in_words(spec: DataSpec, split: Split, n_rows: int) -> str:
+    if split.image_shape:
+        colours = " in colour" if split.image_shape.channels == 3 else ""
+        return f"{n_rows} images of {split.image_shape.height} x {split.image_shape.width}{colours}"
+    if split.text_shape:
+        length, vocabulary = split.text_shape
+        return f"{n_rows} texts of up to {length} words out of {vocabulary - 2:,}"
+    rows = FORMULAS[str(spec.name)].expression if spec.is_function else f"{n_rows} rows"
+    return f"{rows}, 1 input" if split.n_inputs == 1 else f"{rows}, {split.n_inputs} inputs"
 
 
 # --- parts ------------------------------------------------------------------------------------------
@@ -260,7 +178,7 @@ def _image_tensors(
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    features: pd.DataFrame
+    features: pd.DataFrame | Pixels
     target: np.ndarray
 
 
@@ -285,9 +203,16 @@ def _parts(spec: DataSpec) -> _Parts:
         content = f"{formula.expression} {dict(formula.domain)} {formula.noise} {formula.beyond}"
         train, validation, test = (_Part(pd.DataFrame(s.x, columns=list(formula.domain)), s.y) for s in sample(spec))
         return _Parts(spec.name, train, validation, test, Task.REGRESSION, (), 0, content)
+    if spec.is_images:
+        images = load_images(spec)
+        rows = _rows_of_parts(images.source, images.target, images.class_names, images.n_test, spec)
+        train, validation, test = (_Part(images.pixels[part], images.target[part]) for part in rows)
+        return _Parts(
+            images.source, train, validation, test, Task.CLASSIFICATION, images.class_names, 0, images.content
+        )
     if spec.text is not None:
         table, n_test = load_texts(spec)
-        rows = _official_rows(table.source, table.target, table.class_names, n_test, spec)
+        rows = _rows_of_parts(table.source, table.target, table.class_names, n_test, spec)
     else:
         table = load_table(spec)
         rows = split_rows(table.source, table.target, table.class_names, spec)
@@ -304,10 +229,13 @@ def _parts(spec: DataSpec) -> _Parts:
     )
 
 
-def _encoder(spec: DataSpec, parts: _Parts) -> Encoder | TextEncoder:
+def _encoder(spec: DataSpec, parts: _Parts) -> Encoder | PixelEncoder | TextEncoder:
+    features = parts.train.features
+    if not isinstance(features, pd.DataFrame):
+        return fit_pixel_encoder(features)
     if spec.text is not None:
-        return fit_text_encoder(spec, parts.train.features, parts.source)
-    return fit_encoder(parts.train.features)
+        return fit_text_encoder(spec, features, parts.source)
+    return fit_encoder(features)
 
 
 def _digest(spec: DataSpec, content: str) -> str:
@@ -348,9 +276,19 @@ def _target_unit(parts: _Parts) -> tuple[float, float]:
 
 
 def _tensors(
-    part: _Part, parts: _Parts, encoder: Encoder | TextEncoder, unit: tuple[float, float], dtype: torch.dtype
+    part: _Part,
+    parts: _Parts,
+    encoder: Encoder | PixelEncoder | TextEncoder,
+    unit: tuple[float, float],
+    dtype: torch.dtype,
 ) -> tuple[Float[Tensor, "N I"], Target]:
-    x = torch.from_numpy(encoder.encode(part.features, parts.source)).to(dtype)
+    if isinstance(encoder, PixelEncoder):
+        assert not isinstance(part.features, pd.DataFrame)
+        encoded = encoder.encode(part.features)
+    else:
+        assert isinstance(part.features, pd.DataFrame)
+        encoded = encoder.encode(part.features, parts.source)
+    x = torch.from_numpy(encoded).to(dtype)
     if parts.class_names:
         return x, torch.from_numpy(part.target)
     mean, scale = unit
@@ -405,6 +343,44 @@ def split_rows(
         place[members[:in_test]] = 2
     train_rows, validation_rows, test_rows = (order[place[order] == part] for part in range(3))
     return train_rows, validation_rows, test_rows
+
+
+def _rows_of_parts(
+    source: str, target: np.ndarray, class_names: tuple[str, ...], n_test: int, spec: DataSpec
+) -> tuple[Rows, Rows, Rows]:
+    """Which rows train, which validate and which test; whoever made the set has the first word on the last."""
+    if not n_test:
+        train, validation, test = split_rows(source, target, class_names, spec)
+    else:
+        n_rows = len(target) - n_test
+        order = np.random.default_rng(spec.seed).permutation(n_rows)
+        train, validation = _apart(source, order, target, class_names, spec.validation)
+        test = np.arange(n_rows, len(target))
+    if spec.max_rows is not None and len(train) + len(validation) > spec.max_rows:
+        n_validation = math.ceil(round(spec.max_rows * spec.validation, 6))
+        train, validation = train[: spec.max_rows - n_validation], validation[:n_validation]
+    for name, rows in (("train", train), ("validation", validation)):
+        if len(rows) < FEWEST[name]:
+            raise DataError(f"{source}: {len(rows)} rows to {name}; the {name} split needs at least {FEWEST[name]}")
+    return train, validation, test
+
+
+def _apart(
+    source: str, order: Rows, target: np.ndarray, class_names: tuple[str, ...], share: float
+) -> tuple[Rows, Rows]:
+    """Which of some rows train and which validate: a share of every class."""
+    counts = np.bincount(target[order], minlength=len(class_names))
+    if counts.min() < 2:
+        rare = int(counts.argmin())
+        raise DataError(
+            f'{source}: class "{class_names[rare]}" has {counts[rare]} rows to train and validate; allowed: at least 2'
+        )
+    n_validation = math.ceil(round(len(order) * share, 6))
+    in_validation = 1 + _share_out(max(0, n_validation - len(counts)), counts - 2)
+    is_validation = np.zeros(len(target), dtype=bool)
+    for index, n_rows in enumerate(in_validation):
+        is_validation[order[target[order] == index][:n_rows]] = True
+    return order[~is_validation[order]], order[is_validation[order]]
 
 
 def _share_out(total: int, available: np.ndarray) -> np.ndarray:

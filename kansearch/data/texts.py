@@ -20,7 +20,7 @@ from jaxtyping import Float64
 from kansearch.data.tabular import Table, load_table
 from kansearch.errors import DataError
 from kansearch.specs.base import Spec
-from kansearch.specs.data import DEFAULT_MAX_WORDS, DEFAULT_VOCABULARY, DataSpec
+from kansearch.specs.data import DEFAULT_MAX_WORDS, DEFAULT_VOCABULARY, DataSpec, TextShape
 
 TEXT = "text"
 """The column of the texts of a folder."""
@@ -52,9 +52,9 @@ class TextEncoder(Spec):
         return tuple(f"word {place + 1}" for place in range(self.max_words))
 
     @property
-    def vocabulary(self) -> int:
-        """Numbers that a word can have."""
-        return len(self.words) + 2
+    def shape(self) -> TextShape:
+        """What networks are built for: no word and the unknown one have numbers too."""
+        return TextShape(self.max_words, len(self.words) + 2)
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

@@ -57,16 +57,16 @@ def flows(network: Network, x: Float[Tensor, "B I"]) -> tuple[list[LayerFlow], F
     of_nodes = torch.full((layers[-1].n_outputs,), 1 / layers[-1].n_outputs, dtype=x.dtype)
     found: list[LayerFlow] = []
     for layer, seen in zip(reversed(layers), reversed(rows), strict=True):
-        window = layer if isinstance(layer, Convolution) else None
+        convolution = layer if isinstance(layer, Convolution) else None
         if isinstance(layer, Embedding):
             nothing = x.new_zeros(0, 0)
             found.append(LayerFlow(layer, seen, nothing, nothing, of_nodes.unsqueeze(-1)))
             break
-        if window is not None:
-            of_nodes = _by_channel(of_nodes, window.target.channels)
+        if convolution is not None:
+            of_nodes = _by_channel(of_nodes, convolution.target.channels)
         flow, of_sources = _flow(layer, seen, of_nodes)
         found.append(flow)
-        of_nodes = _by_channel(of_sources, window.source.channels) if window else of_sources
+        of_nodes = _by_channel(of_sources, convolution.source.channels) if convolution else of_sources
     return found[::-1], None if isinstance(layers[0], Convolution | Embedding) else of_nodes
 
 
@@ -76,14 +76,15 @@ def _by_channel(of_nodes: Float[Tensor, " N"], channels: int) -> Float[Tensor, "
 
 
 def _flow(layer: Layer, x: Tensor, of_targets: Float[Tensor, " T"]) -> tuple[LayerFlow, Float[Tensor, " S"]]:
+    if isinstance(layer, Convolution):
+        x = x[: max(1, WINDOWS // layer.target.places)]
     if isinstance(layer, CurveLayer):
-        rows = x[: max(1, WINDOWS // layer.target.places)] if isinstance(layer, Convolution) else x
-        means, deviations = layer.curve_moments(rows)
-        seen = layer.curve_inputs(rows)
+        means, deviations = layer.curve_moments(x)
+        seen = layer.curve_inputs(x)
         if layer.one_curve_an_edge:
             importance = of_targets.unsqueeze(-1) * _shares(deviations)
             return LayerFlow(layer, seen, means, deviations, importance), importance.sum(0)
-        of_edges = of_targets.unsqueeze(-1) * _shares(_weighted(layer, rows))
+        of_edges = of_targets.unsqueeze(-1) * _shares(_weighted(layer, x))
         return LayerFlow(layer, seen, means, deviations, of_targets.unsqueeze(-1)), of_edges.sum(0)
     importance = of_targets.unsqueeze(-1) * _shares(_weighted(layer, x))
     nothing = x.new_zeros(0, 0)
@@ -93,8 +94,7 @@ def _flow(layer: Layer, x: Tensor, of_targets: Float[Tensor, " T"]) -> tuple[Lay
 def _weighted(layer: Layer, x: Tensor) -> Float[Tensor, "T S"]:
     """Deviations of what each edge of a matrix adds."""
     if isinstance(layer, Convolution):
-        rows = x[: max(1, WINDOWS // layer.target.places)]
-        return torch.cat([_weighted(inner, seen) for inner, seen in layer.parts(rows)])
+        return torch.cat([_weighted(inner, seen) for inner, seen in layer.parts(x)])
     assert isinstance(layer, OrdinaryLayer | NodeLayer)
     weight = layer.weight if isinstance(layer, OrdinaryLayer) else layer.W
     return weight.abs() * x.std(0, correction=0)
@@ -103,7 +103,7 @@ def _weighted(layer: Layer, x: Tensor) -> Float[Tensor, "T S"]:
 def _shares(deviations: Float[Tensor, "T S"]) -> Float[Tensor, "T S"]:
     """Of each target's sum; the same for all sources of a target to which none adds anything."""
     totals = deviations.sum(-1, keepdim=True)
-    return torch.where(totals > 0, deviations / totals.clamp(min=1e-300), 1 / deviations.shape[-1])
+    return torch.where(totals > 0, deviations / totals, 1 / deviations.shape[-1])
 
 
 def ranked(found: Sequence[LayerFlow]) -> list[tuple[int, int, int]]:

@@ -279,11 +279,8 @@ class _Copies(FixedBasis):
     places: Tensor
 
     def _compiled(self, function: str, x: Float[Tensor, "*P I B"], scale: float, offset: float) -> Tensor | None:
-        shifts = (-offset - self.places[: self.n_basis]).repeat(self.n_inputs, 1)
-        scales = torch.full_like(shifts, scale)
-        if not curves.serves_atoms((function,), x, scales, shifts):
-            return None
-        return curves.atoms((function,), x, scales, shifts)
+        places = self.places[: self.n_basis]
+        return curves.copies(function, x, torch.full_like(places, scale), -offset - places)
 
 
 class BSpline(_Copies):
@@ -318,8 +315,8 @@ class BSpline(_Copies):
         """The recursion, for all intervals at once; cubic splines on equal intervals are copies of one function."""
         if self.spline_order == MAX_SPLINE_ORDER:
             offset = self.first_knot / self.spacing + 2
-            if (compiled := self._compiled("cubic_b_spline", x, 1 / self.spacing, offset)) is not None:
-                return compiled
+            if (copies := self._compiled("cubic_b_spline", x, 1 / self.spacing, offset)) is not None:
+                return copies
             u = x * (1 / self.spacing) - offset
             beyond = u.unsqueeze(-2) - self.places[: self.n_basis, None]
             values: Tensor = _CubicBSpline.apply(beyond)  # type: ignore[no-untyped-call]  # apply has no types
@@ -363,8 +360,8 @@ class GaussianRBF(_Copies):
 
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """One Gaussian a centre."""
-        if (compiled := self._compiled("gaussian", x, 1 / self.distance, 0.0)) is not None:
-            return compiled
+        if (copies := self._compiled("gaussian", x, 1 / self.distance, 0.0)) is not None:
+            return copies
         return _gaussian((x * (1 / self.distance)).unsqueeze(-2) - self.places.unsqueeze(-1))
 
     @staticmethod
@@ -416,9 +413,8 @@ class Fourier(FixedBasis):
 
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """One sine each."""
-        scales, shifts = (t.repeat(self.n_inputs, 1) for t in (self.frequencies, self.phases))
-        if curves.serves_atoms(("sin",), x, scales, shifts):
-            return curves.atoms(("sin",), x, scales, shifts)
+        if (copies := curves.copies("sin", x, self.frequencies, self.phases)) is not None:
+            return copies
         return torch.sin(x.unsqueeze(-2) * self.frequencies.unsqueeze(-1) + self.phases.unsqueeze(-1))
 
     @staticmethod

@@ -88,6 +88,23 @@ def atoms(
     return values
 
 
+def copies(
+    function: str, x: Float[Tensor, "*P I B"], scales: Float[Tensor, " K"], shifts: Float[Tensor, " K"]
+) -> Float[Tensor, "*P I K B"] | None:
+    """f(scale_k x_i + shift_k), the same K copies for every input; None where the compiled code does not serve.
+
+    Args:
+        function: Name of f.
+        x: Rows side by side.
+        scales: Of the copies.
+        shifts: Likewise.
+    """
+    if not compiled.serves(x):
+        return None
+    beta, gamma = (t.repeat(x.shape[-2], 1) for t in (scales, shifts))
+    return atoms((function,), x, beta, gamma) if serves_atoms((function,), x, beta, gamma) else None
+
+
 class _EdgeSums(torch.autograd.Function):
     """Nothing is kept for the backward pass but what came in."""
 
@@ -171,7 +188,8 @@ def _call(
         tensors: All others.
     """
     numbers = [FUNCTIONS.index(f) for f in functions]
-    if len(numbers) != sizes[0]:
-        numbers = numbers[:1] * sizes[0]
+    if len(numbers) == 1:
+        numbers *= sizes[0]
+    assert len(numbers) == sizes[0]
     strides = [t.stride(0) if t is not None and t.dim() > 2 else 0 for t in parameters]
     compiled.call(name, compiled.ints(numbers), compiled.longs(sizes), compiled.longs(strides), *tensors)

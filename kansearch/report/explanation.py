@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import plotly.graph_objects as go
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from kansearch.report import html
 from kansearch.report.figures import COLOURS, Plot, arrange, axes, axis, blank, safe
@@ -31,10 +29,10 @@ def explanation_html(explanation: Explanation, now: datetime) -> str:
         "edges": html.figure(_edges_plot(explanation)),
         "sparser": html.figure(_sparser_plot(explanation)),
     }
-    plotly_js, report_js = get_plotlyjs().replace("\r\n", "\n"), html.asset("report.js")
-    page = html.template("explanation.html").render(
+    return html.page(
+        "explanation.html",
+        now,
         explanation=explanation,
-        written=now.strftime("%d %B %Y, %H:%M %Z").strip(),
         finding=finding(explanation),
         again=again(explanation),
         plots=plots,
@@ -48,12 +46,7 @@ def explanation_html(explanation: Explanation, now: datetime) -> str:
             for step in explanation.sparser
         ],
         qualities=[short_label(name) for name in explanation.qualities],
-        css=Markup(html.asset("report.css")),  # noqa: S704 - our own file
-        plotly_js=Markup(plotly_js),  # noqa: S704 - plotly's file, which holds no </script>
-        report_js=Markup(report_js),  # noqa: S704 - our own file
-        policy=html.policy(plotly_js, report_js),
     )
-    return page + "\n"
 
 
 def finding(explanation: Explanation) -> str:
@@ -164,14 +157,15 @@ def _draw_edge(figure: go.Figure, panel: int, edge: LearnedEdge, family: str) ->
     low, high = min(edge.y), max(edge.y)
     height = (high - low) or 1.0
     where = axes(panel)
-    for heights in ([low] * len(edge.x), [low + height * share for share in edge.density]):
+    shaded = [low + height * share for share in edge.density]
+    for heights, fill in (([low] * len(shaded), None), (shaded, "tonexty")):
         figure.add_scatter(
             **where,
             x=list(edge.x),
             y=heights,
             mode="lines",
             line={"width": 0},
-            fill="tonexty" if heights[0] != low or max(heights) > low else None,
+            fill=fill,
             fillcolor="rgba(128, 132, 140, 0.28)",
             hoverinfo="skip",
         )

@@ -6,10 +6,13 @@ import base64
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
+from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
+from plotly.offline import get_plotlyjs
 
 from kansearch.report.architecture import family_name
 from kansearch.report.figures import Plot
@@ -28,8 +31,27 @@ class Figure:
     title: str
 
 
-def template(name: str) -> jinja2.Template:
-    """A template, which may take the macros of `macros.html`."""
+def page(name: str, now: datetime, **values: Any) -> str:
+    """A page that asks no server for anything.
+
+    Args:
+        name: Of its template, which may take the macros of `macros.html`.
+        now: When it is written.
+        values: What the template asks for beyond the frame.
+    """
+    plotly_js, report_js = get_plotlyjs().replace("\r\n", "\n"), asset("report.js")
+    text = _template(name).render(
+        written=now.strftime("%d %B %Y, %H:%M %Z").strip(),
+        css=Markup(asset("report.css")),  # noqa: S704 - our own file
+        plotly_js=Markup(plotly_js),  # noqa: S704 - plotly's file, which holds no </script>
+        report_js=Markup(report_js),  # noqa: S704 - our own file
+        policy=_policy(plotly_js, report_js),
+        **values,
+    )
+    return text + "\n"
+
+
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, loader=jinja2.FunctionLoader(asset)
     )
@@ -38,7 +60,7 @@ def template(name: str) -> jinja2.Template:
     return environment.get_template(name)
 
 
-def policy(*scripts: str) -> str:
+def _policy(*scripts: str) -> str:
     """A content security policy under which only these scripts run and nothing is ever fetched."""
     digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)

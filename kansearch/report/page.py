@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
 from kansearch.report import html
 from kansearch.report.architecture import family_name
 from kansearch.report.figures import (
@@ -70,11 +67,11 @@ def to_html(summary: Summary, now: datetime) -> str:
         "curves": html.figure(curves_plot(summary)),
         "importances": html.figure(importances_plot(summary)),
     }
-    plotly_js, report_js = get_plotlyjs().replace("\r\n", "\n"), html.asset("report.js")
     study = summary.study
-    page = html.template("report.html").render(
+    return html.page(
+        "report.html",
+        now,
         study=study,
-        written=now.strftime("%d %B %Y, %H:%M %Z").strip(),
         finding=finding(summary),
         tiles=_tiles(summary),
         unfinished=" and ".join(
@@ -107,13 +104,8 @@ def to_html(summary: Summary, now: datetime) -> str:
         again=AGAIN,
         footnotes=footnotes(summary),
         format=FORMAT,
-        css=Markup(html.asset("report.css")),  # noqa: S704 - our own file
         has_plots=any(plots.values()),
-        plotly_js=Markup(plotly_js),  # noqa: S704 - plotly's file, which holds no </script>
-        report_js=Markup(report_js),  # noqa: S704 - our own file
-        policy=html.policy(plotly_js, report_js),
     )
-    return page + "\n"
 
 
 def _contents(plots: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -12,12 +12,9 @@ from torch import Tensor
 from kansearch.specs.data import ImageShape
 from kansearch.specs.trial import TrainingSpec
 
-Moves = Int64[Tensor, "*P B 3"]
-"""Of each image: down, right, and 1 where it is mirrored."""
-
 
 def draw_moves(training: TrainingSpec, n_steps: int, n_rows: int, random: torch.Generator) -> Int64[Tensor, "T B 3"]:
-    """How the images of an epoch are moved; draws nothing where none are."""
+    """How the images of an epoch are moved (down, right, and 1 where one is mirrored); draws nothing where none are."""
     moves = torch.zeros(n_steps, n_rows, 3, dtype=torch.int64)
     if training.shift:
         moves[..., :2] = torch.randint(-training.shift, training.shift + 1, (n_steps, n_rows, 2), generator=random)

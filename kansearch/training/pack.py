@@ -341,8 +341,8 @@ class _Group:
     def _seat(self) -> None:
         """Make everything that depends on who is in the group."""
         trainings = [trainee.spec.training for trainee in self.trainees]
-        real = torch.stack([self._stack.real_numbers(trainee.network) for trainee in self.trainees])
-        self._adam = PackAdam(self._stack.segments, real, trainings, self._state)
+        self._real = torch.stack([self._stack.real_numbers(trainee.network) for trainee in self.trainees])
+        self._adam = PackAdam(self._stack.segments, self._real, trainings, self._state)
         self._seated: slice | None = None
         self._gradients = torch.empty_like(self._weights)
         self._l1 = self._column([training.l1 for training in trainings])
@@ -390,7 +390,7 @@ class _Group:
         self._stack.eval()
         free = free_numbers(
             self._stack.segments,
-            torch.stack([self._stack.real_numbers(trainee.network) for trainee in self.trainees]),
+            self._real,
             [trainee.spec.training for trainee in self.trainees],
             [trainee.epoch for trainee in self.trainees],
             self._fresh.ages.shape[1] - 1,

@@ -190,7 +190,7 @@ def test_rows_with_more_axes_are_left_to_torch() -> None:
     ],
 )
 def test_what_does_not_fit_is_an_error_and_no_garbage(layer: CurveLayer, x: Tensor) -> None:
-    with pytest.raises((RuntimeError, NotImplementedError, TypeError, ValueError)):
+    with pytest.raises((RuntimeError, TypeError)):
         layer(x)
 
 
