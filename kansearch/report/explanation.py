@@ -66,7 +66,7 @@ def finding(explanation: Explanation) -> str:
         text += "none can be left out without loss."
     if explanation.inputs:
         top = list(explanation.inputs.items())[:3]
-        text += " Most of the output comes from " + ", ".join(f"{key} ({percent(share)})" for key, share in top) + "."
+        text += " The most important inputs: " + ", ".join(f"{key} ({share:.1%})" for key, share in top) + "."
     return text
 
 
@@ -119,7 +119,7 @@ def _inputs_plot(explanation: Explanation) -> Plot | None:
         orientation="h",
         marker={"color": COLOURS["mlp"]},
         meta={"role": "bar"},
-        text=[percent(share) for _, share in shown],
+        text=[f"{share:.1%}" for _, share in shown],
         textposition="outside",
         cliponaxis=False,
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
