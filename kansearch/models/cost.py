@@ -29,7 +29,7 @@ from kansearch.specs.trial import ModelSpec
 __all__ = ["Cost", "cost", "latency_ms"]
 
 LATENCY_PASSES = 30
-LATENCY_SECONDS = 0.005
+LATENCY_SECONDS = 0.003
 
 
 def cost(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> Cost:

@@ -136,8 +136,11 @@ class Network(nn.Module):
         curves: list[Curve] = []
         for index, layer in enumerate(self._layers()):
             if isinstance(layer, CurveLayer):
-                curves += _strongest_curves(index, layer, x, per_layer, n_points)
-            x = self._after(index, layer(x))
+                outputs, amplitudes = layer.forward_with_amplitudes(x)
+                curves += _strongest_curves(index, layer, x, amplitudes, per_layer, n_points)
+            else:
+                outputs = layer(x)
+            x = self._after(index, outputs)
         self.train(was_training)
         return tuple(curves)
 
@@ -214,15 +217,15 @@ def norm_cost(row: Maps) -> Cost:
     return Cost(2 * row.channels, 7 * row.nodes + 2)
 
 
-def _strongest_curves(index: int, layer: CurveLayer, x: Tensor, n_curves: int, n_points: int) -> Iterator[Curve]:
-    amplitudes = layer.forward_with_amplitudes(x)[1]
-    seen = layer.curve_inputs(x)
+def _strongest_curves(
+    index: int, layer: CurveLayer, x: Tensor, amplitudes: Tensor, n_curves: int, n_points: int
+) -> Iterator[Curve]:
     strength = torch.where(amplitudes.isfinite(), amplitudes, -1).flatten()
     order = strength.sort(descending=True, stable=True).indices[:n_curves]
-    for place in order.tolist():
-        target, source = divmod(place, amplitudes.shape[1])
-        column = seen[:, layer.curve_column(source, target)]
-        low, high = torch.quantile(column, torch.tensor([0.01, 0.99], dtype=x.dtype, device=x.device)).tolist()
+    ends = [divmod(place, amplitudes.shape[1]) for place in order.tolist()]
+    columns = layer.curve_inputs(x)[:, [layer.curve_column(source, target) for target, source in ends]]
+    ranges = torch.quantile(columns, torch.tensor([0.01, 0.99], dtype=x.dtype, device=x.device), dim=0)
+    for (target, source), low, high in zip(ends, *ranges.tolist(), strict=True):
         points = torch.linspace(low, high, n_points, dtype=x.dtype, device=x.device)
         values = layer.curve(points, source, target)
         amplitude = amplitudes[target, source]

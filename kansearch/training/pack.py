@@ -197,6 +197,7 @@ class _Group:
         self._split = split.to(kind.dtype)
         self._stack = Stack(kind.structure, split.inputs, split.n_outputs, kind.dtype).to(device)
         self._weights = torch.empty(0, self._stack.n_numbers, dtype=kind.dtype, device=device)
+        self._real = torch.empty(0, self._stack.n_numbers, dtype=torch.bool)
         n_groups = len(self._stack.activation_groups())
         self._fresh = AdamState.fresh(self._stack.n_numbers, n_groups, kind.dtype, device)
         self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
@@ -258,6 +259,7 @@ class _Group:
         state, fresh = self._state, self._fresh
         # All or nothing: memory may not suffice for one of them.
         weights = _inserted(self._weights, place, row)
+        real = _inserted(self._real, place, self._stack.real_numbers(trainee.network).unsqueeze(0))
         state = AdamState(
             _inserted(state.first, place, fresh.first),
             _inserted(state.second, place, fresh.second),
@@ -267,19 +269,19 @@ class _Group:
             pairs = zip(_rows(self._polish), _rows(self._fresh_polish), strict=True)
             self._polish = PolishState(*(_inserted(rows, place, fresh_row) for rows, fresh_row in pairs))
         self.trainees.insert(place, trainee)
-        self._weights, self._state = weights, state
+        self._weights, self._real, self._state = weights, real, state
         self._seat()
 
     def remove(self, trainee: Trainee) -> None:
         """Take a trial's row away."""
         place = self.trainees.index(trainee)
         state = self._state
-        weights = _without(self._weights, place)
+        weights, real = _without(self._weights, place), _without(self._real, place)
         state = AdamState(*(_without(rows, place) for rows in (state.first, state.second, state.ages)))
         if self._polish is not None:
             self._polish = PolishState(*(_without(rows, place) for rows in _rows(self._polish)))
         del self.trainees[place]
-        self._weights, self._state = weights, state
+        self._weights, self._real, self._state = weights, real, state
         if self.trainees:
             self._seat()
 
@@ -294,7 +296,7 @@ class _Group:
     def checkpoint(self, trainee: Trainee) -> Checkpoint:
         """A trial as it stands, without what pads it."""
         row, state = self.trainees.index(trainee), self._state
-        real = self._stack.real_numbers(trainee.network)
+        real = self._real[row]
         best = trainee.best_weights
         return Checkpoint(
             seed=trainee.spec.seed,
@@ -318,7 +320,7 @@ class _Group:
             CheckpointError: If it is not this trial's.
         """
         row, state = self.trainees.index(trainee), self._state
-        real = self._stack.real_numbers(trainee.network)
+        real = self._real[row]
         if checkpoint.seed != trainee.spec.seed or checkpoint.epoch >= trainee.rungs[-1]:
             raise CheckpointError("is another trial's")
         if checkpoint.weights.shape != (int(real.sum()),) or checkpoint.weights.dtype != trainee.dtype:
@@ -341,7 +343,6 @@ class _Group:
     def _seat(self) -> None:
         """Make everything that depends on who is in the group."""
         trainings = [trainee.spec.training for trainee in self.trainees]
-        self._real = torch.stack([self._stack.real_numbers(trainee.network) for trainee in self.trainees])
         self._adam = PackAdam(self._stack.segments, self._real, trainings, self._state)
         self._seated: slice | None = None
         self._gradients = torch.empty_like(self._weights)
