@@ -16,7 +16,7 @@ from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
 from tests.images import write_cifar10, write_mnist
 from tests.studies import search
-from tests.texts import write_imdb
+from tests.texts import write_imdb, write_reviews
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 
@@ -29,6 +29,7 @@ def image_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     accept(monkeypatch)
     monkeypatch.setenv("KANSEARCH_DATA", str(tmp_path))
     write_imdb(tmp_path / "aclImdb", 60, 5)
+    write_reviews(tmp_path, 120)
     rows = [f"{n},{n % 7 / 7 - 0.5},{'abc'[n % 3]},{'yes' if n % 7 > 3 else 'no'}" for n in range(120)]
     (tmp_path / "table.csv").write_text("id,number,letter,target\n" + "\n".join(rows))
 

@@ -16,8 +16,10 @@ from kansearch.interpret.importance import LayerFlow, flows, ranked
 from kansearch.interpret.symbolic import suggest
 from kansearch.models.convolution import Convolution
 from kansearch.models.embedding import Embedding
-from kansearch.models.layer import CurveLayer
+from kansearch.models.layer import CurveLayer, Layer
 from kansearch.models.network import Network
+from kansearch.models.recurrent import Recurrent
+from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
 from kansearch.specs.explanation import Explanation, LearnedEdge, LearnedLayer, Sparser
 from kansearch.specs.trial import TrialRecord, TrialSpec
 from kansearch.training.metrics import quality
@@ -114,17 +116,39 @@ def _inputs(split: Split, importance: Float[Tensor, " I"]) -> dict[str, float]:
 
 
 def _layer(index: int, flow: LayerFlow) -> LearnedLayer:
-    layer, strengths = flow.layer, flow.deviations
-    kind = "KAN" if isinstance(layer, CurveLayer) else "ordinary"
-    if isinstance(layer, Embedding):
-        kind = f"embedding of {layer.vocabulary - 2:,} words, {layer.n_outputs} numbers each"
-    elif isinstance(layer, Convolution):
-        size = layer.window.size
-        kind = f"{kind} convolution {size}x{size}, {layer.source.channels} to {layer.target.channels} channels"
-    else:
-        kind = f"{kind}, {layer.n_inputs} to {layer.n_outputs}"
+    strengths = flow.deviations
     n_silent = int((strengths < SILENT * strengths.max()).sum()) if strengths.numel() else 0
-    return LearnedLayer(index=index, kind=kind, n_curves=strengths.numel(), n_silent=n_silent)
+    return LearnedLayer(index=index, kind=_kind(flow.layer), n_curves=strengths.numel(), n_silent=n_silent)
+
+
+def _kind(layer: Layer) -> str:
+    """A layer for people."""
+    kind = "KAN" if isinstance(layer, CurveLayer) else "ordinary"
+    match layer:
+        case Embedding():
+            return f"embedding of {layer.vocabulary - 2:,} words, {layer.n_outputs} numbers each"
+        case Words():
+            return f"tokens of {len(layer.vectors) - 2:,} words, {layer.target.channels} numbers each"
+        case Patches():
+            size = layer.window.size
+            return f"tokens of {size}x{size} pixels, {layer.target.channels} numbers each"
+        case Columns():
+            return f"tokens of {layer.n_inputs} inputs, {layer.target.channels} numbers each"
+        case TokenNorm():
+            return "norm of each token"
+        case Attention():
+            return f"attention with {layer.n_heads} heads"
+        case MeanToken():
+            return "mean of the tokens"
+        case Recurrent():
+            return f"{kind} {layer.cell_name} cell, {layer.source.channels} numbers and {layer.n_outputs} of state"
+        case Convolution() if layer.window.size == 1 == layer.window.stride:
+            return f"{kind} for each token, {layer.source.channels} to {layer.target.channels}"
+        case Convolution():
+            size = layer.window.size
+            return f"{kind} convolution {size}x{size}, {layer.source.channels} to {layer.target.channels} channels"
+        case _:
+            return f"{kind}, {layer.n_inputs} to {layer.n_outputs}"
 
 
 @torch.no_grad()

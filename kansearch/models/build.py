@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 
@@ -10,13 +12,15 @@ from kansearch.errors import UserError
 from kansearch.models.bases import base_function
 from kansearch.models.convolution import Convolution, CurveConvolution
 from kansearch.models.embedding import Embedding
-from kansearch.models.hybrid import n_convolutions
+from kansearch.models.hybrid import n_stem_layers
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
-from kansearch.models.shapes import layer_shapes
+from kansearch.models.recurrent import CurveRecurrent, Recurrent
+from kansearch.models.shapes import LayerShape, layer_shapes
+from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
 from kansearch.specs.data import ImageShape, Inputs, TextShape
 from kansearch.specs.trial import EXPANSIONS, ModelSpec
 
@@ -30,14 +34,21 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
         spec: Of the network.
         inputs: Its inputs; None where they are not known, and not looked at.
     """
-    if inputs is not None and not isinstance(inputs, _NEEDED.get(spec.stem, int | ImageShape)):
-        needed = {"convolution": "images", "embedding": "texts"}.get(spec.stem, "numbers")
+    if inputs is not None and not isinstance(inputs, _NEEDED[spec.stem][0]):
+        needed = _NEEDED[spec.stem][1]
         given, allowed = _given(inputs)
         return f"stem {spec.stem} needs {needed}, and these data are {given}; allowed: stem {allowed}"
+    if spec.stem == "attention":
+        if spec.embedding % spec.heads:
+            return f"heads must divide embedding, and {spec.heads} does not divide {spec.embedding}"
+        if isinstance(inputs, ImageShape) and (inputs.height % spec.patch_size or inputs.width % spec.patch_size):
+            extent = f"{inputs.height} x {inputs.width}"
+            return f"patch_size must divide height and width, and {spec.patch_size} does not divide {extent}"
     if spec.family == "hybrid":
-        if spec.pattern in ("stem", "head") and spec.stem != "convolution":
-            return f"a hybrid of pattern {spec.pattern} needs stem convolution; stem is {spec.stem}"
-        fewest = max(1, (3 if spec.pattern == "middle" else 2) - n_convolutions(spec))
+        if spec.pattern in ("stem", "head") and not n_stem_layers(spec):
+            allowed = "convolution, recurrent or attention"
+            return f"a hybrid of pattern {spec.pattern} needs stem {allowed}; stem is {spec.stem}"
+        fewest = max(1, (3 if spec.pattern == "middle" else 2) - n_stem_layers(spec))
         if spec.depth < fewest:
             return f"a hybrid of pattern {spec.pattern} needs depth {fewest} or more to have both kinds of layers"
     if spec.family != "mlp" and spec.base_function in EXPANSIONS:
@@ -48,16 +59,22 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
     return None
 
 
-_NEEDED: dict[str, type[ImageShape | TextShape]] = {"convolution": ImageShape, "embedding": TextShape}
+_NEEDED: dict[str, tuple[tuple[type, ...], str]] = {
+    "none": ((int, ImageShape), "numbers"),
+    "convolution": ((ImageShape,), "images"),
+    "embedding": ((TextShape,), "texts"),
+    "recurrent": ((TextShape,), "texts"),
+    "attention": ((int, ImageShape, TextShape), "data"),
+}
 
 
 def _given(inputs: Inputs) -> tuple[str, str]:
     """What data are, for people, and which stems they can have."""
     if isinstance(inputs, TextShape):
-        return "texts", "embedding"
+        return "texts", "embedding, recurrent or attention"
     if isinstance(inputs, ImageShape):
-        return "images", "none or convolution"
-    return f"rows of {inputs} numbers", "none"
+        return "images", "none, convolution or attention"
+    return f"rows of {inputs} numbers", "none or attention"
 
 
 def build(
@@ -83,23 +100,72 @@ def build(
     reason = why_unbuildable(spec, inputs)
     if reason is not None:
         raise UserError(f"this network cannot be built: {reason}")
-    layers: list[Layer] = []
-    was_affine = False
-    for shape in layer_shapes(spec, inputs, n_outputs):
-        sizes = (shape.curve_sources, shape.curve_targets)
-        if shape.vocabulary is not None:
-            layers.append(Embedding(shape.source.nodes, shape.vocabulary, shape.target.nodes, generator, dtype))
-        elif shape.is_kan:
-            curved = _kan_layer(spec, *sizes, generator, dtype)
-            layers.append(CurveConvolution([curved], shape.source, shape.window) if shape.window else curved)
-        else:
-            gain = _gain(spec.activation) if was_affine else 1.0
-            plain = OrdinaryLayer(*sizes, gain=gain, generator=generator, dtype=dtype)
-            layers.append(Convolution([plain], shape.source, shape.window) if shape.window else plain)
-        was_affine = shape.is_affine
+    shapes = layer_shapes(spec, inputs, n_outputs)
+    make = _Maker(spec, generator, dtype)
+    behind_affine = (False, *(shape.is_affine for shape in shapes[:-1]))
+    gains = [_gain(spec.activation) if behind else 1.0 for behind in behind_affine]
     return Network(
-        layers, activation=spec.activation, layer_norm=spec.layer_norm, dropout=spec.dropout, generator=generator
+        [make.layer(shape, gain) for shape, gain in zip(shapes, gains, strict=True)],
+        activation=spec.activation,
+        layer_norm=spec.layer_norm,
+        dropout=spec.dropout,
+        skips={index: index + 1 - shape.skip for index, shape in enumerate(shapes) if shape.skip},
+        generator=generator,
     )
+
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes the layers of a network, first to last."""
+
+    spec: ModelSpec
+    generator: torch.Generator | None
+    dtype: torch.dtype
+
+    def layer(self, shape: LayerShape, gain: float) -> Layer:
+        """A layer of that shape; `gain` is that of an ordinary one."""
+        spec = self.spec
+        common: dict[str, Any] = {"generator": self.generator, "dtype": self.dtype}
+        source, target, words = shape.source, shape.target, shape.vocabulary
+        match shape.role:
+            case "layer" | "feed_forward":
+                inner = self._of_family(shape.is_kan, shape.curve_sources, shape.curve_targets, gain)
+                if shape.window is None:
+                    return inner
+                if shape.is_kan:
+                    return CurveConvolution([cast("CurveLayer", inner)], source, shape.window)
+                return Convolution([inner], source, shape.window)
+            case "recurrent":
+                of_token, of_state = (
+                    self._of_family(shape.is_kan, n, shape.curve_targets) for n in (source.channels, target.nodes)
+                )
+                how: dict[str, Any] = {"cell": spec.cell, "averaged": spec.pooling == "average"}
+                if not shape.is_kan:
+                    return Recurrent(of_token, of_state, source, **how)
+                return CurveRecurrent(cast("CurveLayer", of_token), cast("CurveLayer", of_state), source, **how)
+            case "embedding":
+                assert words
+                return Embedding(source.nodes, words, target.nodes, **common)
+            case "words":
+                assert words
+                placed = spec.stem == "attention"
+                return Words(source.nodes, words, target.channels, placed=placed, **common)
+            case "patches":
+                return Patches(OrdinaryLayer(shape.curve_sources, target.channels, **common), source, spec.patch_size)
+            case "columns":
+                return Columns(source.nodes, target.channels, **common)
+            case "norm":
+                return TokenNorm(target, self.dtype)
+            case "attention":
+                damping = 1 / math.sqrt(2 * spec.blocks)
+                return Attention(target, spec.heads, damping=damping, **common)
+            case "mean":
+                return MeanToken(source)
+
+    def _of_family(self, is_kan: bool, n_inputs: int, n_outputs: int, gain: float = 1.0) -> Layer:
+        if is_kan:
+            return _kan_layer(self.spec, n_inputs, n_outputs, self.generator, self.dtype)
+        return OrdinaryLayer(n_inputs, n_outputs, gain=gain, generator=self.generator, dtype=self.dtype)
 
 
 def _kan_layer(

@@ -39,6 +39,8 @@ class Convolution(Layer):
     Shapes: inputs *P B I, outputs *P B (O L), both channel by channel.
     """
 
+    of_stem = True
+
     def __init__(self, layers: Sequence[Layer], source: Maps, window: Window) -> None:
         places = window.places(source.height), window.places(source.width)
         if min(places) < 1:

@@ -22,7 +22,9 @@ from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import OrdinaryLayer
 from kansearch.models.network import norm_cost
+from kansearch.models.recurrent import Recurrent
 from kansearch.models.shapes import LayerShape, layer_shapes
+from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
 from kansearch.specs.data import Inputs
 from kansearch.specs.trial import ModelSpec
 
@@ -36,12 +38,14 @@ def cost(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> Cost:
     """Parameters and FLOPs of the network that `build` would make, without building it."""
     shapes = layer_shapes(spec, inputs, n_outputs)
     total = Cost(0, 0)
-    for shape, times in Counter(shapes).items():  # hidden layers are all alike
+    for shape, times in Counter(shapes).items():  # many are alike
         of_layer = _layer_cost(spec, shape)
-        of_layer = Convolution.cost(of_layer, shape.target) if shape.window else of_layer
         total += Cost(times * of_layer.parameters, times * of_layer.flops)
-    for shape, next_shape in pairwise(shapes):
-        if spec.layer_norm:
+        if shape.skip:
+            total += Cost(0, times * shape.target.nodes)
+    n_tokens = len(shapes) - spec.depth - 1 if shapes[0].role in ("words", "patches", "columns") else 0
+    for index, (shape, next_shape) in enumerate(pairwise(shapes)):
+        if spec.layer_norm and index >= n_tokens:
             total += norm_cost(shape.target)
         if shape.is_affine and next_shape.is_affine:
             total += Cost(0, shape.target.nodes * base_function(spec.activation).flops)
@@ -51,14 +55,38 @@ def cost(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> Cost:
 
 
 def _layer_cost(spec: ModelSpec, shape: LayerShape) -> Cost:
-    sizes = (shape.curve_sources, shape.curve_targets)
-    if shape.vocabulary is not None:
-        return Embedding.cost(shape.source.nodes, shape.vocabulary, shape.target.nodes)
-    if not shape.is_kan:
-        return OrdinaryLayer.cost(*sizes)
+    source, target, words = shape.source, shape.target, shape.vocabulary or 0
+    match shape.role:
+        case "layer" | "feed_forward":
+            of_layer = _family_cost(spec, shape.is_kan, shape.curve_sources, shape.curve_targets)
+            return Convolution.cost(of_layer, target) if shape.window else of_layer
+        case "recurrent":
+            n_state, n_maps = target.nodes, shape.curve_targets
+            of_token = _family_cost(spec, shape.is_kan, source.channels, n_maps)
+            of_state = _family_cost(spec, shape.is_kan, n_state, n_maps)
+            return Recurrent.cost(of_token, of_state, source, n_state, spec.cell)
+        case "embedding":
+            return Embedding.cost(source.nodes, words, target.nodes)
+        case "words":
+            return Words.cost(source.nodes, words, target.channels, placed=spec.stem == "attention")
+        case "patches":
+            return Patches.cost(OrdinaryLayer.cost(shape.curve_sources, target.channels), target)
+        case "columns":
+            return Columns.cost(source.nodes, target.channels)
+        case "norm":
+            return TokenNorm.cost(target)
+        case "attention":
+            return Attention.cost(target, spec.heads)
+        case "mean":
+            return MeanToken.cost(source)
+
+
+def _family_cost(spec: ModelSpec, is_kan: bool, n_inputs: int, n_outputs: int) -> Cost:
+    if not is_kan:
+        return OrdinaryLayer.cost(n_inputs, n_outputs)
     if spec.layer == "dictionary":
-        return KANLayer.cost(*sizes, spec.base_function, spec.n_basis, spec.base_branch)
-    return KERNELS[spec.layer].cost(*sizes, spec.base_function)
+        return KANLayer.cost(n_inputs, n_outputs, spec.base_function, spec.n_basis, spec.base_branch)
+    return KERNELS[spec.layer].cost(n_inputs, n_outputs, spec.base_function)
 
 
 @torch.no_grad()

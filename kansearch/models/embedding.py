@@ -29,6 +29,8 @@ class Embedding(Layer):
         dtype: None is torch's default.
     """
 
+    of_stem = True
+
     def __init__(
         self,
         length: int,

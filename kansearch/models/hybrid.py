@@ -6,12 +6,12 @@ from kansearch.specs.trial import ModelSpec
 
 
 def layer_plan(spec: ModelSpec) -> tuple[bool, ...]:
-    """For each layer, first to last, convolutions included: is it a KAN layer?
+    """For each layer of the family, first to last, those of the stem included: is it a KAN layer?
 
     >>> layer_plan(ModelSpec(family="hybrid", depth=5, pattern="alternate"))
     (True, False, True, False, True)
     """
-    n_stem = n_convolutions(spec)
+    n_stem = n_stem_layers(spec)
     layers = range(n_stem + spec.depth)
     last = layers[-1]
     if spec.family != "hybrid":
@@ -31,6 +31,6 @@ def layer_plan(spec: ModelSpec) -> tuple[bool, ...]:
             return tuple(index >= n_stem for index in layers)
 
 
-def n_convolutions(spec: ModelSpec) -> int:
-    """Convolutions before the layers that `depth` counts."""
-    return spec.convolutions if spec.stem == "convolution" else 0
+def n_stem_layers(spec: ModelSpec) -> int:
+    """Layers of the family before those that `depth` counts: convolutions, a cell, or feed-forward layers."""
+    return {"convolution": spec.convolutions, "recurrent": 1, "attention": 2 * spec.blocks}.get(spec.stem, 0)

@@ -44,6 +44,9 @@ class Layer(nn.Module, ABC):
     is_affine = False
     """Whether nothing of it bends: between two such layers stands an activation."""
 
+    of_stem: ClassVar[bool] = False
+    """Whether it stands before the layers that a network's depth counts."""
+
     def __init__(self, n_inputs: int, n_outputs: int) -> None:
         super().__init__()
         self.n_inputs = n_inputs

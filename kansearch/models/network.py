@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import cast
 
@@ -16,20 +16,23 @@ from kansearch.models.convolution import Convolution
 from kansearch.models.flops import Cost
 from kansearch.models.layer import CurveLayer, Layer, even_shares
 from kansearch.models.shapes import Maps
+from kansearch.models.tokens import Attention, are_tokens, is_of_tokens
 from kansearch.specs.trial import Curve
 
 
 class Network(nn.Module):
     """Layers in a row. After each but the last come, in this order: normalisation, activation, dropout.
 
-    Convolutions stand first, without dropout between them. Where the layer behind them takes as many numbers as the
-    last one has channels, it gets the mean of each map.
+    Layers of a stem stand first, without dropout between them and, if they pass tokens on, without this normalisation.
+    Where the layer behind a convolution takes as many numbers as that one has channels, it gets the mean of each map.
 
     Args:
         layers: First to last.
         activation: Name of the base function that stands between two ordinary layers (and nowhere else).
         layer_norm: Normalise every hidden row.
         dropout: Share of the hidden nodes silenced while training; the others are scaled up to make up for it.
+        skips: For some layers, from which tokens come: the layer whose inputs are added to what they give, where
+            these are tokens (see kansearch.models.tokens).
         generator: Gives the seed of the dropout masks; None is torch's global one.
 
     Attributes:
@@ -45,6 +48,7 @@ class Network(nn.Module):
         activation: str = "relu",
         layer_norm: bool = False,
         dropout: float = 0.0,
+        skips: Mapping[int, int] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -52,9 +56,15 @@ class Network(nn.Module):
         self.activation = base_function(activation)
         self.activated = tuple(a.is_affine and b.is_affine for a, b in pairwise(layers))
         dtype = next(layers[0].parameters()).dtype
-        self.norms = nn.ModuleList(RowNorm(*_maps_of(layer), dtype) for layer in layers[:-1] if layer_norm)
+        self.n_stem = sum(layer.of_stem for layer in layers)
+        n_tokens = self.n_stem - 1 if is_of_tokens(layers[0]) else 0
+        self.norms = nn.ModuleDict(
+            {str(index): RowNorm(*_maps_of(layers[index]), dtype) for index in range(n_tokens, len(layers) - 1)}
+            if layer_norm
+            else {}
+        )
         self.dropout = dropout
-        self.n_stem = sum(isinstance(layer, Convolution) for layer in layers)
+        self.skips = dict(skips or {})
         # Drawn with dropout or without, so that whatever draws from `generator` next draws the same.
         seed = torch.randint(2**63 - 1, (), generator=generator).item()
         self.generator = torch.Generator().manual_seed(int(seed))
@@ -70,10 +80,7 @@ class Network(nn.Module):
 
     def mix(self, prepared: Float[Tensor, "*P B F"]) -> Float[Tensor, "*P B O"]:
         """Outputs, from what `prepare` gave."""
-        x = prepared
-        for index, layer in enumerate(self._layers()):
-            x = self._after(index, layer.mix(x) if index == 0 else layer(x))
-        return x
+        return self._walk(prepared, lambda index, layer, x: layer.mix(x) if index == 0 else layer(x))
 
     @torch.no_grad()
     def outputs(self, x: Float[Tensor, "B I"], n_rows: int) -> Float[Tensor, "B O"]:
@@ -83,9 +90,13 @@ class Network(nn.Module):
     @torch.no_grad()
     def rows(self, x: Float[Tensor, "*P B I"]) -> list[Float[Tensor, "*P B _"]]:
         """What each layer sees, first to last."""
-        rows = [x]
-        for index, layer in enumerate(self._layers()[:-1]):
-            rows.append(self._after(index, layer(rows[-1])))
+        rows: list[Tensor] = []
+
+        def note(_: int, layer: Layer, seen: Tensor) -> Tensor:
+            rows.append(seen)
+            return cast("Tensor", layer(seen))
+
+        self._walk(x, note)
         return rows
 
     def forward_with_amplitudes(
@@ -103,16 +114,17 @@ class Network(nn.Module):
         self, prepared: Float[Tensor, "*P B F"], shares: Float[Tensor, " B"]
     ) -> tuple[Float[Tensor, "*P B O"], list[Float[Tensor, "*P _ _"]]]:
         """The same, from what `prepare` gave, with a weight for each row in the mean."""
-        x, amplitudes = prepared, []
-        for index, layer in enumerate(self._layers()):
+        amplitudes: list[Tensor] = []
+
+        def mix(index: int, layer: Layer, x: Tensor) -> Tensor:
             of_inputs = x if index == 0 else layer.prepare(x)
-            if isinstance(layer, CurveLayer):
-                x, of_layer = layer.mix_with_amplitudes(of_inputs, shares)
-                amplitudes.append(of_layer)
-            else:
-                x = layer.mix(of_inputs)
-            x = self._after(index, x)
-        return x, amplitudes
+            if not isinstance(layer, CurveLayer):
+                return layer.mix(of_inputs)
+            outputs, of_layer = layer.mix_with_amplitudes(of_inputs, shares)
+            amplitudes.append(of_layer)
+            return outputs
+
+        return self._walk(prepared, mix), amplitudes
 
     def activation_groups(self) -> list[list[nn.Parameter]]:
         """The activation parameters of each KAN layer, first to last; a group may be empty."""
@@ -134,25 +146,39 @@ class Network(nn.Module):
         was_training = self.training
         self.eval()
         curves: list[Curve] = []
-        for index, layer in enumerate(self._layers()):
-            if isinstance(layer, CurveLayer):
-                outputs, amplitudes = layer.forward_with_amplitudes(x)
-                curves += _strongest_curves(index, layer, x, amplitudes, per_layer, n_points)
-            else:
-                outputs = layer(x)
-            x = self._after(index, outputs)
+
+        def note(index: int, layer: Layer, seen: Tensor) -> Tensor:
+            if not isinstance(layer, CurveLayer):
+                return cast("Tensor", layer(seen))
+            outputs, amplitudes = layer.forward_with_amplitudes(seen)
+            curves.extend(_strongest_curves(index, layer, seen, amplitudes, per_layer, n_points))
+            return outputs
+
+        self._walk(x, note)
         self.train(was_training)
         return tuple(curves)
 
     def _layers(self) -> list[Layer]:
         return cast("list[Layer]", list(self.layers))
 
+    def _walk(self, x: Tensor, pass_on: Callable[[int, Layer, Tensor], Tensor]) -> Tensor:
+        """Let a layer after the other make something of what it sees; returns what the last one gave."""
+        kept: dict[int, Tensor] = {}
+        for index, layer in enumerate(self._layers()):
+            if index in self.skips.values():
+                kept[index] = x
+            x = pass_on(index, layer, x)
+            if index in self.skips:
+                x = _added(kept.pop(self.skips[index]), x, layer)
+            x = self._after(index, x)
+        return x
+
     def _after(self, index: int, x: Tensor) -> Tensor:
         """What becomes of a layer's output on its way to the next layer."""
         if index == len(self.layers) - 1:
             return x
-        if self.norms:
-            x = self.norms[index](x)
+        if str(index) in self.norms:
+            x = self.norms[str(index)](x)
         if self.activated[index]:
             x = self.activation(x)
         if index + 1 < self.n_stem:
@@ -205,6 +231,13 @@ class RowNorm(nn.Module):
         centred = (x - x.sum(-1, keepdim=True) / n_nodes) * self.real
         variance = centred.square().sum(-1, keepdim=True) / n_nodes
         return centred * (variance + self.EPS).rsqrt() * weight.unsqueeze(-2) + bias.unsqueeze(-2)
+
+
+def _added(tokens: Float[Tensor, "*P B EL"], x: Float[Tensor, "*P B EL"], layer: Layer) -> Float[Tensor, "*P B EL"]:
+    """The sum; a token that is none stays so."""
+    n_channels = cast("Attention | Convolution", layer).target.channels
+    there = are_tokens(tokens, n_channels).unsqueeze(-2).to(x.dtype)
+    return torch.addcmul(tokens, x, there.expand(*there.shape[:-2], n_channels, -1).flatten(-2))
 
 
 def _maps_of(layer: Layer) -> tuple[int, int]:

@@ -1,18 +1,19 @@
 """How large every layer of a network is, from its spec and the shape of its inputs.
 
 Rows of nodes are flat everywhere. Where they are maps (behind images and convolutions) they are ordered channel by
-channel, then row by row of the image.
+channel, then row by row of the image. Tokens are maps too: each number of theirs is a channel, each token a place.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
+from typing import Literal
 
-from kansearch.models.hybrid import layer_plan, n_convolutions
+from kansearch.models.hybrid import layer_plan
 from kansearch.specs.data import ImageShape, Inputs, TextShape
 from kansearch.specs.trial import ModelSpec
 
@@ -53,66 +54,143 @@ class Window:
         return (extent + 2 * self.padding - self.size) // self.stride + 1
 
 
+Role = Literal[
+    "layer", "embedding", "words", "patches", "columns", "norm", "attention", "feed_forward", "mean", "recurrent"
+]
+
+OF_THE_FAMILY: tuple[Role, ...] = ("layer", "feed_forward", "recurrent")
+"""Roles that KAN layers and ordinary ones can have."""
+
+CELL_MAPS = {"rnn": 1, "gru": 3, "lstm": 4}
+"""Numbers that a recurrent cell computes for each of its state."""
+
+
 @dataclass(frozen=True)
 class LayerShape:
     """One layer of a network.
 
     Attributes:
-        is_kan: Or an ordinary one.
+        is_kan: Whether it is a KAN layer, or made of such.
         source: What it sees.
         target: What it gives.
         window: Of a convolution; None where every node sees all.
-        vocabulary: Of an embedding, which is neither a KAN layer nor an ordinary one; else None.
+        role: What it is; `layer` and `feed_forward` are KAN layers or ordinary ones.
+        vocabulary: Of a layer that sees words; else None.
+        maps: Of a recurrent cell; else 1.
+        skip: What the layer so many before its successor sees is added to what it gives: 1 is its own input; 0 nothing.
     """
 
     is_kan: bool
     source: Maps
     target: Maps
     window: Window | None = None
+    role: Role = "layer"
     vocabulary: int | None = None
+    maps: int = 1
+    skip: int = 0
 
     @property
     def is_affine(self) -> bool:
         """Whether nothing of it bends: between two such layers stands an activation."""
-        return not self.is_kan and self.vocabulary is None
+        return self.role in ("layer", "feed_forward") and not self.is_kan
 
     @property
     def curve_sources(self) -> int:
-        """Inputs of the curves of one output: nodes of the source, or of what a window shows of it."""
+        """Inputs of the curves of one output: nodes of the source, or of what a window (or a cell) shows of it."""
+        if self.role == "recurrent":
+            return self.source.channels + self.target.nodes
         return self.source.channels * self.window.size**2 if self.window else self.source.nodes
 
     @property
     def curve_targets(self) -> int:
         """Outputs that have curves of their own."""
-        return self.target.channels if self.window else self.target.nodes
+        return self.target.channels if self.window else self.maps * self.target.nodes
 
 
 @lru_cache(maxsize=1024)
 def layer_shapes(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> tuple[LayerShape, ...]:
-    """The layers of a network, first to last.
+    """The layers of a network, first to last."""
+    plan = iter(layer_plan(spec))
+    stem = tuple(_STEMS[spec.stem](spec, inputs, plan))
+    seen = stem[-1].target if stem else Maps(n_numbers(inputs))
+    if stem and spec.stem == "convolution" and spec.pooling == "average":
+        seen = Maps(seen.channels)
+    rows = [seen, *[Maps(spec.width)] * (spec.depth - 1), Maps(n_outputs)]
+    return (*stem, *(LayerShape(next(plan), source, target) for source, target in pairwise(rows)))
 
-    The first convolution has `channels` channels and the spec's stride; each further one halves height and width and
-    doubles the channels.
+
+def _convolutions(spec: ModelSpec, inputs: Inputs, plan: Iterator[bool]) -> Iterator[LayerShape]:
+    """The first has `channels` channels and the spec's stride; each further one halves the maps and has twice as many.
+
+    So many of the plan as there are.
     """
-    if isinstance(inputs, TextShape) and spec.stem == "embedding":
-        words, numbers = Maps(inputs.length), Maps(spec.embedding)
-        first = LayerShape(is_kan=False, source=words, target=numbers, vocabulary=inputs.vocabulary)
-        return (first, *layer_shapes(spec.model_copy(update={"stem": "none"}), spec.embedding, n_outputs))
-    maps = [Maps(*inputs) if isinstance(inputs, ImageShape) else Maps(n_numbers(inputs))]
-    windows: list[Window | None] = []
-    for index in range(n_convolutions(spec)):
+    seen = _maps_of(inputs)
+    for index in range(spec.convolutions):
         window = Window(spec.kernel_size, spec.stride if index == 0 else 2, spec.kernel_size // 2)
-        seen = maps[-1]
-        maps.append(Maps(spec.channels << index, window.places(seen.height), window.places(seen.width)))
-        windows.append(window)
-    maps += [Maps(spec.width)] * (spec.depth - 1) + [Maps(n_outputs)]
-    windows += [None] * spec.depth
-    shapes = []
-    for index, (is_kan, (source, target)) in enumerate(zip(layer_plan(spec), pairwise(maps), strict=True)):
-        if spec.pooling == "average" and index == n_convolutions(spec) > 0:
-            source = Maps(source.channels)  # noqa: PLW2901 - what is left of it
-        shapes.append(LayerShape(is_kan, source, target, windows[index]))
-    return tuple(shapes)
+        target = Maps(spec.channels << index, window.places(seen.height), window.places(seen.width))
+        yield LayerShape(next(plan), seen, target, window)
+        seen = target
+
+
+def _embedding(spec: ModelSpec, inputs: Inputs, _: Iterator[bool]) -> Iterator[LayerShape]:
+    words = _text(inputs)
+    yield LayerShape(False, Maps(words.length), Maps(spec.embedding), role="embedding", vocabulary=words.vocabulary)
+
+
+def _recurrent(spec: ModelSpec, inputs: Inputs, plan: Iterator[bool]) -> Iterator[LayerShape]:
+    tokens = _tokens(spec, inputs)
+    yield tokens
+    maps = CELL_MAPS[spec.cell]
+    yield LayerShape(next(plan), tokens.target, Maps(spec.state), role="recurrent", maps=maps)
+
+
+def _attention(spec: ModelSpec, inputs: Inputs, plan: Iterator[bool]) -> Iterator[LayerShape]:
+    """Blocks of Xiong et al. (2020), arXiv:2002.04745 (normalised first), then the mean of the tokens."""
+    first = _tokens(spec, inputs)
+    yield first
+    tokens = first.target
+    norm = LayerShape(False, tokens, tokens, role="norm")
+    hidden = replace(tokens, channels=spec.feed_forward)
+    for _ in range(spec.blocks):
+        yield norm
+        yield LayerShape(False, tokens, tokens, role="attention", skip=2)
+        yield norm
+        yield LayerShape(next(plan), tokens, hidden, Window(1), role="feed_forward")
+        yield LayerShape(next(plan), hidden, tokens, Window(1), role="feed_forward", skip=3)
+    mean = Maps(spec.embedding)
+    yield norm
+    yield LayerShape(False, tokens, mean, role="mean")
+    yield LayerShape(False, mean, mean, role="norm")
+
+
+_STEMS: dict[str, Callable[[ModelSpec, Inputs, Iterator[bool]], Iterable[LayerShape]]] = {
+    "none": lambda *_: (),
+    "convolution": _convolutions,
+    "embedding": _embedding,
+    "recurrent": _recurrent,
+    "attention": _attention,
+}
+
+
+def _tokens(spec: ModelSpec, inputs: Inputs) -> LayerShape:
+    """What makes tokens of inputs."""
+    if isinstance(inputs, TextShape):
+        target = Maps(spec.embedding, 1, inputs.length)
+        return LayerShape(False, Maps(inputs.length), target, role="words", vocabulary=inputs.vocabulary)
+    if isinstance(inputs, ImageShape):
+        window = Window(spec.patch_size, spec.patch_size)
+        target = Maps(spec.embedding, window.places(inputs.height), window.places(inputs.width))
+        return LayerShape(False, Maps(*inputs), target, window, role="patches")
+    return LayerShape(False, Maps(inputs), Maps(spec.embedding, 1, inputs), role="columns")
+
+
+def _maps_of(inputs: Inputs) -> Maps:
+    return Maps(*inputs) if isinstance(inputs, ImageShape) else Maps(n_numbers(inputs))
+
+
+def _text(inputs: Inputs) -> TextShape:
+    assert isinstance(inputs, TextShape)
+    return inputs
 
 
 def n_numbers(inputs: Inputs) -> int:
@@ -124,16 +202,24 @@ def n_numbers(inputs: Inputs) -> int:
 
 def hidden_rows(shapes: Sequence[LayerShape]) -> tuple[Maps, ...]:
     """What stands before each layer behind the stem, but for raw inputs: where dropout acts."""
-    return tuple(shape.source for shape in shapes[1:] if shape.window is None)
+    return tuple(shape.source for shape in shapes[1:] if shape.role == "layer" and shape.window is None)
 
 
 def widest(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> int:
     """Numbers of the widest row of features that a row of inputs passes on its way, about."""
-    of_layers = [
-        (shape.target.places if shape.window else 1)
-        * max(
-            shape.curve_sources * (spec.n_basis + 1 if shape.is_kan else 1), shape.curve_targets, shape.vocabulary or 0
-        )
-        for shape in layer_shapes(spec, inputs, n_outputs)
-    ]
-    return max(of_layers)
+    return max(_widest(spec, shape) for shape in layer_shapes(spec, inputs, n_outputs))
+
+
+def _widest(spec: ModelSpec, shape: LayerShape) -> int:
+    features = shape.curve_sources * (spec.n_basis + 1 if shape.is_kan else 1)
+    match shape.role:
+        case "attention":
+            return shape.source.places * max(4 * shape.source.channels, spec.heads * shape.source.places)
+        case "recurrent":
+            return shape.source.places * max(features, shape.curve_targets)
+        case "layer" | "feed_forward" | "patches":
+            return (shape.target.places if shape.window else 1) * max(features, shape.curve_targets)
+        case "embedding":
+            return shape.vocabulary or 0
+        case _:
+            return max(shape.source.nodes, shape.target.nodes)

@@ -49,6 +49,12 @@ def structure(spec: ModelSpec) -> ModelSpec:
         shared["channels"] = _power_of_two(max(spec.channels, NARROWEST))
     if spec.stem == "embedding":
         shared |= {"stem": "embedding", "embedding": _power_of_two(max(spec.embedding, NARROWEST))}
+    # The numbers of a token, and of a state, stand in several parts of a row: they are not padded.
+    if spec.stem == "recurrent":
+        shared |= {name: getattr(spec, name) for name in ("stem", "embedding", "cell", "state", "pooling")}
+    if spec.stem == "attention":
+        shared |= {name: getattr(spec, name) for name in ("stem", "embedding", "blocks", "heads", "patch_size")}
+        shared["feed_forward"] = _power_of_two(max(spec.feed_forward, NARROWEST))
     if spec.family == "hybrid":
         shared["pattern"] = spec.pattern
     if spec.family != "mlp":
@@ -114,7 +120,7 @@ class Stack(Network):
     def __init__(self, shared: ModelSpec, inputs: Inputs, n_outputs: int, dtype: torch.dtype) -> None:
         template = build(shared, inputs, n_outputs, torch.Generator(), dtype)
         # A ModuleList does not know that its modules are layers.
-        super().__init__(list(template.layers), generator=torch.Generator())  # type: ignore[arg-type]
+        super().__init__(list(template.layers), skips=template.skips, generator=torch.Generator())  # type: ignore[arg-type]
         self.norms = template.norms
         self._sizes = inputs, n_outputs
         self._shapes = layer_shapes(shared, inputs, n_outputs)
@@ -212,11 +218,12 @@ class Stack(Network):
                 own = self._shapes[index]
                 targets = _first(own.curve_targets, [s.curve_targets for s in shapes], like)
                 sources = _first(own.curve_sources, [s.curve_sources for s in shapes], like)
-                one = torch.ones_like(sources[:, :1])
-                edges = targets.unsqueeze(-1) & (sources if layer.one_curve_an_edge else one).unsqueeze(-2)
+                # Of a node, or two in a cell: of what it takes from the token and from the state.
+                of_nodes = torch.ones_like(sources[:, : 2 if own.role == "recurrent" else 1])
+                edges = targets.unsqueeze(-1) & (sources if layer.one_curve_an_edge else of_nodes).unsqueeze(-2)
                 self.real_edges.append(edges)
-            if index < len(self.norms):
-                norm = self.norms[index]
+            if str(index) in self.norms:
+                norm = self.norms[str(index)]
                 assert isinstance(norm, RowNorm)
                 norm.real = _first(layer.n_outputs, [s.target.nodes for s in shapes], like).unsqueeze(-2).to(like.dtype)
 

@@ -39,6 +39,14 @@ def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
         parts.append(f"{n} convolution{'s' if n > 1 else ''} {size}x{size}, {rising} channels")
         parts += ["stride 2"] if value("stride") == 2 else []
         parts += ["mean of each map"] if value("pooling") == "average" else []
+    if value("stem") == "recurrent":
+        states = "mean state" if value("pooling") == "average" else "last state"
+        cell = str(value("cell")).upper()
+        parts.append(f"{cell} of {value('state')} over an embedding of {value('embedding')}, {states}")
+    if value("stem") == "attention":
+        n = value("blocks")
+        parts.append(f"{n} block{'s' if n > 1 else ''} of attention over tokens of {value('embedding')}")
+        parts.append(f"{value('heads')} heads, {value('feed_forward')} between")
     if value("stem") == "embedding":
         parts.append(f"embedding of {value('embedding')}")
     if depth == 1:

@@ -18,7 +18,7 @@ import torch
 
 from kansearch.data.splits import Split
 from kansearch.models.cost import cost
-from kansearch.models.hybrid import n_convolutions
+from kansearch.models.hybrid import n_stem_layers
 from kansearch.models.shapes import widest
 from kansearch.search.effects import draw_params
 from kansearch.search.suggest import refusal, trial_spec
@@ -91,7 +91,7 @@ def _step_bytes(trial: TrialSpec, split: Split) -> int:
     """Memory of one step of one trial, from above."""
     model = trial.model
     numbers = cost(model, split.inputs, split.n_outputs).parameters
-    n_layers = model.depth + n_convolutions(model)
+    n_layers = model.depth + n_stem_layers(model)
     numbers_a_row = widest(model, split.inputs, split.n_outputs) * n_layers
     size = 8 if trial.training.dtype == "float64" else 4
     return TENSORS * size * (numbers + trial.training.batch_size * numbers_a_row)

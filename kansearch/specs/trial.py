@@ -39,6 +39,8 @@ EXPANSIONS: tuple[BaseFunction, ...] = ("b_spline", "rbf", "chebyshev", "fourier
 _KAN = Only("family", ("kan", "hybrid"))
 _DICTIONARY = Only("layer", ("dictionary",))
 _CONVOLUTION = Only("stem", ("convolution",))
+_RECURRENT = Only("stem", ("recurrent",))
+_ATTENTION = Only("stem", ("attention",))
 
 
 class ModelSpec(Spec):
@@ -48,16 +50,25 @@ class ModelSpec(Spec):
         family: `mlp` ordinary layers, `kan` KAN layers, `hybrid` both.
         depth: Number of layers behind the stem, so depth - 1 hidden rows of nodes.
         width: Nodes of each hidden row.
-        stem: What stands before them: nothing; convolutions, which need images; or an embedding, which needs texts.
-            Convolutions are layers of the family too: a `kan` has KAN convolutions, a `mlp` ordinary ones, a hybrid
-            both kinds or one.
+        stem: What stands before them: nothing; convolutions, which need images; an embedding or a recurrent network,
+            which need texts; or blocks of attention, over words, patches of images or columns of tables. Their layers
+            are of the family too: a `kan` has KAN convolutions, KAN cells or KAN feed-forward layers, a `mlp`
+            ordinary ones, a hybrid both kinds or one.
         convolutions: How many. Each after the first halves height and width, and doubles the channels.
         channels: Of the first convolution.
         kernel_size: Height and width of what a node of a convolution sees.
         stride: Of the first convolution.
-        embedding: Learned numbers of each word; the layers behind see their sum over the words of a text, over the root
-            of how many these are.
-        pooling: What becomes of the last maps: `none` passes all their nodes on, `average` the mean of each map.
+        embedding: Learned numbers of each word (or patch, or column). Behind the stem `embedding` stands their sum over
+            the words of a text, over the root of how many these are.
+        cell: Of a recurrent network.
+        state: Numbers of its state.
+        blocks: Of attention and two feed-forward layers.
+        heads: Of attention; they divide `embedding`.
+        feed_forward: Nodes between the two feed-forward layers of a block.
+        patch_size: Height and width of the squares of an image that attention sees as tokens; divides those of the
+            image.
+        pooling: What is passed on: of the last maps `none` passes all nodes, `average` the mean of each map; of a
+            recurrent network `none` passes the last state, `average` the mean of its states.
         layer: Form of the KAN layers.
         base_function: Curve family on the edges of the KAN layers.
         n_basis: K, the functions that a dictionary layer mixes for each input.
@@ -65,22 +76,28 @@ class ModelSpec(Spec):
         grid_range: The K functions are spread over [-grid_range, grid_range]; inputs have unit variance.
         activation: Between two ordinary layers.
         pattern: Which layers of a hybrid are KAN layers: the first, the last, every second one
-            beginning with the first, all between the first and the last, the convolutions (`stem`) or
+            beginning with the first, all between the first and the last, those of the stem (`stem`) or
             all others (`head`).
-        layer_norm: Normalise every hidden row (never the raw inputs).
-        dropout: Share of the hidden nodes silenced while training; none between convolutions.
+        layer_norm: Normalise every hidden row (never the raw inputs); blocks of attention are normalised anyway.
+        dropout: Share of the hidden nodes silenced while training; none within the stem.
     """
 
     family: Family = "kan"
     depth: Annotated[int, Field(ge=1, le=12)] = 2
     width: Annotated[int, Field(ge=1, le=4096)] = 16
-    stem: Literal["none", "convolution", "embedding"] = "none"
+    stem: Literal["none", "convolution", "embedding", "recurrent", "attention"] = "none"
     convolutions: Annotated[int, Field(ge=1, le=6), _CONVOLUTION] = 2
     channels: Annotated[int, Field(ge=1, le=1024), _CONVOLUTION] = 8
     kernel_size: Annotated[Literal[1, 3, 5, 7], _CONVOLUTION] = 3
     stride: Annotated[Literal[1, 2], _CONVOLUTION] = 1
-    pooling: Annotated[Literal["none", "average"], _CONVOLUTION] = "none"
-    embedding: Annotated[int, Field(ge=1, le=1024), Only("stem", ("embedding",))] = 16
+    pooling: Annotated[Literal["none", "average"], Only("stem", ("convolution", "recurrent"))] = "none"
+    embedding: Annotated[int, Field(ge=1, le=1024), Only("stem", ("embedding", "recurrent", "attention"))] = 16
+    cell: Annotated[Literal["rnn", "gru", "lstm"], _RECURRENT] = "gru"
+    state: Annotated[int, Field(ge=1, le=1024), _RECURRENT] = 16
+    blocks: Annotated[int, Field(ge=1, le=12), _ATTENTION] = 1
+    heads: Annotated[int, Field(ge=1, le=64), _ATTENTION] = 4
+    feed_forward: Annotated[int, Field(ge=1, le=4096), _ATTENTION] = 32
+    patch_size: Annotated[int, Field(ge=1, le=64), _ATTENTION] = 4
     layer: Annotated[Layer, _KAN] = "dictionary"
     base_function: Annotated[BaseFunction, _KAN] = "gaussian"
     n_basis: Annotated[int, Field(ge=1, le=64), _KAN, _DICTIONARY] = 8

@@ -205,7 +205,7 @@ class _Group:
         self._polish = None if self._fresh_polish is None else PolishState(*(t[:0] for t in _rows(self._fresh_polish)))
         self._n_steps = math.ceil(split.n_train / kind.batch_size)
         # Where windows show an odd count of numbers only the rows can make vectors whole.
-        has_windows = kind.structure.stem == "convolution"
+        has_windows = kind.structure.stem in ("convolution", "recurrent", "attention")
         narrow = [split.n_inputs, *([split.n_outputs] if kind.structure.layer == "node" else [])]
         self._row_multiple = VECTOR_NUMBERS // (1 if has_windows else math.gcd(NARROWEST, *narrow))
         self._n_rows = self._whole(kind.batch_size)

@@ -18,11 +18,11 @@ from kansearch.models.build import build
 from kansearch.models.convolution import CurveConvolution
 from kansearch.models.layer import CurveLayer
 from kansearch.models.shapes import Maps, Window
-from kansearch.specs.data import DataSpec, ImageShape
+from kansearch.specs.data import DataSpec, ImageShape, TextShape
 from kansearch.specs.explanation import Explanation
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialRecord, TrialSpec
 from kansearch.training.loop import train
-from tests.models.zoo import CONVOLUTIONAL_SPECS, FORMS, SPECS, make_layer, normal, stir
+from tests.models.zoo import CONVOLUTIONAL_SPECS, FORMS, SPECS, TOKEN_SPECS, make_layer, normal, stir
 from tests.texts import write_reviews
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -98,6 +98,27 @@ def test_importances_add_up(spec: ModelSpec) -> None:
     assert (n_curves == 0) == (spec.family == "mlp")
 
 
+@pytest.mark.parametrize("spec", TOKEN_SPECS, ids=str)
+def test_importances_of_networks_of_tokens(spec: ModelSpec) -> None:
+    """Part of it goes past the layers of a block; all of it comes from the inputs."""
+    given: list[tuple[Any, torch.Tensor]] = [(TextShape(5, 9), torch.arange(30).reshape(6, 5).double() % 9)]
+    given += [(4, normal(20, 4)), (ImageShape(1, 4, 4), normal(20, 16))] if spec.stem == "attention" else []
+    for inputs, x in given:
+        network = build(spec, inputs, 2, torch.Generator().manual_seed(0), torch.float64).eval()
+        stir(network)
+        found, of_inputs = flows(network, x)
+        of_layers = [float(flow.importance.sum()) for flow in found]
+        assert all(0 < of_layer <= 1 + 1e-9 for of_layer in of_layers)
+        assert of_layers[0] == pytest.approx(1)
+        assert of_layers[-1] == pytest.approx(1)
+        assert (of_inputs is None) == (inputs != 4)
+        if of_inputs is not None:
+            assert of_inputs.sum() == pytest.approx(1)
+        n_curves = sum(flow.deviations.numel() for flow in found)
+        assert len(set(ranked(found))) == n_curves
+        assert (n_curves == 0) == (spec.family == "mlp")
+
+
 def test_an_input_that_does_nothing_has_no_importance() -> None:
     """And one that does all has all."""
     network = build(ModelSpec(depth=1), 3, 1, torch.Generator().manual_seed(0), torch.float64)
@@ -166,12 +187,14 @@ def test_networks_of_images_and_texts_are_explained_too(tmp_path: Path) -> None:
     for split, model in (
         (texts, {"stem": "embedding", "width": 3}),
         (images, {"stem": "convolution", "channels": 2, "depth": 1}),
+        (texts, {"stem": "recurrent", "state": 3, "depth": 1, "layer": "node"}),
+        (texts, {"stem": "attention", "embedding": 4, "feed_forward": 3, "depth": 1}),
+        (images, {"stem": "attention", "embedding": 4, "feed_forward": 3, "depth": 1}),
     ):
         what, _ = explained({"family": "kan", **model}, split)
         assert what.is_the_same
         assert what.inputs is None
-        assert len(what.layers) == 3
-        assert model["stem"] in what.layers[0].kind
+        assert model["stem"] in what.layers[0].kind or "tokens" in what.layers[0].kind
         assert sum(layer.n_curves for layer in what.layers) == what.sparser[0].n_curves
 
 

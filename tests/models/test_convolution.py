@@ -144,4 +144,7 @@ def test_convolutions_need_images(pattern: str) -> None:
     assert "needs images, and these data are rows of 64 numbers" in str(why_unbuildable(spec, 64))
     if pattern in ("stem", "head"):
         plain = ModelSpec(family="hybrid", pattern=pattern)
-        assert why_unbuildable(plain) == f"a hybrid of pattern {pattern} needs stem convolution; stem is none"
+        assert (
+            why_unbuildable(plain)
+            == f"a hybrid of pattern {pattern} needs stem convolution, recurrent or attention; stem is none"
+        )

@@ -87,3 +87,25 @@ def _convolutional_specs() -> Iterator[ModelSpec]:
 
 CONVOLUTIONAL_SPECS = list(_convolutional_specs())
 """Every form and pattern, and every option of the stem; for images."""
+
+
+def _token_specs() -> Iterator[ModelSpec]:
+    small = {"embedding": 4, "width": 5, "n_basis": 3, "heads": 2, "feed_forward": 5, "patch_size": 2}
+    for form in ("dictionary", *KERNELS):
+        for stem in ("attention", "recurrent"):
+            yield ModelSpec(stem=stem, layer=form, base_function="tanh", **small)
+    for pattern in get_args(Pattern):
+        for stem in ("attention", "recurrent"):
+            yield ModelSpec(family="hybrid", pattern=pattern, stem=stem, layer_norm=True, **small)
+    for cell in ("rnn", "gru", "lstm"):
+        for pooling in ("none", "average"):
+            yield ModelSpec(family="mlp", stem="recurrent", cell=cell, pooling=pooling, state=3, **small)
+            yield ModelSpec(base_function="b_spline", stem="recurrent", cell=cell, pooling=pooling, state=3, **small)
+    for blocks in (1, 2):
+        for activation in ("relu", "gelu"):
+            yield ModelSpec(family="mlp", stem="attention", blocks=blocks, activation=activation, **small)
+        yield ModelSpec(base_function="rbf", stem="attention", blocks=blocks, dropout=0.1, depth=1, **small)
+
+
+TOKEN_SPECS = list(_token_specs())
+"""Recurrent networks and attention in every form and pattern; for texts."""

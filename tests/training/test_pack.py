@@ -207,6 +207,57 @@ def test_convolutional_trials_too_have_the_curve_that_they_have_alone(dtype: str
         assert curve(results) == alone, spec
 
 
+OF_TOKENS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"family": "mlp", "feed_forward": 6}, {"weight_decay": 0.1}),
+    ({"family": "kan", "feed_forward": 5, "n_basis": 3, "dropout": 0.1}, {"l1": 0.01, "entropy": 0.01}),
+    ({"family": "kan", "layer": "edge", "base_function": "tanh", "layer_norm": True}, {"unfreeze": "gradual_forward"}),
+    ({"family": "hybrid", "pattern": "stem", "base_function": "b_spline", "cell": "lstm"}, {"polish": 0.4}),
+    ({"family": "hybrid", "pattern": "head", "layer": "node", "cell": "rnn", "pooling": "average"}, {}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    ("data", "stem"),
+    [("words", "recurrent"), ("words", "attention"), ("patches", "attention"), ("columns", "attention")],
+)
+def test_trials_of_tokens_too_have_the_curve_that_they_have_alone(
+    data: str, stem: str, dtype: str, tmp_path: Path
+) -> None:
+    """To the last bit, with two neighbours of each kind, and resumed from a checkpoint."""
+    given = {
+        "words": DataSpec(
+            path=write_reviews(tmp_path), text="review", target="mood", task="classification", max_words=7
+        ),
+        "patches": DataSpec(name="digits_images"),
+        "columns": DataSpec(name="iris"),
+    }
+    split = load_split(given[data]).head(50)
+    common = {"stem": stem, "embedding": 6, "state": 5, "heads": 2, "width": 4, "patch_size": 2, "blocks": 2}
+    specs = [
+        trial(seed, {**common, **model}, **{"dtype": dtype, "epochs": 4, "batch_size": 20, **training}).model_copy(
+            update={"rungs": (2, 4)}
+        )
+        for model, training in OF_TOKENS
+        for seed in range(3)
+    ]
+    pack = Pack(split)
+    states = {pack.admit(spec): b"" for spec in specs}
+    first: dict[int, list[RungResult]] = {slot: [] for slot in states}
+    while not all(states.values()):
+        for result in pack.advance():
+            first[result.slot].append(result)
+            states[result.slot] = states[result.slot] or pack.checkpoint(result.slot)
+    for slot, spec in enumerate(specs):
+        if slot % 3 == 0:
+            alone = curve(list(train([spec], split)))
+            assert len(alone) == 4
+            assert curve(first[slot][:1]) == alone[:2], spec
+            other = Pack(split)
+            other.admit(spec, states[slot])
+            assert curve(other.advance()) == alone[2:], spec
+
+
 @pytest.mark.parametrize("model", MODELS, ids=str)
 def test_neighbours_and_slot_do_not_change_a_bit(model: dict[str, Any], sine: Split) -> None:
     """In another slot of a pack with other neighbours, in float32, the curve is the same to the last bit."""
