@@ -54,7 +54,7 @@ class TestBetweenLayers:
         """Layer norm on one input makes it 0: only hidden rows get one, so a network of one layer has none."""
         assert len(make(ModelSpec(depth=1, layer_norm=True)).norms) == 0
         deep = make(ModelSpec(depth=3, width=5, layer_norm=True))
-        assert [tuple(norm.weight.shape) for norm in deep.norms] == [(5,), (5,)]
+        assert [tuple(norm.weight.shape) for norm in deep.norms.values()] == [(5,), (5,)]
 
     def test_dropout_only_while_training_and_only_on_hidden_rows(self) -> None:
         """Prediction is deterministic; a network without hidden rows has nothing to drop."""
