@@ -84,8 +84,11 @@ class Convolution(Layer):
         """What each place sees: a row for each, and of it a part for each group. Rows lie side by side."""
         *leading, n_rows, _ = x.shape
         source, window = self.source, self.window
-        images = x.reshape(-1, source.channels, source.height, source.width)
-        seen = functional.unfold(images, window.size, padding=window.padding, stride=window.stride)
+        if window == Window(1):  # nothing to unfold
+            seen = x.reshape(-1, source.channels, source.places)
+        else:
+            images = x.reshape(-1, source.channels, source.height, source.width)
+            seen = functional.unfold(images, window.size, padding=window.padding, stride=window.stride)
         numbers = seen.view(-1, n_rows, *seen.shape[-2:]).transpose(-3, -2)
         columns = numbers.reshape(*leading, seen.shape[-2], n_rows * self.target.places)
         return [part.mT for part in columns.chunk(len(self.groups), dim=-2)]

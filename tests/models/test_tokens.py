@@ -28,18 +28,19 @@ def inputs_for(spec: ModelSpec) -> list[tuple[Inputs, Tensor]]:
     return texts if spec.stem == "recurrent" else [*texts, (IMAGE, normal(3, 48)), (4, normal(3, 4))]
 
 
-def test_attention_is_torchs() -> None:
-    """With its heads, and with tokens that are none."""
-    maps = Maps(6, 1, 5)
+@pytest.mark.parametrize("length", [5, 70])
+def test_attention_is_torchs(length: int) -> None:
+    """With its heads, and with tokens that are none; few and many."""
+    maps = Maps(6, 1, length)
     layer = Attention(maps, 3, generator=random(0), dtype=torch.float64)
     own = nn.MultiheadAttention(6, 3, bias=False, batch_first=True, dtype=torch.float64)
     with torch.no_grad():
         own.in_proj_weight.copy_(layer.in_weight)
         own.out_proj.weight.copy_(layer.out_weight)
-    x = normal(4, 5, 6)
+    x = normal(4, length, 6)
     x[1, 3:] = 0
     wanted = own(x, x, x, key_padding_mask=(x == 0).all(-1), need_weights=False)[0]
-    assert torch.allclose(layer(x.mT.flatten(1)).view(4, 6, 5).mT, wanted)
+    assert torch.allclose(layer(x.mT.flatten(1)).view(4, 6, length).mT, wanted)
 
 
 def test_tokens_by_hand() -> None:
