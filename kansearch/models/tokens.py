@@ -23,7 +23,7 @@ from kansearch.models.layer import Layer, OrdinaryLayer, affine, columns_of
 from kansearch.models.shapes import Maps, Window
 
 FEW_TOKENS = 64
-"""Scores of fewer tokens are computed all at once: twice as fast on a CPU as torch's function, which never holds all."""
+"""Scores of fewer tokens are computed all at once: twice as fast as torch's function, which never holds all."""
 
 NEVER = -1e30
 """Added to the score of a token that is none; not infinite, for a text may have no words at all."""

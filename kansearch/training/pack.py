@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -30,9 +31,11 @@ from kansearch.models.layer import even_shares
 from kansearch.models.network import Network
 from kansearch.models.shapes import widest
 from kansearch.models.stack import NARROWEST, Stack, structure
+from kansearch.specs.metrics import Task
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
 from kansearch.training.augmentation import draw_moves, moved
 from kansearch.training.checkpoints import Checkpoint, CheckpointError
+from kansearch.training.gauss_newton import FIRST_DAMPING, LARGEST, NormalEquations, gauss_newton
 from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam, free_numbers
 from kansearch.training.polish import PolishState, polish
@@ -169,19 +172,22 @@ class _Kind:
     has_penalty: bool
     has_entropy: bool
     has_moves: bool
-    is_polishing: bool
+    polisher: Literal["none", "lbfgs", "levenberg_marquardt"]
+    """The steps that its epochs are; none where they are passes in batches."""
 
     @staticmethod
     def of(trainee: Trainee, split: Split) -> _Kind:
         """Of a trial as it goes on now."""
         spec, training = trainee.spec, trainee.spec.training
+        has_penalty = bool(training.l1 or training.entropy)
+        is_least_squares = split.task is Task.REGRESSION and not has_penalty
         return _Kind(
-            is_polishing=trainee.is_polishing,
             structure=structure(spec.model),
+            polisher="none" if not trainee.is_polishing else training.polisher if is_least_squares else "lbfgs",
             batch_size=min(training.batch_size, split.n_train),
             optimizer=training.optimizer,
             dtype=getattr(torch, training.dtype),
-            has_penalty=bool(training.l1 or training.entropy),
+            has_penalty=has_penalty,
             has_entropy=bool(training.entropy),
             has_moves=bool(split.image_shape and (training.shift or training.flip)),
         )
@@ -201,7 +207,10 @@ class _Group:
         n_groups = len(self._stack.activation_groups())
         self._fresh = AdamState.fresh(self._stack.n_numbers, n_groups, kind.dtype, device)
         self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
-        self._fresh_polish = PolishState.fresh(self._stack.n_numbers, kind.dtype, device) if kind.is_polishing else None
+        self._is_polishing = kind.polisher != "none"
+        self._fresh_polish = (
+            PolishState.fresh(self._stack.n_numbers, kind.dtype, device) if self._is_polishing else None
+        )
         self._polish = None if self._fresh_polish is None else PolishState(*(t[:0] for t in _rows(self._fresh_polish)))
         self._n_steps = math.ceil(split.n_train / kind.batch_size)
         # Where windows show an odd count of numbers only the rows can make vectors whole.
@@ -213,6 +222,7 @@ class _Group:
         self._train_y, self._validation_y = self._split.train_y.to(device), self._split.validation_y.to(device)
         n_last = split.n_train - (self._n_steps - 1) * kind.batch_size
         self._shares = {n_real: self._share(n_real) for n_real in (kind.batch_size, n_last)}
+        self._equations = self._make_equations(split)
         self._at_once = sys.maxsize
         self._widest = widest(kind.structure, split.inputs, split.n_outputs)
 
@@ -232,6 +242,13 @@ class _Group:
                 return x, validation_x
             # Rows are looked up: each in one piece of memory.
             return self._stack.prepare(x).contiguous(), self._stack.prepare(validation_x).contiguous()
+
+    def _make_equations(self, split: Split) -> NormalEquations | None:
+        """What Levenberg-Marquardt solves, where it is done."""
+        if self._kind.polisher != "levenberg_marquardt" or self._stack.n_numbers > LARGEST:
+            return None
+        stack = Stack(self._kind.structure, split.inputs, split.n_outputs, self._kind.dtype).to(self._device)
+        return NormalEquations(stack, VECTOR_NUMBERS)
 
     def _whole(self, n_rows: int) -> int:
         """So many rows, and those that fill them up."""
@@ -358,7 +375,7 @@ class _Group:
         """Train until trials reach a rung, and give their results; none where trials must go on in another group."""
         while True:
             outputs = self._train_epoch()
-            if any(trainee.is_at_rung or trainee.is_polishing != self._kind.is_polishing for trainee in self.trainees):
+            if any(trainee.is_at_rung or trainee.is_polishing != self._is_polishing for trainee in self.trainees):
                 return [
                     self._result_or_end(trainee, outputs[row])
                     for row, trainee in enumerate(self.trainees)
@@ -369,10 +386,11 @@ class _Group:
         """One pass over the training data and one over the validation data; returns the outputs of the latter."""
         begin = time.perf_counter()
         trainees, split = self.trainees, self._split
-        train_losses = self._polish_epoch() if self._kind.is_polishing else self._batches_of_epoch()
+        train_losses = self._polish_epoch() if self._is_polishing else self._batches_of_epoch()
         self._stack.eval()
         with torch.no_grad():
-            outputs = self._in_turns(self._predict, *split.validation_y.shape[:1], split.n_outputs)
+            predict = partial(self._outputs, self._validation_x)
+            outputs = self._in_turns(predict, len(self._validation_x), split.n_outputs)[:, : split.n_validation]
         targets = self._validation_y.expand(len(trainees), *split.validation_y.shape)
         validation_losses = losses(outputs, targets, split.task, even_shares(outputs)).cpu().tolist()
         of_training = train_losses.cpu().tolist()
@@ -382,11 +400,11 @@ class _Group:
             trainee.learn(of_training[row], validation_losses[row], self._weights[row])
             if self._polish is not None and trainee.is_at_rung:
                 # Whoever goes on from a checkpoint has no memory of steps, so nobody has after a rung.
-                self._polish.counts[row] = 0
+                self._polish.counts[row], self._polish.damping[row] = 0, FIRST_DAMPING
         return outputs
 
     def _polish_epoch(self) -> Float[Tensor, " P"]:
-        """One step of L-BFGS; returns the mean losses on the training data."""
+        """One step of the polisher; returns the mean losses on the training data."""
         assert self._polish is not None
         self._stack.eval()
         free = free_numbers(
@@ -396,6 +414,9 @@ class _Group:
             [trainee.epoch for trainee in self.trainees],
             self._fresh.ages.shape[1] - 1,
         ).to(self._weights)
+        if self._equations is not None:
+            damping = self._polish.damping
+            return gauss_newton(self._weights, free, damping, self._solvable, self._squared_errors)
         data_losses = torch.zeros(len(self.trainees), dtype=self._kind.dtype, device=self._device)
 
         def evaluate() -> tuple[Float[Tensor, " P"], Float[Tensor, "P N"]]:
@@ -407,6 +428,25 @@ class _Group:
         polish(self._weights, free, self._polish, evaluate)
         evaluate()
         return data_losses
+
+    def _solvable(self) -> Float[Tensor, "P N1 N1"]:
+        """The normal equations of all trials; zeros where memory does not suffice."""
+        assert self._equations is not None
+        equations, n = self._equations, self._stack.n_numbers + 1
+        x, y = self._split.train_x.to(self._device), self._train_y
+
+        def work(turn: slice) -> Tensor:
+            return equations.of(self._weights[turn], [t.spec.model for t in self.trainees[turn]], x, y)
+
+        return self._in_turns(work, n, n)
+
+    def _squared_errors(self) -> Float[Tensor, " P"]:
+        """Mean squared errors on all training rows."""
+        n_train = self._split.n_train
+        x = functional.pad(self._train_x, (0, 0, 0, self._whole(n_train) - n_train))
+        outputs = self._in_turns(partial(self._outputs, x), len(x), 1)[:, :n_train]
+        targets = self._train_y.expand(len(self.trainees), *self._train_y.shape)
+        return losses(outputs, targets, self._split.task, even_shares(outputs))
 
     def _evaluate(self) -> tuple[Float[Tensor, "P 2"], Float[Tensor, "P N"]]:
         """Loss on the data and objective of each trial on all training rows, and gradients of the latter."""
@@ -474,17 +514,17 @@ class _Group:
         return torch.stack([of_trials.detach(), objectives.detach()], dim=-1)
 
     @torch.no_grad()
-    def _predict(self, turn: slice) -> Float[Tensor, "P V O"]:
-        """Outputs for the validation rows."""
+    def _outputs(self, x: Float[Tensor, "B F"], turn: slice) -> Float[Tensor, "P B O"]:
+        """Outputs for some rows, which may be prepared."""
         self._stack.silence(())
         n_trials = turn.stop - turn.start
         # Whatever the number of trials is: the rows that are computed together decide the last bit.
         n_rows = self._whole(max(1, EVALUATION_NUMBERS // self._widest))
         outputs = []
-        for x in torch.split(self._validation_x, n_rows):
-            prepared = x if self._is_prepared else self._stack.prepare(x)
+        for part in torch.split(x, n_rows):
+            prepared = part if self._is_prepared else self._stack.prepare(part)
             outputs.append(self._stack.mix(prepared.expand(n_trials, *prepared.shape)))
-        return torch.cat(outputs, dim=1)[:, : self._split.n_validation]
+        return torch.cat(outputs, dim=1)
 
     def _in_turns(self, work: Callable[[slice], Tensor], *shape: int) -> Tensor:
         """What some work gives for each trial; where memory does not suffice for all at once, they take turns.
@@ -588,8 +628,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _rows(state: PolishState) -> tuple[Tensor, Tensor, Tensor]:
-    return state.steps, state.changes, state.counts
+def _rows(state: PolishState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return state.steps, state.changes, state.counts, state.damping
 
 
 def _inserted(rows: Tensor, place: int, row: Tensor) -> Tensor:

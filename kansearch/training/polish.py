@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from kansearch.training.gauss_newton import FIRST_DAMPING
+
 MEMORY = 10
 """M."""
 
@@ -25,26 +27,33 @@ Evaluate = Callable[[], tuple[Float[Tensor, " P"], Float[Tensor, "P N"]]]
 
 
 class PolishState:
-    """What L-BFGS remembers of each trial.
+    """What polishers remember of each trial.
 
     Attributes:
         steps: The last steps, the newest first.
         changes: Of the gradient along them.
         counts: How many of them there are.
+        damping: Of Levenberg-Marquardt.
     """
 
     def __init__(
-        self, steps: Float[Tensor, "P M N"], changes: Float[Tensor, "P M N"], counts: Int64[Tensor, " P"]
+        self,
+        steps: Float[Tensor, "P M N"],
+        changes: Float[Tensor, "P M N"],
+        counts: Int64[Tensor, " P"],
+        damping: Float[Tensor, " P"],
     ) -> None:
         self.steps = steps
         self.changes = changes
         self.counts = counts
+        self.damping = damping
 
     @staticmethod
     def fresh(n_numbers: int, dtype: torch.dtype, device: torch.device) -> PolishState:
         """Of one trial that has not begun."""
         zeros = torch.zeros(1, MEMORY, n_numbers, dtype=dtype, device=device)
-        return PolishState(zeros, zeros.clone(), torch.zeros(1, dtype=torch.int64, device=device))
+        counts = torch.zeros(1, dtype=torch.int64, device=device)
+        return PolishState(zeros, zeros.clone(), counts, torch.full((1,), FIRST_DAMPING, dtype=dtype, device=device))
 
 
 @torch.no_grad()

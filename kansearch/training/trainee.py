@@ -60,7 +60,7 @@ class Trainee:
 
     @property
     def is_polishing(self) -> bool:
-        """Whether its next epoch is a step of L-BFGS."""
+        """Whether its next epoch is a step of a polisher."""
         training = self.spec.training
         return self.epoch >= training.epochs - round(training.polish * training.epochs)
 

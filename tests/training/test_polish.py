@@ -1,4 +1,4 @@
-"""L-BFGS at the end of a training."""
+"""L-BFGS and Levenberg-Marquardt at the end of a training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from kansearch.data.splits import Split, load_split
 from kansearch.specs.data import DataSpec
 from kansearch.specs.trial import ModelSpec, RungResult, TrainingSpec, TrialSpec
+from kansearch.training.gauss_newton import gauss_newton
 from kansearch.training.loop import train
 from kansearch.training.pack import Pack
 from kansearch.training.polish import PolishState, polish
@@ -32,7 +33,9 @@ def rosenbrock(x: Tensor) -> Tensor:
 def minimized(function: Function, start: Tensor, n_steps: int, free: Tensor | None = None) -> Tensor:
     weights = start.clone()
     fresh = [PolishState.fresh(start.shape[1], start.dtype, start.device) for _ in start]
-    state = PolishState(*(torch.cat([getattr(s, name) for s in fresh]) for name in ("steps", "changes", "counts")))
+    state = PolishState(
+        *(torch.cat([getattr(s, name) for s in fresh]) for name in ("steps", "changes", "counts", "damping"))
+    )
 
     def evaluate() -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
@@ -84,8 +87,11 @@ def test_no_number_leaves_the_weights_alone() -> None:
     assert weights[1].square().sum() < 2
 
 
-def _rows_of(state: PolishState) -> tuple[Tensor, Tensor, Tensor]:
-    return state.steps, state.changes, state.counts
+def _rows_of(state: PolishState) -> tuple[Tensor, ...]:
+    return state.steps, state.changes, state.counts, state.damping
+
+
+LM = "levenberg_marquardt"
 
 
 def spec(seed: int = 0, model: dict[str, Any] | None = None, **training: Any) -> TrialSpec:
@@ -106,6 +112,13 @@ SPECS = [
     spec(7, {"family": "hybrid", "layer_norm": True}, patience=3),
     spec(8, dtype="float32"),
     spec(9, {"width": 6}, dtype="float32", polish=0.3),
+    *(spec(seed, {"width": 3 + seed % 2}, polisher=LM) for seed in range(10, 13)),
+    spec(13, {"base_function": "tanh"}, polisher=LM, polish=0.3),
+    spec(14, {"layer": "edge", "base_function": "sin"}, polisher=LM),
+    spec(15, {"family": "mlp", "activation": "tanh", "layer_norm": True}, polisher=LM),
+    spec(16, {"base_function": "b_spline"}, polisher=LM, unfreeze="all_at", unfreeze_start=0.75),
+    spec(17, {"layer": "edge", "base_function": "tanh"}, polisher=LM, dtype="float32", patience=3),
+    spec(18, polisher=LM, l1=0.01),
 ]
 
 
@@ -155,3 +168,72 @@ def test_training_rows_in_pieces_are_one_objective(sine: Split, monkeypatch: pyt
     monkeypatch.setattr("kansearch.training.pack.EVALUATION_NUMBERS", 2000)
     pieces = points(list(train([spec(0)], sine)))
     assert torch.allclose(torch.tensor(pieces), torch.tensor(whole), rtol=1e-6)
+
+
+def test_least_squares_are_solved_at_once(sine: Split) -> None:
+    """A network that is linear in its parameters: no other weights are better."""
+    model = {"depth": 1, "base_function": "chebyshev", "n_basis": 6, "base_branch": "identity"}
+    one = spec(0, model, polisher=LM, polish=1.0, epochs=25).model_copy(update={"rungs": (25,)})
+    pack = Pack(sine)
+    pack.admit(one)
+    reached = pack.advance()[0].points[-1].train_loss
+    given = sine.to(torch.float64)
+    layer = pack.network(0).layers[0]
+    features = torch.cat([layer.features(given.train_x), torch.ones(len(given.train_x), 1).double()], dim=1)
+    best = torch.linalg.lstsq(features, given.train_y, driver="gelsd").solution
+    assert reached == pytest.approx((features @ best - given.train_y).square().mean().item(), rel=1e-6)
+
+
+def test_levenberg_marquardt_is_the_most_precise(sine: Split) -> None:
+    """From the same start, with as many steps."""
+    errors = {}
+    for polisher in ("lbfgs", LM):
+        specs = [spec(seed, {"n_basis": 8}, polisher=polisher, epochs=60) for seed in range(3)]
+        specs = [one.model_copy(update={"rungs": (60,)}) for one in specs]
+        errors[polisher] = sorted(result.points[-1].train_loss for result in train(specs, sine))
+    assert errors[LM][1] < 0.1 * errors["lbfgs"][1]
+
+
+def test_where_it_does_not_serve_it_is_lbfgs(sine: Split) -> None:
+    """With penalties, for classes, and in large networks."""
+    iris = load_split(DataSpec(name="iris"))
+    for split, changes in ((sine, {"l1": 0.01}), (iris, {}), (sine, {"model": {"width": 64}})):
+        model = changes.pop("model", None)
+        curves = [points(list(train([spec(0, model, polisher=name, **changes)], split))) for name in ("lbfgs", LM)]
+        assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize("at_once", [1, 40_000])
+def test_derivatives_in_pieces_give_the_same_equations(
+    at_once: int, sine: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where they do not fit into memory at once."""
+    whole = points(list(train([spec(0, polisher=LM)], sine)))
+    monkeypatch.setattr("kansearch.training.gauss_newton.NUMBERS_AT_ONCE", at_once)
+    pieces = points(list(train([spec(0, polisher=LM)], sine)))
+    assert torch.allclose(torch.tensor(pieces), torch.tensor(whole), rtol=1e-6)
+
+
+def test_a_step_that_lowers_nothing_is_not_taken() -> None:
+    """Nor one whose equations are no numbers; and what is not free stays."""
+    weights = torch.tensor([[1.0, 2.0], [1.0, 2.0], [3.0, 4.0]], dtype=torch.float64)
+    start, damping = weights.clone(), torch.full((3,), 0.01, dtype=torch.float64)
+    target = torch.tensor([[5.0, 5.0], [5.0, 5.0], [3.0, 4.0]], dtype=torch.float64)
+
+    def equations() -> Tensor:
+        errors = weights - target
+        whole = torch.zeros(3, 3, 3, dtype=torch.float64)
+        whole[:, 0, 0] = whole[:, 1, 1] = 1
+        whole[:, :2, 2] = whole[:, 2, :2] = errors
+        whole[1, 0, 0] = torch.nan
+        return whole
+
+    free = torch.tensor([[1.0, 0.0], [1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    before = (weights - target).square().sum(-1)
+    reached = gauss_newton(weights, free, damping, equations, lambda: (weights - target).square().sum(-1))
+    assert weights[0, 0] == pytest.approx(5, abs=0.1)
+    assert weights[0, 1] == start[0, 1]
+    assert torch.equal(weights[1:], start[1:])
+    assert torch.equal(reached, (weights - target).square().sum(-1))
+    assert reached[0] < before[0]
+    assert damping[0] < 0.01 < damping[1]
