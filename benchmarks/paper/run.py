@@ -29,9 +29,10 @@ import torch
 import yaml
 from scipy import special
 
-from kansearch.data.splits import load_split, load_test
+from kansearch.data.splits import load_test
 from kansearch.interpret.explain import train_again
 from kansearch.report.architecture import describe_architecture
+from kansearch.search.data import load_study_split
 from kansearch.search.suggest import trial_spec
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import read_records
@@ -131,7 +132,7 @@ def search(name: str, folder: Path, trials: int, epochs: int, workers: int) -> t
     seconds = time.perf_counter() - begin
     study = load_study(open_storage(url), "paper")
     best = min((r for r in read_records(study) if r.state == "complete"), key=lambda r: r.values["rmse"])
-    split = load_split(study.spec.data)
+    split = load_study_split(study.spec)
     spec = trial_spec(study.spec, best.params).model_copy(update={"seed": best.seed})
     network, _ = train_again(spec, split, best.epochs)
     test = load_test(study.spec.data, torch.float64)

@@ -9,13 +9,13 @@ import torch
 
 from kansearch.cli.results import summarize_study
 from kansearch.cli.tables import console, say, table
-from kansearch.data.splits import load_split
 from kansearch.errors import DataError, UserError
 from kansearch.interpret.explain import explain, train_again
 from kansearch.report.architecture import describe_architecture, family_name
 from kansearch.report.explanation import again, edge_name, finding
 from kansearch.report.render import check_writable, write_explanation
 from kansearch.report.words import format_value, percent
+from kansearch.search.data import load_study_split
 from kansearch.search.suggest import trial_spec
 from kansearch.specs.explanation import Explanation
 from kansearch.specs.trial import End, TrialRecord
@@ -41,7 +41,7 @@ def explain_trial(study: StoredStudy, number: int | None, n_curves: int, folder:
     """
     record = _explainable(study, number)
     check_writable(folder)
-    split = load_split(study.spec.data)
+    split = load_study_split(study.spec)
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials cannot be explained')
     spec = trial_spec(study.spec, record.params)

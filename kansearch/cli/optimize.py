@@ -97,11 +97,12 @@ class Optimize:
 
         torch.set_num_threads(1)
         # Data before storage: a study whose data cannot be read must not be created.
-        from kansearch.data.splits import describe, load_split
+        from kansearch.data.splits import describe
+        from kansearch.search.data import load_study_split
         from kansearch.training.device import find_device
 
         find_device(self.device)
-        split = load_split(self.spec.data)
+        split = load_study_split(self.spec)
         storage = open_storage(self.storage_url)
         data_line = describe(self.spec.data, split)
         known = find_study(storage, self.spec.name)

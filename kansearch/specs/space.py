@@ -134,12 +134,16 @@ class Space(Spec):
             or (isinstance(domain, Range) and domain.low < domain.high)
         )
 
+    def words(self, name: str) -> tuple[str, ...]:
+        """What a hyperparameter that is a word may be; its default where the space does not say."""
+        domain = self.domains.get(name)
+        if isinstance(domain, Choice):
+            return tuple(map(str, domain.choices))
+        return (str(domain.value if isinstance(domain, Fixed) else hyperparameters()[name].default),)
+
     def families(self) -> tuple[str, ...]:
         """The families that the study draws from."""
-        domain = self.domains.get("family")
-        if domain is None:
-            return (str(hyperparameters()["family"].default),)
-        return tuple(str(v) for v in (domain.choices if isinstance(domain, Choice) else [domain.value]))  # type: ignore[union-attr]
+        return self.words("family")
 
     def assign(self, draw: Callable[[str, Domain], Scalar]) -> dict[str, Scalar]:
         """Give every hyperparameter that exists a value, those of one value included.

@@ -9,8 +9,8 @@ import traceback
 import torch
 from optuna.trial import TrialState
 
-from kansearch.data.splits import load_split
 from kansearch.errors import DataError, KansearchError
+from kansearch.search.data import load_study_split
 from kansearch.search.objective import BROKEN, StudyPack, describe
 from kansearch.search.pack_size import pack_size
 from kansearch.storage.studies import StoredStudy
@@ -50,7 +50,7 @@ def work(
     """
     # One thread: these networks are small, and pools of threads on shared cores were seen to fight each other.
     torch.set_num_threads(1)
-    split = load_split(study.spec.data)
+    split = load_study_split(study.spec)
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
     pack = StudyPack(study, split, number, size or pack_size(study.spec, split, device), device)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+import torch
 from optuna.distributions import FloatDistribution
 from optuna.samplers._tpe import _truncnorm
 from optuna.samplers._tpe import sampler as optuna_tpe
@@ -21,6 +22,7 @@ from kansearch.errors import UserError
 from kansearch.models.build import why_unbuildable
 from kansearch.models.cost import cost
 from kansearch.search import samplers, tpe
+from kansearch.search.data import load_study_split
 from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.search.importance import importances
 from kansearch.search.objective import StudyPack
@@ -402,3 +404,12 @@ def test_importances_explain_the_good_trials_of_a_maximised_objective(make_study
         study.storage.create_new_trial(study.study_id, trial)
     shares = importances(study)["r2"]
     assert shares["good"] > shares["bad"]
+
+
+def test_data_are_as_precise_as_the_trials(make_spec: MakeSpec) -> None:
+    """Numbers of float64 are not rounded on their way to a trial that is trained so."""
+    plain, precise = (load_study_split(make_spec(*lines)) for lines in ((), ("space.dtype=[float32, float64]",)))
+    assert plain.train_x.dtype is torch.float32
+    assert precise.train_x.dtype is torch.float64
+    assert not torch.equal(precise.train_y, plain.train_y.double())
+    assert torch.equal(precise.to(torch.float32).train_x, plain.train_x)
