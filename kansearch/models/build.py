@@ -19,6 +19,7 @@ from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
 from kansearch.models.recurrent import CurveRecurrent, Recurrent
+from kansearch.models.scaled import ScaledLayer
 from kansearch.models.shapes import LayerShape, layer_shapes
 from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
 from kansearch.specs.data import ImageShape, Inputs, TextShape
@@ -171,6 +172,10 @@ class _Maker:
 def _kan_layer(
     spec: ModelSpec, n_inputs: int, n_outputs: int, generator: torch.Generator | None, dtype: torch.dtype
 ) -> CurveLayer:
+    if spec.layer == "scaled":
+        return ScaledLayer(
+            n_inputs, n_outputs, spec.base_function, n_basis=spec.n_basis, generator=generator, dtype=dtype
+        )
     if spec.layer != "dictionary":
         return KERNELS[spec.layer](n_inputs, n_outputs, spec.base_function, generator=generator, dtype=dtype)
     return KANLayer(

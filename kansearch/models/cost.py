@@ -23,6 +23,7 @@ from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import OrdinaryLayer
 from kansearch.models.network import norm_cost
 from kansearch.models.recurrent import Recurrent
+from kansearch.models.scaled import ScaledLayer
 from kansearch.models.shapes import LayerShape, layer_shapes
 from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
 from kansearch.specs.data import Inputs
@@ -86,6 +87,8 @@ def _family_cost(spec: ModelSpec, is_kan: bool, n_inputs: int, n_outputs: int) -
         return OrdinaryLayer.cost(n_inputs, n_outputs)
     if spec.layer == "dictionary":
         return KANLayer.cost(n_inputs, n_outputs, spec.base_function, spec.n_basis, spec.base_branch)
+    if spec.layer == "scaled":
+        return ScaledLayer.cost(n_inputs, n_outputs, spec.base_function, spec.n_basis)
     return KERNELS[spec.layer].cost(n_inputs, n_outputs, spec.base_function)
 
 

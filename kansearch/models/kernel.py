@@ -117,7 +117,7 @@ class KernelActivation(CurveLayer):
         return self.function(phase if self.d is None else phase + self.d[place])
 
 
-class _EdgeWeights(KernelActivation):
+class EdgeWeights(KernelActivation):
     """The forms whose every edge has a weight: a ~ N(0, g^2 / I) at first, s and d spread."""
 
     def _start(self, function: str, generator: torch.Generator | None) -> None:
@@ -127,12 +127,16 @@ class _EdgeWeights(KernelActivation):
         self.a = nn.Parameter(deviation * torch.randn(shape, generator=generator, dtype=self.s.dtype))
         with torch.no_grad():
             b, d = self.function.start
-            self.s.normal_(math.log(b), S_DEVIATION, generator=generator)
+            self._spread_scales(b, generator)
             if self.d is not None:
                 self.d.normal_(d, D_DEVIATION, generator=generator)
             # The mean of a sum is the sum of the means, so all inputs may take the same value at once.
             nodes, weights = (t.to(self.s.dtype) for t in normal_quadrature(N_NODES))
             self.c.copy_(-(weights @ self(nodes.unsqueeze(-1).expand(-1, self.n_inputs))))
+
+    def _spread_scales(self, b: float, generator: torch.Generator | None) -> None:
+        """Let s spread around the base function's own scale."""
+        self.s.normal_(math.log(b), S_DEVIATION, generator=generator)
 
     def decayed_parameters(self) -> list[nn.Parameter]:
         """All a."""
@@ -145,7 +149,7 @@ class _EdgeWeights(KernelActivation):
         self.a[curves] = 0
 
 
-class EdgeLayer(_EdgeWeights):
+class EdgeLayer(EdgeWeights):
     """y_j = sum_i a_ji f(b_ji x_i + d_ji) + c_j: every edge on every row, exactly, some outputs at a time."""
 
     @staticmethod
@@ -283,7 +287,7 @@ def _phases(
     return phase if d is None else phase.add_(d[:, outputs].unsqueeze(-1))
 
 
-class SharedLayer(_EdgeWeights):
+class SharedLayer(EdgeWeights):
     """y_j = sum_i a_ji f(b_i x_i + d_i) + c_j, one matrix product."""
 
     @staticmethod

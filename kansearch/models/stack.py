@@ -59,6 +59,9 @@ def structure(spec: ModelSpec) -> ModelSpec:
         shared["pattern"] = spec.pattern
     if spec.family != "mlp":
         shared["layer"] = spec.layer
+        if spec.layer == "scaled":
+            shared["n_basis"] = spec.n_basis
+            shared["base_function"] = "relu" if spec.base_function == "relu" else "tanh"  # relu is a layer of its own
         if spec.layer == "dictionary":
             shared["base_branch"] = spec.base_branch
             if spec.base_function in EXPANSIONS:

@@ -56,10 +56,10 @@ def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
     if family != "mlp":
         layer = value("layer")
         kan = f"{layer} {value('base_function')}"
-        if layer == "dictionary":
+        if layer in ("dictionary", "scaled"):
             kan += f" K={value('n_basis')}"
-            if value("base_branch") != "silu":
-                kan += f", base branch {value('base_branch')}"
+        if layer == "dictionary" and value("base_branch") != "silu":
+            kan += f", base branch {value('base_branch')}"
         parts.append(kan)
     if family == "hybrid":
         parts.append(f"KAN layers: {value('pattern')}")

@@ -63,7 +63,7 @@ def test_a_kan_convolution_is_its_curves_at_every_place(form: str, name: str) ->
     assert torch.allclose(curve.square().mean().sqrt(), amplitudes[2, 0 if of_node else 1])
 
 
-@pytest.mark.parametrize("form", ["dictionary", "edge", "shared", "node"])
+@pytest.mark.parametrize("form", ["dictionary", "edge", "scaled", "shared", "node"])
 def test_gradients_are_right(form: str) -> None:
     """Of outputs and amplitudes, with two groups."""
     layer = CurveConvolution([make_layer(form, "tanh", 4, 1), make_layer(form, "sin", 4, 1)], Maps(2, 3, 3), Window(2))

@@ -41,7 +41,7 @@ def test_a_cell_is_torchs(cell: str, averaged: bool) -> None:
         assert torch.allclose(outputs[row], states.mean(0) if averaged else states[-1])
 
 
-@pytest.mark.parametrize("form", ["dictionary", "edge", "shared", "node"])
+@pytest.mark.parametrize("form", ["dictionary", "edge", "scaled", "shared", "node"])
 @pytest.mark.parametrize("cell", OWN)
 def test_the_curves_of_a_kan_cell(form: str, cell: str) -> None:
     """Amplitudes and moments are those of the curves over what they saw; a dropped curve is its mean."""

@@ -12,6 +12,7 @@ from kansearch.models.bases import BASE_FUNCTIONS
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import CurveLayer
+from kansearch.models.scaled import ScaledLayer
 from kansearch.specs.trial import EXPANSIONS, Activation, ModelSpec, Pattern
 
 BASES = (*BASE_FUNCTIONS, *EXPANSIONS)
@@ -19,7 +20,9 @@ BRANCHES = ("silu", "identity", "none")
 PLAIN_PATTERNS = tuple(pattern for pattern in get_args(Pattern) if pattern not in ("stem", "head"))
 """Those that need no convolutions."""
 
-FORMS = [("dictionary", name) for name in BASES] + [(form, name) for form in KERNELS for name in BASE_FUNCTIONS]
+FORMS = [("dictionary", name) for name in BASES] + [
+    (form, name) for form in (*KERNELS, "scaled") for name in BASE_FUNCTIONS
+]
 """Every form of a KAN layer with every base function it can have."""
 
 
@@ -36,6 +39,8 @@ def make_layer(form: str, name: str, n_inputs: int = 3, n_outputs: int = 2, **kw
     common = {"generator": random(1), "dtype": torch.float64}
     if form == "dictionary":
         return KANLayer(n_inputs, n_outputs, name, **{"n_basis": 4, **common, **kwargs})
+    if form == "scaled":
+        return ScaledLayer(n_inputs, n_outputs, name, **{"n_basis": 5, **common, **kwargs})
     return KERNELS[form](n_inputs, n_outputs, name, **{**common, **kwargs})
 
 
@@ -60,7 +65,7 @@ def _specs() -> Iterator[ModelSpec]:
             yield ModelSpec(family="mlp", activation=activation, depth=depth, width=7, layer_norm=depth == 4)
     for pattern in PLAIN_PATTERNS:
         for depth in (3, 4, 5):
-            for form in ("dictionary", *KERNELS):
+            for form in ("dictionary", "scaled", *KERNELS):
                 yield ModelSpec(family="hybrid", pattern=pattern, depth=depth, width=6, layer=form, dropout=0.1)
 
 
@@ -91,7 +96,7 @@ CONVOLUTIONAL_SPECS = list(_convolutional_specs())
 
 def _token_specs() -> Iterator[ModelSpec]:
     small = {"embedding": 4, "width": 5, "n_basis": 3, "heads": 2, "feed_forward": 5, "patch_size": 2}
-    for form in ("dictionary", *KERNELS):
+    for form in ("dictionary", "scaled", *KERNELS):
         for stem in ("attention", "recurrent"):
             yield ModelSpec(stem=stem, layer=form, base_function="tanh", **small)
     for pattern in get_args(Pattern):
