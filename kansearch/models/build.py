@@ -185,6 +185,7 @@ def _kan_layer(
         n_basis=spec.n_basis,
         base_branch=spec.base_branch,
         grid_range=spec.grid_range,
+        initialisation=spec.initialisation,
         generator=generator,
         dtype=dtype,
     )

@@ -11,7 +11,9 @@ K' = K + 1 with a base branch, else K.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
@@ -26,12 +28,22 @@ from kansearch.models.layer import CurveLayer, affine, columns_of, product_ampli
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
 
+STEP = 1e-4
+"""Between the points from which a slope is taken."""
+
+BASIS_POWER, BRANCH_POWER = 1.75, 0.25
+"""Of one over the number of features of an output."""
+
 
 class KANLayer(CurveLayer):
     """The dictionary layer.
 
-    At first W = 0 and the base branch V ~ N(0, g^2 / I) carries the signal; without a base branch W does,
-    with the same variance. (Random W beside a base branch is up to ten times worse on smooth functions.)
+    With the `default` initialisation W = 0 at first and the base branch V ~ N(0, g^2 / I) carries the signal; without a
+    base branch W does, with the same variance. (Random W beside a base branch is up to ten times worse on smooth
+    functions.) `glorot` keeps variances of signals and gradients alike, `power` makes W much smaller than V by powers
+    of the number of features; in wide and deep networks they may be far better.
+
+    Source: of the last two Rigas et al. (2025), arXiv:2509.03417, equations 9 and 10.
 
     Args:
         n_inputs: I.
@@ -40,6 +52,7 @@ class KANLayer(CurveLayer):
         n_basis: K.
         base_branch: `silu`, `identity` or `none`.
         grid_range: The K functions are spread over [-grid_range, grid_range].
+        initialisation: `default`, `glorot` or `power`.
         generator: Of the weights; None is torch's global one.
         dtype: None is torch's default.
 
@@ -56,20 +69,24 @@ class KANLayer(CurveLayer):
         n_basis: int = 8,
         base_branch: str = "silu",
         grid_range: float = 2.0,
+        initialisation: str = "default",
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(n_inputs, n_outputs)
         self.basis = make_basis(base_function, n_inputs, n_basis, grid_range, dtype)
         self.base = _base_branch(base_branch)
-        means, variances = _feature_moments(base_function, n_basis, base_branch, grid_range)
+        moments = _feature_moments(base_function, n_basis, base_branch, grid_range)
         self.W = nn.Parameter(torch.zeros(n_outputs, n_inputs, n_basis, dtype=dtype))
-        self.V = nn.Parameter(torch.empty(n_outputs, n_inputs, dtype=dtype)) if self.base else None
+        self.V = nn.Parameter(torch.zeros(n_outputs, n_inputs, dtype=dtype)) if self.base else None
         self.c = nn.Parameter(torch.empty(n_outputs, dtype=dtype))
-        carrier, variance = (self.W, sum(variances)) if self.V is None else (self.V, variances[-1])
+        of_basis, of_base = _deviations(initialisation, moments, n_basis, n_inputs, n_outputs)
         with torch.no_grad():
-            carrier.normal_(std=1 / math.sqrt(n_inputs * variance), generator=generator)
-            self.c.copy_(-(self.weight() @ torch.tensor(means, dtype=self.c.dtype).repeat(n_inputs)))
+            for carrier, deviation in ((self.W, of_basis), (self.V, of_base)):
+                if carrier is not None and deviation:
+                    carrier.normal_(std=deviation, generator=generator)
+            means = torch.tensor(moments.means, dtype=self.c.dtype)
+            self.c.copy_(-(self.weight() @ means.repeat(n_inputs)))
 
     def features(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B IK"]:
         """What the matrix product mixes: K' numbers of input 0, K' of input 1, and so on."""
@@ -196,11 +213,21 @@ def _base_branch(name: str) -> BaseFunction | None:
     return BASE_BRANCHES.get(name)
 
 
+@dataclass(frozen=True)
+class _Moments:
+    """Of the K' features of a standard normal input: means, variances, and mean squares of their slopes."""
+
+    means: tuple[float, ...]
+    variances: tuple[float, ...]
+    slopes: tuple[float, ...]
+
+    def mean_squares(self, part: slice) -> float:
+        """Of some features, on average."""
+        return statistics.fmean(m**2 + v for m, v in zip(self.means[part], self.variances[part], strict=True))
+
+
 @cache
-def _feature_moments(
-    base_function: str, n_basis: int, base_branch: str, grid_range: float
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Means and variances of the K' features of a standard normal input."""
+def _feature_moments(base_function: str, n_basis: int, base_branch: str, grid_range: float) -> _Moments:
     basis = make_basis(base_function, 1, n_basis, grid_range, torch.float64)
     base = _base_branch(base_branch)
 
@@ -208,6 +235,29 @@ def _feature_moments(
         values: Tensor = basis(z.unsqueeze(-1)).squeeze(-2)
         return values if base is None else torch.cat([values, base(z).unsqueeze(-1)], dim=-1)
 
+    def slopes(z: Tensor) -> Tensor:
+        return (features(z + STEP) - features(z - STEP)) / (2 * STEP)
+
     with torch.no_grad():
         means, variances = normal_moments(features)
-    return tuple(means.tolist()), tuple(variances.tolist())
+        mean_slopes, slope_variances = normal_moments(slopes)
+    return _Moments(*(tuple(t.tolist()) for t in (means, variances, mean_slopes.square() + slope_variances)))
+
+
+def _deviations(scheme: str, moments: _Moments, n_basis: int, n_inputs: int, n_outputs: int) -> tuple[float, float]:
+    """Standard deviations of W and of V; the latter is 0 without a base branch."""
+    n_features = len(moments.means)
+    has_base = n_features > n_basis
+    if scheme == "default":
+        variance = moments.variances[-1] if has_base else sum(moments.variances)
+        carried = 1 / math.sqrt(n_inputs * variance)
+        return (0.0, carried) if has_base else (carried, 0.0)
+    if scheme == "power":
+        base = 1 / (n_inputs * n_features)
+        return base**BASIS_POWER, has_base * base**BRANCH_POWER
+
+    def of_part(part: slice) -> float:
+        both_ways = n_inputs * moments.mean_squares(part) + n_outputs * statistics.fmean(moments.slopes[part])
+        return math.sqrt(2 / (n_features * both_ways))
+
+    return of_part(slice(n_basis)), of_part(slice(n_basis, None)) if has_base else 0.0

@@ -60,6 +60,8 @@ def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
             kan += f" K={value('n_basis')}"
         if layer == "dictionary" and value("base_branch") != "silu":
             kan += f", base branch {value('base_branch')}"
+        if layer == "dictionary" and value("initialisation") != "default":
+            kan += f", initialised by {value('initialisation')}"
         parts.append(kan)
     if family == "hybrid":
         parts.append(f"KAN layers: {value('pattern')}")

@@ -75,6 +75,8 @@ class ModelSpec(Spec):
             layer interpolates.
         base_branch: The fixed curve beside the dictionary.
         grid_range: The K functions are spread over [-grid_range, grid_range]; inputs have unit variance.
+        initialisation: Of dictionary layers: `default` lets the base branch carry the signal and begins with curves
+            of 0; `glorot` and `power` begin with random curves.
         activation: Between two ordinary layers.
         pattern: Which layers of a hybrid are KAN layers: the first, the last, every second one
             beginning with the first, all between the first and the last, those of the stem (`stem`) or
@@ -104,6 +106,7 @@ class ModelSpec(Spec):
     n_basis: Annotated[int, Field(ge=1, le=64), _KAN, Only("layer", ("dictionary", "scaled"))] = 8
     base_branch: Annotated[Literal["silu", "identity", "none"], _KAN, _DICTIONARY] = "silu"
     grid_range: Annotated[float, Field(gt=0, le=100), _KAN, _DICTIONARY] = 2.0
+    initialisation: Annotated[Literal["default", "glorot", "power"], _KAN, _DICTIONARY] = "default"
     activation: Annotated[Activation, Only("family", ("mlp", "hybrid"))] = "relu"
     pattern: Annotated[Pattern, Only("family", ("hybrid",))] = "last"
     layer_norm: bool = False

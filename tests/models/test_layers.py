@@ -245,3 +245,27 @@ def test_node_layers_begin_as_a_standardised_activation() -> None:
     mean = (weights * nodes.sigmoid()).sum()
     deviation = (weights * (nodes.sigmoid() - mean).square()).sum().sqrt()
     torch.testing.assert_close(layer(x), ((x @ layer.W.T).sigmoid() - mean) / deviation)
+
+
+@pytest.mark.parametrize("branch", ["silu", "none"])
+@pytest.mark.parametrize("name", ["gaussian", "b_spline", "tanh"])
+def test_initialisations_of_dictionaries(name: str, branch: str) -> None:
+    """`glorot` from mean squares of features and slopes, `power` from their number; both centred."""
+    sizes = {"n_inputs": 40, "n_outputs": 60, "n_basis": 5, "base_branch": branch}
+    n_features = 5 + (branch != "none")
+    z = normal(200_000).requires_grad_()
+    basis = make_layer("dictionary", name, 1, 1, n_basis=5, base_branch=branch)
+    parts = basis.features(z.unsqueeze(-1)).T
+    slopes = [torch.autograd.grad(part.sum(), z, retain_graph=True)[0] for part in parts]
+    for scheme in ("glorot", "power"):
+        layer = make_layer("dictionary", name, initialisation=scheme, **sizes)
+        wanted = [40 * part.square().mean() + 60 * s.square().mean() for part, s in zip(parts, slopes, strict=True)]
+        for weight, both_ways, power in (
+            (layer.W, sum(wanted[:5]) / 5, 1.75), (layer.V, wanted[-1], 0.25),
+        ):  # fmt: skip
+            if weight is not None:
+                glorot = (2 / (n_features * both_ways)).sqrt().item()
+                deviation = glorot if scheme == "glorot" else (40 * n_features) ** -power
+                assert weight.std().item() == pytest.approx(deviation, rel=0.05)
+        outputs = layer(normal(20_000, 40))
+        assert (outputs.mean(0).abs() < 0.1).all()
