@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kansearch.models.convolution import Convolution
 from kansearch.models.embedding import Embedding
+from kansearch.models.kaf import KAFLayer
 from kansearch.models.kernel import NodeLayer
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.network import Network
@@ -136,7 +137,7 @@ def _weighted(layer: Layer, x: Tensor) -> Float[Tensor, "T S"]:
     """Deviations of what each edge of a matrix adds."""
     if isinstance(layer, Convolution):
         return torch.cat([_weighted(inner, seen) for inner, seen in layer.parts(x)])
-    assert isinstance(layer, OrdinaryLayer | NodeLayer)
+    assert isinstance(layer, OrdinaryLayer | NodeLayer | KAFLayer)
     weight = layer.weight if isinstance(layer, OrdinaryLayer) else layer.W
     return weight.abs() * x.std(0, correction=0)
 

@@ -13,6 +13,7 @@ from kansearch.models.bases import base_function
 from kansearch.models.convolution import Convolution, CurveConvolution
 from kansearch.models.embedding import Embedding
 from kansearch.models.hybrid import n_stem_layers
+from kansearch.models.kaf import KAFLayer
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
@@ -172,6 +173,16 @@ class _Maker:
 def _kan_layer(
     spec: ModelSpec, n_inputs: int, n_outputs: int, generator: torch.Generator | None, dtype: torch.dtype
 ) -> CurveLayer:
+    if spec.layer == "kaf":
+        return KAFLayer(
+            n_inputs,
+            n_outputs,
+            spec.base_function,
+            n_basis=spec.n_basis,
+            grid_range=spec.grid_range,
+            generator=generator,
+            dtype=dtype,
+        )
     if spec.layer == "scaled":
         return ScaledLayer(
             n_inputs, n_outputs, spec.base_function, n_basis=spec.n_basis, generator=generator, dtype=dtype

@@ -18,6 +18,7 @@ from kansearch.models.bases import base_function
 from kansearch.models.convolution import Convolution
 from kansearch.models.embedding import Embedding
 from kansearch.models.flops import Cost
+from kansearch.models.kaf import KAFLayer
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import OrdinaryLayer
@@ -87,6 +88,8 @@ def _family_cost(spec: ModelSpec, is_kan: bool, n_inputs: int, n_outputs: int) -
         return OrdinaryLayer.cost(n_inputs, n_outputs)
     if spec.layer == "dictionary":
         return KANLayer.cost(n_inputs, n_outputs, spec.base_function, spec.n_basis, spec.base_branch)
+    if spec.layer == "kaf":
+        return KAFLayer.cost(n_inputs, n_outputs, spec.base_function, spec.n_basis)
     if spec.layer == "scaled":
         return ScaledLayer.cost(n_inputs, n_outputs, spec.base_function, spec.n_basis)
     return KERNELS[spec.layer].cost(n_inputs, n_outputs, spec.base_function)

@@ -59,6 +59,8 @@ def structure(spec: ModelSpec) -> ModelSpec:
         shared["pattern"] = spec.pattern
     if spec.family != "mlp":
         shared["layer"] = spec.layer
+        if spec.layer == "kaf":
+            shared |= {name: getattr(spec, name) for name in ("base_function", "n_basis", "grid_range")}
         if spec.layer == "scaled":
             shared["n_basis"] = spec.n_basis
             shared["base_function"] = "relu" if spec.base_function == "relu" else "tanh"  # relu is a layer of its own

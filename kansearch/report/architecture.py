@@ -56,7 +56,7 @@ def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
     if family != "mlp":
         layer = value("layer")
         kan = f"{layer} {value('base_function')}"
-        if layer in ("dictionary", "scaled"):
+        if layer in ("dictionary", "scaled", "kaf"):
             kan += f" K={value('n_basis')}"
         if layer == "dictionary" and value("base_branch") != "silu":
             kan += f", base branch {value('base_branch')}"

@@ -24,7 +24,7 @@ class Only:
 
 
 Family = Literal["mlp", "kan", "hybrid"]
-Layer = Literal["dictionary", "edge", "scaled", "shared", "node"]
+Layer = Literal["dictionary", "edge", "scaled", "shared", "node", "kaf"]
 BaseFunction = Literal[
     "gaussian", "mexican_hat", "relu_bump", "tanh", "sigmoid", "relu", "silu", "gelu", "sin",
     "b_spline", "rbf", "chebyshev", "fourier", "rational",
@@ -71,8 +71,8 @@ class ModelSpec(Spec):
             recurrent network `none` passes the last state, `average` the mean of its states.
         layer: Form of the KAN layers.
         base_function: Curve family on the edges of the KAN layers.
-        n_basis: K, the functions that a dictionary layer mixes for each input, or the scales between which a scaled
-            layer interpolates.
+        n_basis: K, the functions that a dictionary layer mixes for each input and a kaf layer for each node, or the
+            scales between which a scaled layer interpolates.
         base_branch: The fixed curve beside the dictionary.
         grid_range: The K functions are spread over [-grid_range, grid_range]; inputs have unit variance.
         initialisation: Of dictionary layers: `default` lets the base branch carry the signal and begins with curves
@@ -103,9 +103,9 @@ class ModelSpec(Spec):
     patch_size: Annotated[int, Field(ge=1, le=64), _ATTENTION] = 4
     layer: Annotated[Layer, _KAN] = "dictionary"
     base_function: Annotated[BaseFunction, _KAN] = "gaussian"
-    n_basis: Annotated[int, Field(ge=1, le=64), _KAN, Only("layer", ("dictionary", "scaled"))] = 8
+    n_basis: Annotated[int, Field(ge=1, le=64), _KAN, Only("layer", ("dictionary", "scaled", "kaf"))] = 8
     base_branch: Annotated[Literal["silu", "identity", "none"], _KAN, _DICTIONARY] = "silu"
-    grid_range: Annotated[float, Field(gt=0, le=100), _KAN, _DICTIONARY] = 2.0
+    grid_range: Annotated[float, Field(gt=0, le=100), _KAN, Only("layer", ("dictionary", "kaf"))] = 2.0
     initialisation: Annotated[Literal["default", "glorot", "power"], _KAN, _DICTIONARY] = "default"
     activation: Annotated[Activation, Only("family", ("mlp", "hybrid"))] = "relu"
     pattern: Annotated[Pattern, Only("family", ("hybrid",))] = "last"

@@ -58,12 +58,12 @@ def test_a_kan_convolution_is_its_curves_at_every_place(form: str, name: str) ->
     assert torch.allclose(outputs.view(4, 3, 4), at_places)
     everywhere = torch.cat(seen)
     assert torch.allclose(amplitudes, inner.forward_with_amplitudes(everywhere)[1])
-    of_node = form == "node"
+    of_node = form in ("node", "kaf")
     curve = layer.curve(layer.curve_inputs(x)[:, 2 if of_node else 1], 1, 2)
     assert torch.allclose(curve.square().mean().sqrt(), amplitudes[2, 0 if of_node else 1])
 
 
-@pytest.mark.parametrize("form", ["dictionary", "edge", "scaled", "shared", "node"])
+@pytest.mark.parametrize("form", ["dictionary", "edge", "scaled", "shared", "node", "kaf"])
 def test_gradients_are_right(form: str) -> None:
     """Of outputs and amplitudes, with two groups."""
     layer = CurveConvolution([make_layer(form, "tanh", 4, 1), make_layer(form, "sin", 4, 1)], Maps(2, 3, 3), Window(2))

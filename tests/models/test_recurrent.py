@@ -41,7 +41,7 @@ def test_a_cell_is_torchs(cell: str, averaged: bool) -> None:
         assert torch.allclose(outputs[row], states.mean(0) if averaged else states[-1])
 
 
-@pytest.mark.parametrize("form", ["dictionary", "edge", "scaled", "shared", "node"])
+@pytest.mark.parametrize("form", ["dictionary", "edge", "scaled", "shared", "node", "kaf"])
 @pytest.mark.parametrize("cell", OWN)
 def test_the_curves_of_a_kan_cell(form: str, cell: str) -> None:
     """Amplitudes and moments are those of the curves over what they saw; a dropped curve is its mean."""
@@ -54,7 +54,7 @@ def test_the_curves_of_a_kan_cell(form: str, cell: str) -> None:
     assert torch.allclose(outputs, layer(x))
     means, deviations = layer.curve_moments(x)
     seen = layer.curve_inputs(x)
-    assert amplitudes.shape == means.shape == (n_outputs, 2 if form == "node" else 7)
+    assert amplitudes.shape == means.shape == (n_outputs, 2 if form in ("node", "kaf") else 7)
     for target in (0, n_outputs - 1):
         for source in range(amplitudes.shape[1]):
             curve = layer.curve(seen[:, layer.curve_column(source, target)], source, target)

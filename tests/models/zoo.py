@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kansearch.models.bases import BASE_FUNCTIONS
+from kansearch.models.kaf import KAFLayer
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import CurveLayer
@@ -21,7 +22,7 @@ PLAIN_PATTERNS = tuple(pattern for pattern in get_args(Pattern) if pattern not i
 """Those that need no convolutions."""
 
 FORMS = [("dictionary", name) for name in BASES] + [
-    (form, name) for form in (*KERNELS, "scaled") for name in BASE_FUNCTIONS
+    (form, name) for form in (*KERNELS, "scaled", "kaf") for name in BASE_FUNCTIONS
 ]
 """Every form of a KAN layer with every base function it can have."""
 
@@ -39,6 +40,8 @@ def make_layer(form: str, name: str, n_inputs: int = 3, n_outputs: int = 2, **kw
     common = {"generator": random(1), "dtype": torch.float64}
     if form == "dictionary":
         return KANLayer(n_inputs, n_outputs, name, **{"n_basis": 4, **common, **kwargs})
+    if form == "kaf":
+        return KAFLayer(n_inputs, n_outputs, name, **{"n_basis": 5, **common, **kwargs})
     if form == "scaled":
         return ScaledLayer(n_inputs, n_outputs, name, **{"n_basis": 5, **common, **kwargs})
     return KERNELS[form](n_inputs, n_outputs, name, **{**common, **kwargs})
@@ -65,7 +68,7 @@ def _specs() -> Iterator[ModelSpec]:
             yield ModelSpec(family="mlp", activation=activation, depth=depth, width=7, layer_norm=depth == 4)
     for pattern in PLAIN_PATTERNS:
         for depth in (3, 4, 5):
-            for form in ("dictionary", "scaled", *KERNELS):
+            for form in ("dictionary", "scaled", "kaf", *KERNELS):
                 yield ModelSpec(family="hybrid", pattern=pattern, depth=depth, width=6, layer=form, dropout=0.1)
 
 
@@ -96,7 +99,7 @@ CONVOLUTIONAL_SPECS = list(_convolutional_specs())
 
 def _token_specs() -> Iterator[ModelSpec]:
     small = {"embedding": 4, "width": 5, "n_basis": 3, "heads": 2, "feed_forward": 5, "patch_size": 2}
-    for form in ("dictionary", "scaled", *KERNELS):
+    for form in ("dictionary", "scaled", "kaf", *KERNELS):
         for stem in ("attention", "recurrent"):
             yield ModelSpec(stem=stem, layer=form, base_function="tanh", **small)
     for pattern in get_args(Pattern):

@@ -66,12 +66,14 @@ MODELS: list[dict[str, Any]] = [
     {"family": "kan", "layer": "scaled", "base_function": "tanh", "n_basis": 5},
     {"family": "kan", "layer": "scaled", "base_function": "silu", "n_basis": 5, "width": 6},
     {"family": "kan", "layer": "scaled", "base_function": "relu"},
+    {"family": "kan", "layer": "kaf", "base_function": "gaussian", "n_basis": 5, "width": 3},
+    {"family": "kan", "layer": "kaf", "base_function": "gaussian", "n_basis": 5, "width": 6, "dropout": 0.1},
     {"family": "kan", "layer": "shared", "base_function": "silu"},
     {"family": "kan", "layer": "node", "base_function": "sin", "width": 5},
     {"family": "hybrid", "depth": 3, "pattern": "alternate"},
     {"family": "kan", "depth": 1, "base_function": "relu"},
 ]
-"""Nineteen kinds of networks, some of which share a group."""
+"""Twenty-one kinds of networks, some of which share a group."""
 
 TRAININGS: list[dict[str, Any]] = [
     {},
@@ -120,7 +122,7 @@ def test_trials_of_texts_have_the_curve_that_they_have_alone(dtype: str, tmp_pat
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("penalty", ["l1", "entropy"])
-@pytest.mark.parametrize("layer", ["shared", "node", "dictionary", "edge", "scaled"])
+@pytest.mark.parametrize("layer", ["shared", "node", "dictionary", "edge", "scaled", "kaf"])
 def test_penalties_of_mixed_base_functions_give_the_same_curve_in_a_pack(
     layer: str, penalty: str, dtype: str, iris: Split
 ) -> None:
