@@ -90,7 +90,8 @@ class KAFLayer(CurveLayer):
             and (found := curves.copies(self.function.compiled[0], u, scales, shifts)) is not None
         ):
             return found
-        return self.function(torch.addcmul(shifts.unsqueeze(-1), u.unsqueeze(-2), scales.unsqueeze(-1)))
+        # In order: torch is free to let sums of so few numbers lie otherwise, and one network otherwise than many.
+        return self.function(torch.addcmul(shifts.unsqueeze(-1), u.unsqueeze(-2), scales.unsqueeze(-1)).contiguous())
 
     def activation_parameters(self) -> list[nn.Parameter]:
         """A and c."""

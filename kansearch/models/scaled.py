@@ -79,7 +79,9 @@ class ScaledLayer(EdgeWeights):
             gamma = torch.zeros_like(beta)
             if curves.serves_atoms(self.function.compiled, columns, beta, gamma):
                 return curves.atoms(self.function.compiled, columns, beta, gamma).flatten(-3, -2).mT
-        return self.function(columns.unsqueeze(-2) * scales.unsqueeze(-1)).flatten(-3, -2).mT
+        # In order: torch is free to let products of so few numbers lie otherwise, and one network otherwise than many.
+        phases = (columns.unsqueeze(-2) * scales.unsqueeze(-1)).contiguous()
+        return self.function(phases).flatten(-3, -2).mT
 
     def weight(self) -> Float[Tensor, "*P O IK"]:
         """A l_k(log b), in the same order."""
@@ -132,8 +134,12 @@ class ScaledLayer(EdgeWeights):
             polynomials.append(2 * u * polynomials[-1] - polynomials[-2])
         of_all = torch.stack(polynomials[: self.n_basis], dim=-2)
         to_nodes = _nodes(self.n_basis)[1].mT.to(u)
-        # One product for each network: how one for all of them sums depends on how many they are.
-        return to_nodes @ of_all if u.dim() == 1 else torch.bmm(to_nodes.expand(len(u), -1, -1), of_all)
+        if u.dim() == 1:
+            return to_nodes @ of_all
+        # One product for each network: how one for all of them sums depends on how many they are; and one network
+        # alone takes another way through BLAS than in company.
+        in_company = of_all.expand(max(2, len(u)), -1, -1)
+        return torch.bmm(to_nodes.expand(len(in_company), -1, -1), in_company)[: len(u)]
 
 
 @cache
