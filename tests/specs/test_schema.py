@@ -109,7 +109,7 @@ def test_every_hyperparameter_is_explained() -> None:
     assert list(space) == list(hyperparameters())
     assert space["width"]["description"] == "Nodes of each hidden row."
     assert space["n_basis"]["description"].endswith(
-        "Means something only where family is kan or hybrid and layer is dictionary."
+        "Means something only where family is kan or hybrid and layer is dictionary or scaled or kaf."
     )
     for name, schema in study_schema()["properties"].items():
         assert schema.get("description"), name
