@@ -19,7 +19,7 @@ from kansearch.models.embedding import Embedding
 from kansearch.models.layer import CurveLayer, Layer
 from kansearch.models.network import Network
 from kansearch.models.recurrent import Recurrent
-from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
+from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words, is_of_tokens
 from kansearch.specs.explanation import Explanation, LearnedEdge, LearnedLayer, Sparser
 from kansearch.specs.trial import TrialRecord, TrialSpec
 from kansearch.training.metrics import quality
@@ -82,6 +82,7 @@ def explain(
     """
     x = split.to(next(network.parameters()).dtype).train_x[:ROWS]
     found, of_inputs = flows(network, x)
+    of_tokens = is_of_tokens(found[0].layer)
     if not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise UserError(f"trial {record.number} diverged when it was trained again: its network holds no numbers")
     order = ranked(found)
@@ -104,7 +105,7 @@ def explain(
         recorded=record.metrics,
         measured=measured,
         inputs=None if of_inputs is None else _inputs(split, of_inputs),
-        layers=tuple(_layer(index, flow) for index, flow in enumerate(found)),
+        layers=tuple(_layer(index, flow, of_tokens=of_tokens) for index, flow in enumerate(found)),
         edges=tuple(_edge(found[index], index, target, source) for index, target, source in varying[:n_edges]),
         sparser=tuple(_sparser(network, split, found, order)),
     )
@@ -115,13 +116,15 @@ def _inputs(split: Split, importance: Float[Tensor, " I"]) -> dict[str, float]:
     return dict(sorted(named, key=lambda item: -item[1]))
 
 
-def _layer(index: int, flow: LayerFlow) -> LearnedLayer:
+def _layer(index: int, flow: LayerFlow, *, of_tokens: bool) -> LearnedLayer:
     strengths = flow.deviations
     n_silent = int((strengths < SILENT * strengths.max()).sum()) if strengths.numel() else 0
-    return LearnedLayer(index=index, kind=_kind(flow.layer), n_curves=strengths.numel(), n_silent=n_silent)
+    return LearnedLayer(
+        index=index, kind=_kind(flow.layer, of_tokens=of_tokens), n_curves=strengths.numel(), n_silent=n_silent
+    )
 
 
-def _kind(layer: Layer) -> str:
+def _kind(layer: Layer, *, of_tokens: bool) -> str:
     """A layer for people."""
     kind = "KAN" if isinstance(layer, CurveLayer) else "ordinary"
     match layer:
@@ -142,7 +145,7 @@ def _kind(layer: Layer) -> str:
             return "mean of the tokens"
         case Recurrent():
             return f"{kind} {layer.cell_name} cell, {layer.source.channels} numbers and {layer.n_outputs} of state"
-        case Convolution() if layer.window.size == 1 == layer.window.stride:
+        case Convolution() if of_tokens:
             return f"{kind} for each token, {layer.source.channels} to {layer.target.channels}"
         case Convolution():
             size = layer.window.size

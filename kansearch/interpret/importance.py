@@ -15,13 +15,12 @@ from torch import Tensor
 
 from kansearch.models.convolution import Convolution
 from kansearch.models.embedding import Embedding
-from kansearch.models.kaf import KAFLayer
-from kansearch.models.kernel import NodeLayer
+from kansearch.models.kernel import NodeCurves
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.network import Network
 from kansearch.models.recurrent import CurveRecurrent, Recurrent
 from kansearch.models.shapes import Maps
-from kansearch.models.tokens import Attention, Columns, TokenNorm, Words
+from kansearch.models.tokens import Attention, Columns, TokenNorm, Words, are_tokens
 
 WINDOWS = 4096
 """Of a convolution that are looked at."""
@@ -89,7 +88,9 @@ def _parted(
     of_channels: Float[Tensor, " C"], tokens: Float[Tensor, "B CL"], added: Float[Tensor, "B CL"]
 ) -> tuple[Float[Tensor, " C"], Float[Tensor, " C"]]:
     """What goes through the layers of a block, and what past them: shares of the standard deviations."""
-    through, past = (torch.unflatten(t, -1, (len(of_channels), -1)).std((0, -1)) for t in (added, tokens))
+    n_channels = len(of_channels)
+    there = are_tokens(tokens, n_channels).unsqueeze(-2)
+    through, past = ((torch.unflatten(t, -1, (n_channels, -1)) * there).std((0, -1)) for t in (added, tokens))
     share = through / (through + past).clamp(min=torch.finfo(through.dtype).tiny)
     return of_channels * share, of_channels * (1 - share)
 
@@ -137,7 +138,7 @@ def _weighted(layer: Layer, x: Tensor) -> Float[Tensor, "T S"]:
     """Deviations of what each edge of a matrix adds."""
     if isinstance(layer, Convolution):
         return torch.cat([_weighted(inner, seen) for inner, seen in layer.parts(x)])
-    assert isinstance(layer, OrdinaryLayer | NodeLayer | KAFLayer)
+    assert isinstance(layer, OrdinaryLayer | NodeCurves)
     weight = layer.weight if isinstance(layer, OrdinaryLayer) else layer.W
     return weight.abs() * x.std(0, correction=0)
 

@@ -72,11 +72,11 @@ _NEEDED: dict[str, tuple[tuple[type, ...], str]] = {
 
 def _given(inputs: Inputs) -> tuple[str, str]:
     """What data are, for people, and which stems they can have."""
+    *others, last = [stem for stem, (kinds, _) in _NEEDED.items() if isinstance(inputs, kinds)]
+    allowed = f"{', '.join(others)} or {last}"
     if isinstance(inputs, TextShape):
-        return "texts", "embedding, recurrent or attention"
-    if isinstance(inputs, ImageShape):
-        return "images", "none, convolution or attention"
-    return f"rows of {inputs} numbers", "none or attention"
+        return "texts", allowed
+    return "images" if isinstance(inputs, ImageShape) else f"rows of {inputs} numbers", allowed
 
 
 def build(
@@ -111,7 +111,7 @@ def build(
         activation=spec.activation,
         layer_norm=spec.layer_norm,
         dropout=spec.dropout,
-        skips={index: index + 1 - shape.skip for index, shape in enumerate(shapes) if shape.skip},
+        skips={index: index - shape.skip for index, shape in enumerate(shapes) if shape.skip},
         generator=generator,
     )
 

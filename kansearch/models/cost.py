@@ -66,7 +66,8 @@ def _layer_cost(spec: ModelSpec, shape: LayerShape) -> Cost:
             n_state, n_maps = target.nodes, shape.curve_targets
             of_token = _family_cost(spec, shape.is_kan, source.channels, n_maps)
             of_state = _family_cost(spec, shape.is_kan, n_state, n_maps)
-            return Recurrent.cost(of_token, of_state, source, n_state, spec.cell)
+            averaged = spec.pooling == "average"
+            return Recurrent.cost(of_token, of_state, source, n_state, spec.cell, averaged=averaged)
         case "embedding":
             return Embedding.cost(source.nodes, words, target.nodes)
         case "words":

@@ -13,20 +13,21 @@ import math
 from functools import cache
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from kansearch.models import curves
 from kansearch.models.bases import base_function
 from kansearch.models.flops import Cost
-from kansearch.models.layer import CurveLayer, affine, columns_of, safe_sqrt
+from kansearch.models.kernel import NodeCurves
+from kansearch.models.layer import columns_of
 from kansearch.models.moments import normal_moments, normal_quadrature
 
 RIDGE = 1e-4
 """Of the regression that gives the curves at first; the larger it is the smaller are their coefficients."""
 
 
-class KAFLayer(CurveLayer):
+class KAFLayer(NodeCurves):
     """One matrix product, then each node's own mixture of K fixed functions.
 
     W ~ N(0, 1 / I) at first. The nodes differ by it, so all begin with the same curve: the ridge regression of silu,
@@ -45,8 +46,6 @@ class KAFLayer(CurveLayer):
         UserError: If there is no such base function.
     """
 
-    one_curve_an_edge = False
-
     def __init__(
         self,
         n_inputs: int,
@@ -59,7 +58,6 @@ class KAFLayer(CurveLayer):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(n_inputs, n_outputs)
-        self.function_name = function
         self.function = base_function(function)
         self.n_basis, self.grid_range = n_basis, grid_range
         drawn = torch.randn(n_outputs, n_inputs, generator=generator, dtype=dtype)
@@ -67,17 +65,6 @@ class KAFLayer(CurveLayer):
         coefficients, constant = _start(function, n_basis, grid_range)
         self.a = nn.Parameter(torch.tensor(coefficients, dtype=dtype).repeat(n_outputs, 1))
         self.c = nn.Parameter(torch.full((n_outputs,), constant, dtype=dtype))
-
-    def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
-        """One matrix product, then the curves."""
-        return self._curves(prepared) + self.c.unsqueeze(-2)
-
-    def mix_with_amplitudes(
-        self, prepared: Float[Tensor, "*P B I"], shares: Float[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O 1"]]:
-        """The same, and one amplitude a node."""
-        values = self._curves(prepared)
-        return values + self.c.unsqueeze(-2), safe_sqrt(shares @ values.square()).unsqueeze(-1)
 
     def _curves(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         functions = self._functions(columns_of(self.curve_inputs(x)))
@@ -94,28 +81,8 @@ class KAFLayer(CurveLayer):
         return self.function(torch.addcmul(shifts.unsqueeze(-1), u.unsqueeze(-2), scales.unsqueeze(-1)).contiguous())
 
     def activation_parameters(self) -> list[nn.Parameter]:
-        """A and c."""
+        """The coefficients and the constants."""
         return [self.a, self.c]
-
-    def decayed_parameters(self) -> list[nn.Parameter]:
-        """W alone: a is no matrix of weights but part of the activations."""
-        return [self.W]
-
-    @torch.no_grad()
-    def curve_moments(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "O 1"], Float[Tensor, "O 1"]]:
-        """Of each node."""
-        values = self._curves(x)
-        return values.mean(0).unsqueeze(-1), values.std(0, correction=0).unsqueeze(-1)
-
-    @torch.no_grad()
-    def drop(self, curves: Bool[Tensor, "O 1"], means: Float[Tensor, "O 1"]) -> None:
-        """Set their a to 0."""
-        self.c.add_((means * curves).squeeze(-1))
-        self.a[curves.squeeze(-1)] = 0
-
-    def curve_inputs(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
-        """W x."""
-        return affine(x, self.W)
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """The mixture of one node."""

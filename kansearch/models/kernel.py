@@ -331,32 +331,23 @@ class SharedLayer(EdgeWeights):
         return Cost(n_edges + (1 + shift) * n_inputs + n_outputs, n_inputs * of_input + 2 * n_edges)
 
 
-class NodeLayer(KernelActivation):
-    """y_j = a_j f(b_j u_j + d_j) + c_j with u = W x: one matrix product, then each node's own activation.
+class NodeCurves(CurveLayer):
+    """y_j = g_j(u_j) + c_j with u = W x: one matrix product, then a curve of each node's own, made of its a_j.
 
-    W ~ N(0, 1 / I) at first. The nodes differ by it, so all begin with the same curve: b and d where the base
-    function starts, a and c such that outputs have mean 0 and variance 1.
+    Attributes:
+        W: (O, I).
+        a: (O, ...); a curve whose a is 0 is 0.
+        c: (O,).
     """
 
     one_curve_an_edge = False
+    W: nn.Parameter
+    a: nn.Parameter
+    c: nn.Parameter
 
-    @staticmethod
-    def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
-        del n_inputs
-        return (n_outputs,)
-
-    def _start(self, function: str, generator: torch.Generator | None) -> None:
-        mean, variance = _moments(function, shift=self.d is not None, spread=False)
-        gain = 1 / math.sqrt(variance)
-        weight = torch.randn(self.n_outputs, self.n_inputs, generator=generator, dtype=self.s.dtype)
-        self.W = nn.Parameter(weight / math.sqrt(self.n_inputs))
-        self.a = nn.Parameter(torch.full_like(self.c, gain))
-        with torch.no_grad():
-            b, d = self.function.start
-            self.s.fill_(math.log(b))
-            if self.d is not None:
-                self.d.fill_(d)
-            self.c.fill_(-gain * mean)
+    @abstractmethod
+    def _curves(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
+        """g(W x)."""
 
     def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """One matrix product, then the curves."""
@@ -368,13 +359,6 @@ class NodeLayer(KernelActivation):
         """The same, and one amplitude a node."""
         values = self._curves(prepared)
         return values + self.c.unsqueeze(-2), safe_sqrt(shares @ values.square()).unsqueeze(-1)
-
-    def _curves(self, x: Tensor) -> Tensor:
-        return self.a.unsqueeze(-2) * self._activated(self.curve_inputs(x))
-
-    def activation_parameters(self) -> list[nn.Parameter]:
-        """a, s, d and c."""
-        return [self.a, *super().activation_parameters(), self.c]
 
     def decayed_parameters(self) -> list[nn.Parameter]:
         """W alone: a is no matrix of weights but part of the activations."""
@@ -395,6 +379,39 @@ class NodeLayer(KernelActivation):
     def curve_inputs(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """W x."""
         return affine(x, self.W)
+
+
+class NodeLayer(NodeCurves, KernelActivation):
+    """y_j = a_j f(b_j u_j + d_j) + c_j with u = W x: one matrix product, then each node's own activation.
+
+    W ~ N(0, 1 / I) at first. The nodes differ by it, so all begin with the same curve: b and d where the base
+    function starts, a and c such that outputs have mean 0 and variance 1.
+    """
+
+    @staticmethod
+    def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
+        del n_inputs
+        return (n_outputs,)
+
+    def _start(self, function: str, generator: torch.Generator | None) -> None:
+        mean, variance = _moments(function, shift=self.d is not None, spread=False)
+        gain = 1 / math.sqrt(variance)
+        weight = torch.randn(self.n_outputs, self.n_inputs, generator=generator, dtype=self.s.dtype)
+        self.W = nn.Parameter(weight / math.sqrt(self.n_inputs))
+        self.a = nn.Parameter(torch.full_like(self.c, gain))
+        with torch.no_grad():
+            b, d = self.function.start
+            self.s.fill_(math.log(b))
+            if self.d is not None:
+                self.d.fill_(d)
+            self.c.fill_(-gain * mean)
+
+    def _curves(self, x: Tensor) -> Tensor:
+        return self.a.unsqueeze(-2) * self._activated(self.curve_inputs(x))
+
+    def activation_parameters(self) -> list[nn.Parameter]:
+        """a, s, d and c."""
+        return [self.a, *super().activation_parameters(), self.c]
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_j f(b_j u + d_j)."""

@@ -58,7 +58,7 @@ CELLS: dict[str, Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor
 }
 """What given tokens (M, *P, B, S), maps of the state (likewise), the state and the memory of an LSTM become."""
 
-FLOPS = {"rnn": 2, "gru": 3 + 4 + 3 + 3, "lstm": 4 + 1 + 4 + 3 + 2}
+FLOPS = {"rnn": 2, "gru": 2 + 3 + 3 + 3, "lstm": 4 + 1 + 4 + 3 + 2}
 """Of each number of the state, beside the layers: sums, functions and products above."""
 
 
@@ -93,12 +93,11 @@ class Recurrent(Layer):
         return [*self.of_token.decayed_parameters(), *self.of_state.decayed_parameters()]
 
     @staticmethod
-    def cost(of_token: Cost, of_state: Cost, source: Maps, n_state: int, cell: str) -> Cost:
-        """Both layers and the cell, once a token."""
-        return Cost(
-            of_token.parameters + of_state.parameters,
-            source.places * (of_token.flops + of_state.flops + n_state * FLOPS[cell]),
-        )
+    def cost(of_token: Cost, of_state: Cost, source: Maps, n_state: int, cell: str, *, averaged: bool) -> Cost:
+        """Both layers and the cell, once a token; and the sums and shares of a mean."""
+        of_cell = source.places * (of_token.flops + of_state.flops + n_state * FLOPS[cell])
+        of_mean = averaged * n_state * (source.places + 1)
+        return Cost(of_token.parameters + of_state.parameters, of_cell + of_mean)
 
     def _read(
         self, given: Float[Tensor, "*P BL MS"], row: Float[Tensor, "*P B EL"]
@@ -156,10 +155,10 @@ class CurveRecurrent(Recurrent, CurveLayer):
 
     def curve_column(self, source: int, target: int) -> int:
         """The source; or the node of one layer, and then of the other."""
-        layer, place = self._of_source(source)
         if self.one_curve_an_edge:
             return source
-        return target + (0 if layer is self.of_token else layer.n_outputs) + place
+        layer, _ = self._of_source(source)
+        return target if layer is self.of_token else layer.n_outputs + target
 
     def curve_moments(self, x: Float[Tensor, "B EL"]) -> tuple[Float[Tensor, "MS _"], Float[Tensor, "MS _"]]:
         """Over all rows and tokens."""

@@ -62,7 +62,8 @@ class ScaledLayer(EdgeWeights):
         return n_outputs, n_inputs
 
     def _spread_scales(self, b: float, generator: torch.Generator | None) -> None:
-        self.s.normal_(math.atanh(math.log(b) / LARGEST_LOG), S_DEVIATION / LARGEST_LOG, generator=generator)
+        u = math.log(b) / LARGEST_LOG
+        self.s.normal_(math.atanh(u), S_DEVIATION / LARGEST_LOG / (1 - u * u), generator=generator)
 
     def scale(self) -> Tensor:
         """All b, shaped like s."""

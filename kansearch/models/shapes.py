@@ -58,9 +58,6 @@ Role = Literal[
     "layer", "embedding", "words", "patches", "columns", "norm", "attention", "feed_forward", "mean", "recurrent"
 ]
 
-OF_THE_FAMILY: tuple[Role, ...] = ("layer", "feed_forward", "recurrent")
-"""Roles that KAN layers and ordinary ones can have."""
-
 CELL_MAPS = {"rnn": 1, "gru": 3, "lstm": 4}
 """Numbers that a recurrent cell computes for each of its state."""
 
@@ -74,10 +71,10 @@ class LayerShape:
         source: What it sees.
         target: What it gives.
         window: Of a convolution; None where every node sees all.
-        role: What it is; `layer` and `feed_forward` are KAN layers or ordinary ones.
+        role: What it is; layers, feed-forward layers and recurrent cells are KAN layers or ordinary ones.
         vocabulary: Of a layer that sees words; else None.
         maps: Of a recurrent cell; else 1.
-        skip: What the layer so many before its successor sees is added to what it gives: 1 is its own input; 0 nothing.
+        skip: What the layer so many before it sees is added to what it gives; 0 is nothing.
     """
 
     is_kan: bool
@@ -153,10 +150,10 @@ def _attention(spec: ModelSpec, inputs: Inputs, plan: Iterator[bool]) -> Iterato
     hidden = replace(tokens, channels=spec.feed_forward)
     for _ in range(spec.blocks):
         yield norm
-        yield LayerShape(False, tokens, tokens, role="attention", skip=2)
+        yield LayerShape(False, tokens, tokens, role="attention", skip=1)
         yield norm
         yield LayerShape(next(plan), tokens, hidden, Window(1), role="feed_forward")
-        yield LayerShape(next(plan), hidden, tokens, Window(1), role="feed_forward", skip=3)
+        yield LayerShape(next(plan), hidden, tokens, Window(1), role="feed_forward", skip=2)
     mean = Maps(spec.embedding)
     yield norm
     yield LayerShape(False, tokens, mean, role="mean")

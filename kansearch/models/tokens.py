@@ -10,7 +10,6 @@ vocabulary, I inputs.
 from __future__ import annotations
 
 import math
-from typing import cast
 
 import torch
 from jaxtyping import Bool, Float
@@ -90,7 +89,11 @@ class Words(Layer):
     def mix(self, prepared: Float[Tensor, "*P B L"]) -> Float[Tensor, "*P B EL"]:
         """The vectors."""
         words = prepared.long()
-        found: Tensor = _Lookup.apply(self.vectors, words)  # type: ignore[no-untyped-call]  # apply has no types
+        n_words, n_numbers = self.vectors.shape[-2:]
+        # A stack's words are looked up in one table, each network's in its own part.
+        firsts = n_words * torch.arange(self.vectors.shape[:-2].numel(), device=words.device)
+        rows = words + firsts.view(*self.vectors.shape[:-2], *(1,) * (words.dim() - self.vectors.dim() + 2))
+        found = functional.embedding(rows, self.vectors.reshape(-1, n_numbers))
         if self.places is not None:
             found = found + self.places.unsqueeze(-3)
         found = found * (words != 0).unsqueeze(-1)
@@ -104,27 +107,6 @@ class Words(Layer):
     def cost(length: int, vocabulary: int, n_numbers: int, *, placed: bool) -> Cost:
         """Looking up is copying; places are added."""
         return Cost((vocabulary + placed * length) * n_numbers, placed * length * n_numbers)
-
-
-class _Lookup(torch.autograd.Function):
-    """Rows of a table, network by network; gradients of a row are added in the order of the batch."""
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, vectors: Float[Tensor, "*P V E"], words: Tensor
-    ) -> Float[Tensor, "*P B L E"]:
-        if vectors.dim() > 2:
-            first = torch.arange(len(vectors), device=words.device) * vectors.shape[-2]
-            words = words + first.view(-1, *(1,) * (words.dim() - 1))
-        ctx.words, ctx.shape = words.flatten(), vectors.shape  # type: ignore[attr-defined]  # torch's way
-        return vectors.reshape(-1, vectors.shape[-1])[ctx.words].view(*words.shape, -1)  # type: ignore[attr-defined]
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, *gradients: Tensor) -> tuple[Tensor, None]:
-        shape = ctx.shape  # type: ignore[attr-defined]
-        of_rows = gradients[0].reshape(-1, shape[-1])
-        of_vectors = of_rows.new_zeros(shape[:-1].numel(), shape[-1])
-        return of_vectors.index_add_(0, ctx.words, of_rows).view(shape), None  # type: ignore[attr-defined]
 
 
 class Patches(Convolution):
@@ -269,8 +251,8 @@ class Attention(Layer):
         """What the tokens tell each other; padding hears, too, but says nothing."""
         maps, n_rows = self.target, prepared.shape[-2]
         leading = prepared.shape[:-1]
-        scores = torch.where(are_tokens(prepared, maps.channels), 0.0, NEVER).to(prepared.dtype)
-        mask = scores.view(-1, 1, 1, maps.places)
+        mask = torch.where(are_tokens(prepared, maps.channels), 0.0, NEVER).to(prepared.dtype)
+        mask = mask.view(-1, 1, 1, maps.places)
         mixed = affine(tokens_of(prepared, maps.channels), self.in_weight)
         parts = mixed.view(leading.numel(), maps.places, 3, self.n_heads, -1).permute(2, 0, 3, 1, 4).contiguous()
         queries, keys, values = parts.unbind(0)
@@ -287,9 +269,9 @@ class Attention(Layer):
 
     @staticmethod
     def cost(maps: Maps, n_heads: int) -> Cost:
-        """Four products of weights; scores with their scale, mask and softmax (4); and their product with v."""
+        """Four products of weights; q scaled; scores with mask and softmax (5); and their product with v."""
         n, length = maps.channels, maps.places
-        scores = n_heads * length * length * (2 * (n // n_heads) - 1 + 2 + 4)
+        scores = n_heads * length * length * (2 * (n // n_heads) - 1 + 1 + 5) + length * n
         return Cost(4 * n * n, length * 4 * n * (2 * n - 1) + scores + length * n * (2 * length - 1))
 
 
@@ -316,10 +298,10 @@ class MeanToken(Layer):
 
     @staticmethod
     def cost(maps: Maps) -> Cost:
-        """Sums and shares."""
-        return Cost(0, maps.nodes + maps.channels)
+        """Of each channel L - 1 sums and a share."""
+        return Cost(0, maps.nodes)
 
 
-def is_of_tokens(layer: nn.Module) -> bool:
+def is_of_tokens(layer: Layer) -> bool:
     """Whether a first layer makes tokens."""
-    return isinstance(cast("Layer", layer), Words | Patches | Columns)
+    return isinstance(layer, Words | Patches | Columns)

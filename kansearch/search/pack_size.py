@@ -18,8 +18,7 @@ import torch
 
 from kansearch.data.splits import Split
 from kansearch.models.cost import cost
-from kansearch.models.hybrid import n_stem_layers
-from kansearch.models.shapes import widest
+from kansearch.models.shapes import layer_shapes, widest
 from kansearch.search.effects import draw_params
 from kansearch.search.suggest import refusal, trial_spec
 from kansearch.specs.study import StudySpec
@@ -91,7 +90,7 @@ def _step_bytes(trial: TrialSpec, split: Split) -> int:
     """Memory of one step of one trial, from above."""
     model = trial.model
     numbers = cost(model, split.inputs, split.n_outputs).parameters
-    n_layers = model.depth + n_stem_layers(model)
+    n_layers = len(layer_shapes(model, split.inputs, split.n_outputs))
     numbers_a_row = widest(model, split.inputs, split.n_outputs) * n_layers
     size = 8 if trial.training.dtype == "float64" else 4
     return TENSORS * size * (numbers + trial.training.batch_size * numbers_a_row)

@@ -21,9 +21,9 @@ from kansearch.specs.trial import ModelSpec
 LARGEST = 1500
 """Numbers of a trial up to which it is done."""
 
-FIRST_DAMPING, LEAST_DAMPING = 1e-2, 1e-12
+FIRST_DAMPING, LEAST_DAMPING, LARGEST_DAMPING = 1e-2, 1e-12, 1e8
 FALL, RISE = 0.25, 4.0
-"""Damping at first, at least, and what it is multiplied by when a step lowers the error, and when it does not."""
+"""Damping at first and its bounds, and what it is multiplied by when a step lowers the error, and when it does not."""
 
 MAX_TRIES = 8
 """Steps that are tried, ever shorter, before weights stay where they are."""
@@ -128,7 +128,7 @@ def gauss_newton(
         lowest = torch.where(better, found, lowest)
         done |= better
         damping.mul_(torch.where(better, FALL, torch.where(done, 1.0, RISE)).to(damping.dtype))
-        damping.clamp_(min=LEAST_DAMPING)
+        damping.clamp_(LEAST_DAMPING, LARGEST_DAMPING)
         if done.all():
             break
     weights.copy_(torch.where(done.unsqueeze(-1), weights, start))

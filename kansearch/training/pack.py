@@ -416,7 +416,7 @@ class _Group:
         ).to(self._weights)
         if self._equations is not None:
             damping = self._polish.damping
-            return gauss_newton(self._weights, free, damping, self._solvable, self._squared_errors)
+            return gauss_newton(self._weights, free, damping, self._normal_equations, self._squared_errors)
         data_losses = torch.zeros(len(self.trainees), dtype=self._kind.dtype, device=self._device)
 
         def evaluate() -> tuple[Float[Tensor, " P"], Float[Tensor, "P N"]]:
@@ -429,7 +429,7 @@ class _Group:
         evaluate()
         return data_losses
 
-    def _solvable(self) -> Float[Tensor, "P N1 N1"]:
+    def _normal_equations(self) -> Float[Tensor, "P N1 N1"]:
         """The normal equations of all trials; zeros where memory does not suffice."""
         assert self._equations is not None
         equations, n = self._equations, self._stack.n_numbers + 1
