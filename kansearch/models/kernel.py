@@ -287,21 +287,16 @@ def _phases(
     return phase if d is None else phase.add_(d[:, outputs].unsqueeze(-1))
 
 
-class SharedLayer(EdgeWeights):
-    """y_j = sum_i a_ji f(b_i x_i + d_i) + c_j, one matrix product."""
+class ProductOfFeatures(EdgeWeights):
+    """A form whose curves are weighted sums of features: one matrix product."""
 
-    @staticmethod
-    def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
-        del n_outputs
-        return (n_inputs,)
+    @abstractmethod
+    def features(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B IK"]:
+        """What the matrix product mixes: K numbers of input 0, K of input 1, and so on."""
 
-    def features(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I"]:
-        """What the matrix product mixes."""
-        return self._activated(x)
-
-    def weight(self) -> Float[Tensor, "*P O I"]:
-        """How it mixes them."""
-        return self.a
+    @abstractmethod
+    def weight(self) -> Float[Tensor, "*P O IK"]:
+        """How it mixes them, in the same order."""
 
     def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """One matrix product."""
@@ -318,6 +313,23 @@ class SharedLayer(EdgeWeights):
     def curve_moments(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "O I"], Float[Tensor, "O I"]]:
         """From the moments of the features."""
         return product_moments(self.features(x), self.weight(), self.n_inputs)
+
+
+class SharedLayer(ProductOfFeatures):
+    """y_j = sum_i a_ji f(b_i x_i + d_i) + c_j, one matrix product."""
+
+    @staticmethod
+    def _shape(n_inputs: int, n_outputs: int) -> tuple[int, ...]:
+        del n_outputs
+        return (n_inputs,)
+
+    def features(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I"]:
+        """f(b_i x_i + d_i), one number of each input."""
+        return self._activated(x)
+
+    def weight(self) -> Float[Tensor, "*P O I"]:
+        """All a."""
+        return self.a
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_ji f(b_i x + d_i)."""

@@ -22,14 +22,14 @@ from torch import Tensor
 from kansearch.models import curves
 from kansearch.models.bases import base_function
 from kansearch.models.flops import Cost
-from kansearch.models.kernel import S_DEVIATION, EdgeWeights
-from kansearch.models.layer import affine, columns_of, product_amplitudes, product_moments
+from kansearch.models.kernel import S_DEVIATION, ProductOfFeatures
+from kansearch.models.layer import columns_of
 
 LARGEST_LOG = math.log(4)
 """So b lies between 1/4 and 4."""
 
 
-class ScaledLayer(EdgeWeights):
+class ScaledLayer(ProductOfFeatures):
     """b_ji = 4^tanh(s_ji); of relu, which is its own multiple, the product has one number of each input and is exact.
 
     Args:
@@ -91,22 +91,6 @@ class ScaledLayer(EdgeWeights):
         a, s = (t.flatten(-2) for t in (self.a, self.s))
         of_edges = columns_of(a.unsqueeze(-2) * self._shares_of_nodes(s.tanh()))
         return of_edges.view(*self.a.shape[:-1], -1)
-
-    def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
-        """One matrix product."""
-        return affine(self.features(prepared), self.weight(), self.c)
-
-    def mix_with_amplitudes(
-        self, prepared: Float[Tensor, "*P B I"], shares: Float[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "*P B O"], Float[Tensor, "*P O I"]]:
-        """The same product; amplitudes from second moments of the features."""
-        features, weight = self.features(prepared), self.weight()
-        return affine(features, weight, self.c), product_amplitudes(features, weight, self.n_inputs, shares)
-
-    @torch.no_grad()
-    def curve_moments(self, x: Float[Tensor, "B I"]) -> tuple[Float[Tensor, "O I"], Float[Tensor, "O I"]]:
-        """From the moments of the features."""
-        return product_moments(self.features(x), self.weight(), self.n_inputs)
 
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_ji times the polynomial in log b_ji."""
