@@ -58,6 +58,8 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
             return f"base function {spec.base_function} needs layer dictionary; layer is {spec.layer}"
         if spec.base_function == "b_spline" and spec.n_basis < 2:
             return f"base function b_spline needs n_basis 2 or more: {spec.n_basis} is a constant"
+    if spec.family != "mlp" and spec.layer == "scaled" and spec.base_function != "relu" and spec.n_basis < 2:
+        return f"layer scaled needs n_basis 2 or more to interpolate between: it is {spec.n_basis}"
     return None
 
 

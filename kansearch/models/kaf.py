@@ -26,6 +26,9 @@ from kansearch.models.moments import normal_moments, normal_quadrature
 RIDGE = 1e-4
 """Of the regression that gives the curves at first; the larger it is the smaller are their coefficients."""
 
+LEAST_VARIANCE = 1e-6
+"""Of what the regression gives; of less nothing is made: the functions are too wide or too narrow for the inputs."""
+
 
 class KAFLayer(NodeCurves):
     """One matrix product, then each node's own mixture of K fixed functions.
@@ -111,5 +114,5 @@ def _start(function: str, n_basis: int, grid_range: float) -> tuple[list[float],
     ridge = RIDGE * torch.eye(n_basis, dtype=torch.float64)
     coefficients = torch.linalg.solve(weighted @ features + ridge, weighted @ wanted)
     mean, variance = normal_moments(lambda z: functions(z) @ coefficients)
-    gain = 1 / math.sqrt(variance.item())
+    gain = 1 / math.sqrt(max(variance.item(), LEAST_VARIANCE))
     return (gain * coefficients).tolist(), -gain * mean.item()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kansearch.models.build import why_unbuildable
 from kansearch.models.kernel import EdgeLayer
 from kansearch.models.scaled import ScaledLayer
+from kansearch.specs.trial import ModelSpec
 
 from .zoo import normal, random, stir
 
@@ -66,3 +68,11 @@ def test_a_base_function_starts_at_its_own_scale() -> None:
     for function, wanted in (("gaussian", 0.5), ("tanh", 1.0)):
         layer = ScaledLayer(30, 30, function, generator=random(0), dtype=torch.float64)
         assert layer.scale().log().mean().exp().item() == pytest.approx(wanted, rel=0.05)
+
+
+def test_nothing_lies_between_one_scale() -> None:
+    """But for relu, which needs none to lie between."""
+    one = ModelSpec(layer="scaled", n_basis=1, base_function="tanh")
+    assert why_unbuildable(one) == "layer scaled needs n_basis 2 or more to interpolate between: it is 1"
+    assert why_unbuildable(one.model_copy(update={"base_function": "relu"})) is None
+    assert why_unbuildable(one.model_copy(update={"family": "mlp"})) is None
