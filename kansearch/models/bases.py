@@ -214,6 +214,16 @@ def base_function(name: str) -> BaseFunction:
     return BASE_FUNCTIONS[name]
 
 
+def copies_of(
+    function: BaseFunction, x: Float[Tensor, "*P I B"], scales: Float[Tensor, " K"], shifts: Float[Tensor, " K"]
+) -> Float[Tensor, "*P I K B"]:
+    """f(scale_k x_i + shift_k): the same K copies for every input, none of them learned."""
+    if (found := curves.copies(function.compiled, x, scales, shifts)) is not None:
+        return found
+    # In order: torch is free to let sums of so few numbers lie otherwise, and one network otherwise than many.
+    return function(torch.addcmul(shifts.unsqueeze(-1), x.unsqueeze(-2), scales.unsqueeze(-1)).contiguous())
+
+
 # --- bases ----------------------------------------------------------------------------------------------
 
 
@@ -280,7 +290,7 @@ class _Copies(FixedBasis):
 
     def _compiled(self, function: str, x: Float[Tensor, "*P I B"], scale: float, offset: float) -> Tensor | None:
         places = self.places[: self.n_basis]
-        return curves.copies(function, x, torch.full_like(places, scale), -offset - places)
+        return curves.copies((function,), x, torch.full_like(places, scale), -offset - places)
 
 
 class BSpline(_Copies):
@@ -413,7 +423,7 @@ class Fourier(FixedBasis):
 
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """One sine each."""
-        if (copies := curves.copies("sin", x, self.frequencies, self.phases)) is not None:
+        if (copies := curves.copies(("sin",), x, self.frequencies, self.phases)) is not None:
             return copies
         return torch.sin(x.unsqueeze(-2) * self.frequencies.unsqueeze(-1) + self.phases.unsqueeze(-1))
 

@@ -89,12 +89,12 @@ def atoms(
 
 
 def copies(
-    function: str, x: Float[Tensor, "*P I B"], scales: Float[Tensor, " K"], shifts: Float[Tensor, " K"]
+    functions: Sequence[str], x: Float[Tensor, "*P I B"], scales: Float[Tensor, " K"], shifts: Float[Tensor, " K"]
 ) -> Float[Tensor, "*P I K B"] | None:
     """f(scale_k x_i + shift_k), the same K copies for every input; None where the compiled code does not serve.
 
     Args:
-        function: Name of f.
+        functions: Names of f, one for all networks or one for each.
         x: Rows side by side.
         scales: Of the copies.
         shifts: Likewise.
@@ -102,7 +102,7 @@ def copies(
     if not compiled.serves(x):
         return None
     beta, gamma = (t.repeat(x.shape[-2], 1) for t in (scales, shifts))
-    return atoms((function,), x, beta, gamma) if serves_atoms((function,), x, beta, gamma) else None
+    return atoms(functions, x, beta, gamma) if serves_atoms(functions, x, beta, gamma) else None
 
 
 class _EdgeSums(torch.autograd.Function):

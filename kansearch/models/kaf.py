@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from kansearch.models import curves
-from kansearch.models.bases import base_function
+from kansearch.models.bases import base_function, copies_of
 from kansearch.models.flops import Cost
 from kansearch.models.kernel import NodeCurves
 from kansearch.models.layer import columns_of
@@ -49,6 +48,9 @@ class KAFLayer(NodeCurves):
         UserError: If there is no such base function.
     """
 
+    scales: Tensor
+    shifts: Tensor
+
     def __init__(
         self,
         n_inputs: int,
@@ -62,7 +64,9 @@ class KAFLayer(NodeCurves):
     ) -> None:
         super().__init__(n_inputs, n_outputs)
         self.function = base_function(function)
-        self.n_basis, self.grid_range = n_basis, grid_range
+        dtype = dtype or torch.get_default_dtype()
+        for name, values in zip(("scales", "shifts"), self.function.spread(n_basis, grid_range), strict=True):
+            self.register_buffer(name, values.to(dtype), persistent=False)
         drawn = torch.randn(n_outputs, n_inputs, generator=generator, dtype=dtype)
         self.W = nn.Parameter(drawn / math.sqrt(n_inputs))
         coefficients, constant = _start(function, n_basis, grid_range)
@@ -74,14 +78,7 @@ class KAFLayer(NodeCurves):
         return columns_of((self.a.unsqueeze(-1) * functions).sum(-2))
 
     def _functions(self, u: Float[Tensor, "*P O B"]) -> Float[Tensor, "*P O K B"]:
-        scales, shifts = (t.to(u) for t in self.function.spread(self.n_basis, self.grid_range))
-        if (
-            self.function.compiled
-            and (found := curves.copies(self.function.compiled[0], u, scales, shifts)) is not None
-        ):
-            return found
-        # In order: torch is free to let sums of so few numbers lie otherwise, and one network otherwise than many.
-        return self.function(torch.addcmul(shifts.unsqueeze(-1), u.unsqueeze(-2), scales.unsqueeze(-1)).contiguous())
+        return copies_of(self.function, u, self.scales, self.shifts)
 
     def activation_parameters(self) -> list[nn.Parameter]:
         """The coefficients and the constants."""

@@ -19,8 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from kansearch.models import curves
-from kansearch.models.bases import base_function
+from kansearch.models.bases import base_function, copies_of
 from kansearch.models.flops import Cost
 from kansearch.models.kernel import S_DEVIATION, ProductOfFeatures
 from kansearch.models.layer import columns_of
@@ -74,18 +73,11 @@ class ScaledLayer(ProductOfFeatures):
         columns = columns_of(x)
         if self._is_relu:
             return self.function(columns).mT
-        scales = _nodes(self.n_basis)[0].to(x)
-        if self.function.compiled:
-            beta = scales.repeat(self.n_inputs, 1)
-            gamma = torch.zeros_like(beta)
-            if curves.serves_atoms(self.function.compiled, columns, beta, gamma):
-                return curves.atoms(self.function.compiled, columns, beta, gamma).flatten(-3, -2).mT
-        # In order: torch is free to let products of so few numbers lie otherwise, and one network otherwise than many.
-        phases = (columns.unsqueeze(-2) * scales.unsqueeze(-1)).contiguous()
-        return self.function(phases).flatten(-3, -2).mT
+        scales, _ = self._nodes
+        return copies_of(self.function, columns, scales, torch.zeros_like(scales)).flatten(-3, -2).mT
 
     def weight(self) -> Float[Tensor, "*P O IK"]:
-        """A l_k(log b), in the same order."""
+        """All a l_k(log b), in the same order."""
         if self._is_relu:
             return self.a * self.scale()
         a, s = (t.flatten(-2) for t in (self.a, self.s))
@@ -97,7 +89,7 @@ class ScaledLayer(ProductOfFeatures):
         a, s = self.a[target, source], self.s[target, source]
         if self._is_relu:
             return a * self.scale()[target, source] * self.function(points)
-        at_nodes = self.function(points.unsqueeze(-1) * _nodes(self.n_basis)[0].to(points))
+        at_nodes = self.function(points.unsqueeze(-1) * self._nodes[0])
         return a * (at_nodes @ self._shares_of_nodes(s.tanh().view(1)).squeeze(-1))
 
     @staticmethod
@@ -109,6 +101,11 @@ class ScaledLayer(ProductOfFeatures):
         return Cost(2 * n_edges + n_outputs, n_features * of_feature + 2 * n_outputs * n_features)
 
     @property
+    def _nodes(self) -> tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]:
+        """In the precision, and on the device, of the layer."""
+        return _nodes(self.n_basis, self.s.dtype, self.s.device)
+
+    @property
     def _is_relu(self) -> bool:
         return self.function is base_function("relu")
 
@@ -118,7 +115,7 @@ class ScaledLayer(ProductOfFeatures):
         while len(polynomials) < self.n_basis:
             polynomials.append(2 * u * polynomials[-1] - polynomials[-2])
         of_all = torch.stack(polynomials[: self.n_basis], dim=-2)
-        to_nodes = _nodes(self.n_basis)[1].mT.to(u)
+        to_nodes = self._nodes[1].mT
         if u.dim() == 1:
             return to_nodes @ of_all
         # One product for each network: how one for all of them sums depends on how many they are; and one network
@@ -128,7 +125,7 @@ class ScaledLayer(ProductOfFeatures):
 
 
 @cache
-def _nodes(n_basis: int) -> tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]:
+def _nodes(n_basis: int, dtype: torch.dtype, device: torch.device) -> tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]:
     """The scales b_k at Chebyshev's nodes of log b, and from polynomials T_m to shares l_k.
 
     Source: Trefethen (2019), Approximation Theory and Approximation Practice, ch. 2 and 4 (points of the first kind).
@@ -136,4 +133,4 @@ def _nodes(n_basis: int) -> tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]:
     angles = (torch.arange(n_basis, dtype=torch.float64) + 0.5) * math.pi / n_basis
     to_nodes = 2 / n_basis * (torch.arange(n_basis).unsqueeze(-1) * angles).cos()
     to_nodes[0] /= 2
-    return (LARGEST_LOG * angles.cos()).exp(), to_nodes
+    return (LARGEST_LOG * angles.cos()).exp().to(device, dtype), to_nodes.to(device, dtype)
