@@ -12,15 +12,12 @@ from kansearch.errors import UserError
 from kansearch.models.bases import base_function
 from kansearch.models.convolution import Convolution, CurveConvolution
 from kansearch.models.embedding import Embedding
+from kansearch.models.forms import kan_layer
 from kansearch.models.hybrid import n_stem_layers
-from kansearch.models.kaf import KAFLayer
-from kansearch.models.kan import KANLayer
-from kansearch.models.kernel import KERNELS
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
 from kansearch.models.recurrent import CurveRecurrent, Recurrent
-from kansearch.models.scaled import ScaledLayer
 from kansearch.models.shapes import LayerShape, layer_shapes
 from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
 from kansearch.specs.data import ImageShape, Inputs, TextShape
@@ -168,40 +165,8 @@ class _Maker:
 
     def _of_family(self, is_kan: bool, n_inputs: int, n_outputs: int, gain: float = 1.0) -> Layer:
         if is_kan:
-            return _kan_layer(self.spec, n_inputs, n_outputs, self.generator, self.dtype)
+            return kan_layer(self.spec, n_inputs, n_outputs, self.generator, self.dtype)
         return OrdinaryLayer(n_inputs, n_outputs, gain=gain, generator=self.generator, dtype=self.dtype)
-
-
-def _kan_layer(
-    spec: ModelSpec, n_inputs: int, n_outputs: int, generator: torch.Generator | None, dtype: torch.dtype
-) -> CurveLayer:
-    if spec.layer == "kaf":
-        return KAFLayer(
-            n_inputs,
-            n_outputs,
-            spec.base_function,
-            n_basis=spec.n_basis,
-            grid_range=spec.grid_range,
-            generator=generator,
-            dtype=dtype,
-        )
-    if spec.layer == "scaled":
-        return ScaledLayer(
-            n_inputs, n_outputs, spec.base_function, n_basis=spec.n_basis, generator=generator, dtype=dtype
-        )
-    if spec.layer != "dictionary":
-        return KERNELS[spec.layer](n_inputs, n_outputs, spec.base_function, generator=generator, dtype=dtype)
-    return KANLayer(
-        n_inputs,
-        n_outputs,
-        spec.base_function,
-        n_basis=spec.n_basis,
-        base_branch=spec.base_branch,
-        grid_range=spec.grid_range,
-        initialisation=spec.initialisation,
-        generator=generator,
-        dtype=dtype,
-    )
 
 
 def _gain(activation: str) -> float:

@@ -18,13 +18,10 @@ from kansearch.models.bases import base_function
 from kansearch.models.convolution import Convolution
 from kansearch.models.embedding import Embedding
 from kansearch.models.flops import Cost
-from kansearch.models.kaf import KAFLayer
-from kansearch.models.kan import KANLayer
-from kansearch.models.kernel import KERNELS
+from kansearch.models.forms import kan_layer_cost
 from kansearch.models.layer import OrdinaryLayer
 from kansearch.models.network import norm_cost
 from kansearch.models.recurrent import Recurrent
-from kansearch.models.scaled import ScaledLayer
 from kansearch.models.shapes import LayerShape, layer_shapes
 from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
 from kansearch.specs.data import Inputs
@@ -85,15 +82,7 @@ def _layer_cost(spec: ModelSpec, shape: LayerShape) -> Cost:
 
 
 def _family_cost(spec: ModelSpec, is_kan: bool, n_inputs: int, n_outputs: int) -> Cost:
-    if not is_kan:
-        return OrdinaryLayer.cost(n_inputs, n_outputs)
-    if spec.layer == "dictionary":
-        return KANLayer.cost(n_inputs, n_outputs, spec.base_function, spec.n_basis, spec.base_branch)
-    if spec.layer == "kaf":
-        return KAFLayer.cost(n_inputs, n_outputs, spec.base_function, spec.n_basis)
-    if spec.layer == "scaled":
-        return ScaledLayer.cost(n_inputs, n_outputs, spec.base_function, spec.n_basis)
-    return KERNELS[spec.layer].cost(n_inputs, n_outputs, spec.base_function)
+    return kan_layer_cost(spec, n_inputs, n_outputs) if is_kan else OrdinaryLayer.cost(n_inputs, n_outputs)
 
 
 @torch.no_grad()
