@@ -18,8 +18,8 @@ class Embedding(Layer):
 
     So outputs have unit variance at first, however long a text is. Word 0 is none.
 
-    It is a matrix product with how often each word stands in a text, which depends on the text alone: gradients of
-    vectors that are looked up are added in an order that depends on who else is in the stack.
+    It is a matrix product with how often each word stands in a text, which depends on the text alone and is kept as a
+    table where it is small.
 
     Args:
         length: T.
