@@ -76,7 +76,7 @@ class NormalEquations:
         for begin in range(0, len(x), n_rows):
             there = torch.arange(begin, begin + n_rows, device=x.device)
             rows = there.clamp(max=len(x) - 1)
-            share = ((there < len(x)) / len(x)).to(weights.dtype).sqrt()
+            share = ((there < len(x)).to(weights.dtype) / len(x)).sqrt()
             total += self._of_rows(x[rows], y[rows], share, len(specs))
         return total
 
