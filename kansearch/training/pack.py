@@ -223,6 +223,9 @@ class _Group:
         n_last = split.n_train - (self._n_steps - 1) * kind.batch_size
         self._shares = {n_real: self._share(n_real) for n_real in (kind.batch_size, n_last)}
         self._equations = self._make_equations(split)
+        if self._equations is not None:
+            n_filling = self._whole(split.n_train) - split.n_train
+            self._whole_train_x = functional.pad(self._train_x, (0, 0, 0, n_filling))
         self._at_once = sys.maxsize
         self._widest = widest(kind.structure, split.inputs, split.n_outputs)
 
@@ -443,7 +446,7 @@ class _Group:
     def _squared_errors(self) -> Float[Tensor, " P"]:
         """Mean squared errors on all training rows."""
         n_train = self._split.n_train
-        x = functional.pad(self._train_x, (0, 0, 0, self._whole(n_train) - n_train))
+        x = self._whole_train_x
         outputs = self._in_turns(partial(self._outputs, x), len(x), 1)[:, :n_train]
         targets = self._train_y.expand(len(self.trainees), *self._train_y.shape)
         return losses(outputs, targets, self._split.task, even_shares(outputs))
