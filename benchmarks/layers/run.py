@@ -1,9 +1,9 @@
 """What does a layer cost beside nn.Linear + ReLU?
 
 Forward and backward pass (gradients of inputs and parameters) of whole networks, one thread, float32. Layers of other
-libraries are written here from their formulas: the naive broadcast of an edge layer, the B-spline layer of
-efficient-kan, the RBF layer of FastKAN, and pykan's, which evaluates a spline on every edge. Each cell runs in a
-process of its own, in turn with nn.Linear + ReLU, so that both see the same machine: the figure is the ratio of the
+libraries are written from their formulas (benchmarks/others.py): the naive broadcast of an edge layer, the B-spline
+layer of efficient-kan, the RBF layer of FastKAN, and pykan's, which evaluates a spline on every edge. Each cell runs in
+a process of its own, in turn with nn.Linear + ReLU, so that both see the same machine: the figure is the ratio of the
 fastest rounds. Memory is what the process grew by, at its peak.
 
     .venv/bin/python benchmarks/layers/run.py
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import platform
 import resource
@@ -23,81 +22,22 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import EdgeLayer, NodeLayer, SharedLayer
 from kansearch.models.scaled import ScaledLayer
 
+sys.path.append(str(Path(__file__).parents[1]))
+from others import Naive, Radial, Splines, SplinesOfEdges
+
 NETWORKS = {"64-64": (64, 64), "256-256": (256, 256), "784-64-10": (784, 64, 10)}
 BATCHES = (64, 512, 4096)
 LARGEST = 2**31
 """Numbers that the largest tensor of a layer written by others may have here: 8 GB."""
-
-
-class Naive(nn.Module):
-    """y_j = sum_i a_ji tanh(b_ji x_i + d_ji) + c_j, as a broadcast."""
-
-    def __init__(self, n_inputs: int, n_outputs: int) -> None:
-        super().__init__()
-        self.a, self.b, self.d = (nn.Parameter(torch.randn(n_outputs, n_inputs) / 10) for _ in range(3))
-        self.c = nn.Parameter(torch.zeros(n_outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (self.a * torch.tanh(self.b * x.unsqueeze(1) + self.d)).sum(-1) + self.c
-
-
-class Splines(nn.Module):
-    """Cubic B-splines by the recursion, as efficient-kan has them: then one product, and one of silu."""
-
-    def __init__(self, n_inputs: int, n_outputs: int, grid: int = 5, order: int = 3) -> None:
-        super().__init__()
-        self.order = order
-        knots = torch.arange(-order, grid + order + 1) * (4 / grid) - 2
-        self.register_buffer("grid", knots.expand(n_inputs, -1).contiguous())
-        self.base = nn.Parameter(torch.randn(n_outputs, n_inputs) / math.sqrt(n_inputs))
-        self.spline = nn.Parameter(0.1 * torch.randn(n_outputs, n_inputs, grid + order) / math.sqrt(n_inputs))
-        self.scaler = nn.Parameter(torch.ones(n_outputs, n_inputs))
-
-    def bases(self, x: Tensor) -> Tensor:
-        x, grid = x.unsqueeze(-1), self.grid
-        values = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
-        for k in range(1, self.order + 1):
-            left = (x - grid[:, : -(k + 1)]) / (grid[:, k:-1] - grid[:, : -(k + 1)]) * values[:, :, :-1]
-            right = (grid[:, k + 1 :] - x) / (grid[:, k + 1 :] - grid[:, 1:(-k)]) * values[:, :, 1:]
-            values = left + right
-        return values
-
-    def forward(self, x: Tensor) -> Tensor:
-        base = functional.linear(functional.silu(x), self.base)
-        return base + functional.linear(self.bases(x).flatten(1), (self.spline * self.scaler.unsqueeze(-1)).flatten(1))
-
-
-class SplinesOfEdges(Splines):
-    """The same curves, each evaluated on its own edge and kept, as pykan does."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        curves = torch.einsum("bik,oik->boi", self.bases(x), self.spline)
-        return (self.scaler * curves + self.base * functional.silu(x).unsqueeze(1)).sum(-1)
-
-
-class Radial(nn.Module):
-    """FastKAN's layer: layer norm, Gaussians, one product, and one of silu."""
-
-    def __init__(self, n_inputs: int, n_outputs: int, n_centres: int = 8) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(n_inputs)
-        self.register_buffer("centres", torch.linspace(-2, 2, n_centres))
-        self.spline = nn.Linear(n_inputs * n_centres, n_outputs, bias=False)
-        self.base = nn.Linear(n_inputs, n_outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        distance = 4 / (len(self.centres) - 1)
-        values = torch.exp(-(((self.norm(x).unsqueeze(-1) - self.centres) / distance) ** 2))
-        return self.spline(values.flatten(1)) + self.base(functional.silu(x))
 
 
 Make = Callable[[int, int], nn.Module]

@@ -1,8 +1,9 @@
 """How many trials a minute does one core train: packs, against the script that people write?
 
-The script trains one network at a time with torch's DataLoader and Adam, its layers in their usual form: nn.Linear,
-an edge layer as a broadcast, a B-spline layer after efficient-kan, an RBF layer after FastKAN. Both sides train the
-same widths for the same epochs with the same batches and rates, and look at the validation rows after each epoch.
+The script trains one network at a time with torch's DataLoader and Adam, its layers in their usual form: nn.Linear, an
+edge layer as a broadcast, a B-spline layer after efficient-kan, an RBF layer after FastKAN (benchmarks/others.py). Both
+sides train the same widths for the same epochs with the same batches and rates, and look at the validation rows after
+each epoch.
 
     .venv/bin/python benchmarks/throughput/run.py
     .venv/bin/python benchmarks/throughput/run.py --widths 16 --packs 1 16 --repeats 3
@@ -23,6 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 FAMILIES = {
     "mlp": {"family": "mlp", "activation": "relu"},
@@ -68,62 +70,15 @@ def script(task: str, family: str, width: int, _size: int) -> tuple[float, float
     from kansearch.data.splits import load_split
     from kansearch.specs.data import DataSpec
 
-    class Edge(nn.Module):
-        def __init__(self, n_inputs: int, n_outputs: int) -> None:
-            super().__init__()
-            self.a = nn.Parameter(torch.randn(n_outputs, n_inputs) / math.sqrt(n_inputs))
-            self.b = nn.Parameter(torch.ones(n_outputs, n_inputs))
-            self.d = nn.Parameter(torch.randn(n_outputs, n_inputs))
-            self.c = nn.Parameter(torch.zeros(n_outputs))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return (self.a * torch.tanh(self.b * x.unsqueeze(1) + self.d)).sum(-1) + self.c
-
-    class Spline(nn.Module):
-        """The formula of efficient-kan's KANLinear."""
-
-        def __init__(self, n_inputs: int, n_outputs: int, grid: int = 5, order: int = 3) -> None:
-            super().__init__()
-            self.order = order
-            knots = torch.arange(-order, grid + order + 1) * (4 / grid) - 2
-            self.register_buffer("grid", knots.expand(n_inputs, -1).contiguous())
-            self.base = nn.Parameter(torch.randn(n_outputs, n_inputs) / math.sqrt(n_inputs))
-            self.spline = nn.Parameter(0.1 * torch.randn(n_outputs, n_inputs, grid + order) / math.sqrt(n_inputs))
-            self.scaler = nn.Parameter(torch.ones(n_outputs, n_inputs))
-
-        def bases(self, x: torch.Tensor) -> torch.Tensor:
-            x, grid = x.unsqueeze(-1), self.grid
-            values = ((x >= grid[:, :-1]) & (x < grid[:, 1:])).to(x.dtype)
-            for k in range(1, self.order + 1):
-                left = (x - grid[:, : -(k + 1)]) / (grid[:, k:-1] - grid[:, : -(k + 1)]) * values[:, :, :-1]
-                right = (grid[:, k + 1 :] - x) / (grid[:, k + 1 :] - grid[:, 1:(-k)]) * values[:, :, 1:]
-                values = left + right
-            return values
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            base = nn.functional.linear(nn.functional.silu(x), self.base)
-            weight = (self.spline * self.scaler.unsqueeze(-1)).flatten(1)
-            return base + nn.functional.linear(self.bases(x).flatten(1), weight)
-
-    class Rbf(nn.Module):
-        """The formula of FastKAN's layer."""
-
-        def __init__(self, n_inputs: int, n_outputs: int, n_centres: int = 8) -> None:
-            super().__init__()
-            self.norm = nn.LayerNorm(n_inputs) if n_inputs > 2 else nn.Identity()
-            self.register_buffer("centres", torch.linspace(-2, 2, n_centres))
-            self.spline = nn.Linear(n_inputs * n_centres, n_outputs, bias=False)
-            self.base = nn.Linear(n_inputs, n_outputs)
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            distance = 4 / (len(self.centres) - 1)
-            values = torch.exp(-(((self.norm(x).unsqueeze(-1) - self.centres) / distance) ** 2))
-            return self.spline(values.flatten(1)) + self.base(nn.functional.silu(x))
+    sys.path.append(str(Path(__file__).parents[1]))
+    from others import Naive, Radial, Splines
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
     split = load_split(DataSpec(name=task))
-    layer: Callable[[int, int], nn.Module] = {"mlp": nn.Linear, "edge": Edge, "b_spline": Spline, "rbf": Rbf}[family]
+    layers: dict[str, Callable[[int, int], nn.Module]]
+    layers = {"mlp": nn.Linear, "edge": Naive, "b_spline": Splines, "rbf": Radial}
+    layer = layers[family]
     between = [nn.ReLU()] if family == "mlp" else []
     network = nn.Sequential(layer(split.n_inputs, width), *between, layer(width, split.n_outputs))
     loss = nn.CrossEntropyLoss() if split.class_names else nn.MSELoss()
