@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kansearch.data.images import import_torchvision
+from kansearch.vision import import_torchvision
 
 N_TRAIN, N_TEST = 240, 12
 N_CIFAR = 60

@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from kansearch.data.splits import load_split
+from kansearch.models.pretrained import weights
 from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import create_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
+from tests.backbones import write_weights
 from tests.images import write_cifar10, write_mnist
 from tests.studies import search
 from tests.texts import write_imdb, write_reviews
@@ -28,6 +30,8 @@ def image_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, accept = write_cifar10(tmp_path)
     accept(monkeypatch)
     monkeypatch.setenv("KANSEARCH_DATA", str(tmp_path))
+    write_weights(tmp_path, "mobilenet_v3_small", "resnet18")
+    weights.cache_clear()
     write_imdb(tmp_path / "aclImdb", 60, 5)
     write_reviews(tmp_path, 120)
     rows = [f"{n},{n % 7 / 7 - 0.5},{'abc'[n % 3]},{'yes' if n % 7 > 3 else 'no'}" for n in range(120)]

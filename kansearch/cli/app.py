@@ -179,6 +179,23 @@ def explain(
 
 
 @app.command()
+def export(
+    name: NameArgument,
+    trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Which trial [the best of the front].")] = None,
+    storage: StorageOption = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where to [reports/NAME/trial-N.safetensors].")
+    ] = None,
+) -> None:
+    """Train a trial's network again and write it into a file, from which other studies can begin."""
+    from kansearch.cli.export import export_trial
+    from kansearch.storage.studies import load_study
+    from kansearch.storage.url import open_storage
+
+    export_trial(load_study(open_storage(_storage_url(storage), read_only=True), name), trial, output)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     from kansearch.specs.schema import study_schema

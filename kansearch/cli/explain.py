@@ -5,22 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-import torch
-
+from kansearch.cli.again import finished_trial, network_of
 from kansearch.cli.results import summarize_study
 from kansearch.cli.tables import console, say, table
-from kansearch.errors import DataError, UserError
-from kansearch.interpret.explain import explain, train_again
+from kansearch.errors import UserError
+from kansearch.interpret.explain import explain
 from kansearch.report.architecture import describe_architecture, family_name
 from kansearch.report.explanation import again, edge_name, finding
 from kansearch.report.render import check_writable, write_explanation
 from kansearch.report.words import format_value, percent
-from kansearch.search.data import load_study_split
-from kansearch.search.suggest import trial_spec
 from kansearch.specs.explanation import Explanation
-from kansearch.specs.trial import End, TrialRecord
+from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import read_records
 
 MAX_ROWS = 8
 """Of a table on the terminal; the page has all."""
@@ -41,15 +37,7 @@ def explain_trial(study: StoredStudy, number: int | None, n_curves: int, folder:
     """
     record = _explainable(study, number)
     check_writable(folder)
-    split = load_study_split(study.spec)
-    if split.digest != study.data_digest:
-        raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials cannot be explained')
-    spec = trial_spec(study.spec, record.params)
-    if record.seed is not None:
-        spec = spec.model_copy(update={"seed": record.seed})
-    # As a worker has it, for the same sums.
-    torch.set_num_threads(1)
-    network, measured = train_again(spec, split, record.epochs)
+    network, _, split, measured = network_of(study, record)
     explanation = explain(
         network,
         split,
@@ -66,23 +54,14 @@ def explain_trial(study: StoredStudy, number: int | None, n_curves: int, folder:
 
 
 def _explainable(study: StoredStudy, number: int | None) -> TrialRecord:
-    name = study.spec.name
-    records = read_records(study)
     if number is None:
         activations = summarize_study(study).activations
         if activations is None:
-            raise UserError(f'study "{name}" has no complete KAN or hybrid yet; name a trial with --trial')
+            raise UserError(f'study "{study.spec.name}" has no complete KAN or hybrid yet; name a trial with --trial')
         number = activations.network.trial
-    if number >= len(records):
-        allowed = f"0 to {len(records) - 1}" if records else "none yet"
-        raise UserError(f'study "{name}" has no trial {number}; its trials: {allowed}')
-    record = records[number]
+    record = finished_trial(study, number)
     if record.family == "mlp":
         raise UserError(f"trial {number} is a plain network without learned curves; name a KAN or a hybrid")
-    if record.end is End.DIVERGED:
-        raise UserError(f"trial {number} diverged: its network holds no numbers; allowed: trials that did not")
-    if record.state not in ("complete", "pruned") or not record.epochs:
-        raise UserError(f"trial {number} is {record.state}, without a result; allowed: complete and pruned trials")
     return record
 
 

@@ -6,24 +6,20 @@ Shapes: N images, C channels, H height, W width.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64, UInt8
 from sklearn import datasets
 
 from kansearch.errors import DataError
 from kansearch.specs.base import Spec
 from kansearch.specs.data import DEFAULT_IMAGE_SIZE, DataSpec, ImageShape
+from kansearch.vision import cache_folder, import_torchvision
 
 Pixels = UInt8[np.ndarray, "N C H W"]
 Classes = Int64[np.ndarray, "N"]
@@ -125,8 +121,7 @@ def load_images(spec: DataSpec) -> Images:
 
 def image_folder(spec: DataSpec) -> Path:
     """Where the files of a set lie: `data.folder`, or $KANSEARCH_DATA, or a cache in the user's home."""
-    given = spec.folder or os.environ.get("KANSEARCH_DATA")
-    return Path(given) if given else Path.home() / ".cache" / "kansearch"
+    return spec.folder or cache_folder()
 
 
 def _images(source: str, pixels: np.ndarray, target: np.ndarray, class_names: Sequence[str], n_test: int = 0) -> Images:
@@ -141,27 +136,6 @@ def _digits() -> Images:
 
 
 # --- torchvision ------------------------------------------------------------------------------------
-
-
-@cache
-def import_torchvision() -> ModuleType:
-    """torchvision, also where its compiled operators are of another build than torch.
-
-    Its Python part registers two operators that only its compiled part defines, so without them (the package index's
-    torchvision beside a CPU build of torch) it cannot be imported. We need none of them: its sets and models are
-    Python. Where the compiled part loads, nothing is done.
-    """
-    spec = importlib.util.find_spec("torchvision")
-    if spec is None or spec.origin is None:
-        raise DataError("image sets need torchvision, which is not installed; pip install kansearch again")
-    try:
-        torch.ops.load_library(Path(spec.origin).parent / "_C.so")  # type: ignore[no-untyped-call]  # torch has no types
-    except OSError:
-        library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]  # likewise
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        vars(torch.ops)["_kansearch_keeps"] = library  # the definitions go with the last reference to it
-    return importlib.import_module("torchvision")
 
 
 def _from_torchvision(name: str, folder: Path) -> Images:

@@ -14,6 +14,7 @@ from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.interpret.importance import LayerFlow, flows, ranked
 from kansearch.interpret.symbolic import suggest
+from kansearch.models.backbone import Backbone
 from kansearch.models.convolution import Convolution
 from kansearch.models.embedding import Embedding
 from kansearch.models.layer import CurveLayer, Layer
@@ -128,6 +129,10 @@ def _kind(layer: Layer, *, of_tokens: bool) -> str:
     """A layer for people."""
     kind = "KAN" if isinstance(layer, CurveLayer) else "ordinary"
     match layer:
+        case Backbone():
+            return (
+                f"backbone of {len(layer.fixed)} stages, {len(layer.tuned)} of them tuned, {layer.n_outputs} features"
+            )
         case Embedding():
             return f"embedding of {layer.vocabulary - 2:,} words, {layer.n_outputs} numbers each"
         case Words():

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from kansearch.models.backbone import Backbone
 from kansearch.models.convolution import Convolution
 from kansearch.models.embedding import Embedding
 from kansearch.models.kernel import NodeCurves
@@ -47,7 +48,9 @@ class LayerFlow:
 
 @torch.no_grad()
 def flows(network: Network, x: Float[Tensor, "B I"]) -> tuple[list[LayerFlow], Float[Tensor, " I"] | None]:
-    """Importance of every curve, layer by layer, and of every input; None where windows or words see many places.
+    """Importance of every curve, layer by layer, and of every input.
+
+    That of inputs is None where windows, words or a backbone see many places.
 
     From the outputs, which count the same, back to the inputs: a node's importance is shared out among its edges by
     the standard deviations of what they add, and a node's is the sum of what leaves it. Of a block of attention part
@@ -73,7 +76,7 @@ def flows(network: Network, x: Float[Tensor, "B I"]) -> tuple[list[LayerFlow], F
         of_nodes = _by_channel(of_sources, maps[0].channels) if maps else of_sources
         if index in past:
             of_nodes = of_nodes + past.pop(index)
-    sees_many = isinstance(layers[0], Convolution | Embedding | Words)
+    sees_many = isinstance(layers[0], Convolution | Embedding | Words | Backbone)
     return found[::-1], None if sees_many else of_nodes
 
 

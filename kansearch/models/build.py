@@ -8,7 +8,8 @@ from typing import Any, cast
 
 import torch
 
-from kansearch.errors import UserError
+from kansearch.errors import DataError, UserError
+from kansearch.models.backbone import Backbone
 from kansearch.models.bases import base_function
 from kansearch.models.convolution import Convolution, CurveConvolution
 from kansearch.models.embedding import Embedding
@@ -17,8 +18,10 @@ from kansearch.models.hybrid import n_stem_layers
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
+from kansearch.models.pretrained import NAMES, pretrained_stages
 from kansearch.models.recurrent import CurveRecurrent, Recurrent
-from kansearch.models.shapes import LayerShape, layer_shapes
+from kansearch.models.saved import SavedNetwork, read_about, read_tensors
+from kansearch.models.shapes import LayerShape, Maps, layer_shapes, pretrained_sizes, saved_shapes
 from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
 from kansearch.specs.data import ImageShape, Inputs, TextShape
 from kansearch.specs.trial import EXPANSIONS, ModelSpec
@@ -37,6 +40,10 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
         needed = _NEEDED[spec.stem][1]
         given, allowed = _given(inputs)
         return f"stem {spec.stem} needs {needed}, and these data are {given}; allowed: stem {allowed}"
+    if spec.stem == "backbone":
+        reason = _why_no_backbone(spec.backbone, inputs)
+        if reason is not None:
+            return reason
     if spec.stem == "attention":
         if spec.embedding % spec.heads:
             return f"heads must divide embedding, and {spec.heads} does not divide {spec.embedding}"
@@ -62,11 +69,33 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
 
 _NEEDED: dict[str, tuple[tuple[type, ...], str]] = {
     "none": ((int, ImageShape), "numbers"),
+    "backbone": ((int, ImageShape, TextShape), "data"),
     "convolution": ((ImageShape,), "images"),
     "embedding": ((TextShape,), "texts"),
     "recurrent": ((TextShape,), "texts"),
     "attention": ((int, ImageShape, TextShape), "data"),
 }
+
+
+def _why_no_backbone(backbone: str, inputs: Inputs | None) -> str | None:
+    if backbone in NAMES:
+        if inputs is None or (isinstance(inputs, ImageShape) and inputs.channels in (1, 3)):
+            return None
+        return f"backbone {backbone} needs images, grey or in colour, and these data are {_given(inputs)[0]}"
+    about = read_about(backbone)
+    if len(saved_shapes(backbone)) == 1:
+        return f"the network in {backbone} has one layer, and a backbone is all layers but the last"
+    if inputs is None or about.inputs == inputs:
+        return None
+    return f"the network in {backbone} was trained on {_in_words(about.inputs)}, and these data are {_in_words(inputs)}"
+
+
+def _in_words(inputs: Inputs) -> str:
+    if isinstance(inputs, ImageShape):
+        return f"images of {inputs.height} x {inputs.width} and {inputs.channels} channels"
+    if isinstance(inputs, TextShape):
+        return f"texts of up to {inputs.length} words out of {inputs.vocabulary - 2:,}"
+    return _given(inputs)[0]
 
 
 def _given(inputs: Inputs) -> tuple[str, str]:
@@ -115,6 +144,23 @@ def build(
     )
 
 
+def saved_network(path: str) -> tuple[Network, SavedNetwork]:
+    """The network in a file, and what stands beside it.
+
+    Raises:
+        DataError: If the file is broken, or its weights are of another network.
+    """
+    about, tensors = read_about(path), read_tensors(path)
+    dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
+    network = build(about.model, about.inputs, about.n_outputs, torch.Generator(), dtype)
+    try:
+        network.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DataError(f"{path} holds weights of another network than it says: {reason}") from None
+    return network, about
+
+
 @dataclass(frozen=True)
 class _Maker:
     """Makes the layers of a network, first to last."""
@@ -144,6 +190,8 @@ class _Maker:
                 if not shape.is_kan:
                     return Recurrent(of_token, of_state, source, **how)
                 return CurveRecurrent(cast("CurveLayer", of_token), cast("CurveLayer", of_state), source, **how)
+            case "backbone":
+                return self._backbone(source)
             case "embedding":
                 assert words
                 return Embedding(source.nodes, words, target.nodes, **common)
@@ -162,6 +210,15 @@ class _Maker:
                 return Attention(target, spec.heads, damping=damping, **common)
             case "mean":
                 return MeanToken(source)
+
+    def _backbone(self, source: Maps) -> Backbone:
+        spec = self.spec
+        if spec.backbone in NAMES:
+            seen = pretrained_sizes(spec, source).seen
+            return Backbone(pretrained_stages(spec.backbone), source, seen, spec.tuned_stages, self.dtype)
+        parts = saved_network(spec.backbone)[0].parts()
+        widths = [*(part.n_inputs for part in parts), parts[-1].n_outputs]
+        return Backbone(parts, source, [(width,) for width in widths], spec.tuned_stages, self.dtype)
 
     def _of_family(self, is_kan: bool, n_inputs: int, n_outputs: int, gain: float = 1.0) -> Layer:
         if is_kan:

@@ -2,7 +2,8 @@
 
 FLOPs are counted as kansearch.models.flops says: those of one forward pass of one input; each multiplication,
 addition, comparison and evaluation of an elementary function counts 1; dropout and whatever depends on
-parameters alone count 0.
+parameters alone count 0. Of torchvision's backbones convolutions and matrix products alone are counted. Parameters of
+a backbone that do not learn are parameters all the same.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from kansearch.models.flops import Cost
 from kansearch.models.forms import kan_layer_cost
 from kansearch.models.layer import OrdinaryLayer
 from kansearch.models.network import norm_cost
+from kansearch.models.pretrained import NAMES
 from kansearch.models.recurrent import Recurrent
-from kansearch.models.shapes import LayerShape, layer_shapes
+from kansearch.models.saved import read_about
+from kansearch.models.shapes import LayerShape, layer_shapes, pretrained_sizes, saved_shapes
 from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words
 from kansearch.specs.data import Inputs
 from kansearch.specs.trial import ModelSpec
 
-__all__ = ["Cost", "cost", "latency_ms"]
+__all__ = ["Cost", "cost", "cost_of_learning", "latency_ms"]
 
 LATENCY_PASSES = 30
 LATENCY_SECONDS = 0.003
@@ -53,6 +56,15 @@ def cost(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> Cost:
     return total
 
 
+def cost_of_learning(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> Cost:
+    """Of all that a training computes again and again: the cost without a backbone of which nothing learns."""
+    whole = cost(spec, inputs, n_outputs)
+    if spec.stem != "backbone" or spec.tuned_stages:
+        return whole
+    backbone = _backbone_cost(spec, layer_shapes(spec, inputs, n_outputs)[0])
+    return Cost(whole.parameters - backbone.parameters, whole.flops - backbone.flops)
+
+
 def _layer_cost(spec: ModelSpec, shape: LayerShape) -> Cost:
     source, target, words = shape.source, shape.target, shape.vocabulary or 0
     match shape.role:
@@ -65,6 +77,8 @@ def _layer_cost(spec: ModelSpec, shape: LayerShape) -> Cost:
             of_state = _family_cost(spec, shape.is_kan, n_state, n_maps)
             averaged = spec.pooling == "average"
             return Recurrent.cost(of_token, of_state, source, n_state, spec.cell, averaged=averaged)
+        case "backbone":
+            return _backbone_cost(spec, shape) + Cost(0, 5 * target.nodes + 2)  # the norm of its features
         case "embedding":
             return Embedding.cost(source.nodes, words, target.nodes)
         case "words":
@@ -79,6 +93,15 @@ def _layer_cost(spec: ModelSpec, shape: LayerShape) -> Cost:
             return Attention.cost(target, spec.heads)
         case "mean":
             return MeanToken.cost(source)
+
+
+def _backbone_cost(spec: ModelSpec, shape: LayerShape) -> Cost:
+    if spec.backbone in NAMES:
+        return pretrained_sizes(spec, shape.source).cost
+    about = read_about(spec.backbone)
+    whole = cost(about.model, about.inputs, about.n_outputs)
+    last = _layer_cost(about.model, saved_shapes(spec.backbone)[-1])
+    return Cost(whole.parameters - last.parameters, whole.flops - last.flops)
 
 
 def _family_cost(spec: ModelSpec, is_kan: bool, n_inputs: int, n_outputs: int) -> Cost:

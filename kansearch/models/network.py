@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kansearch.models.backbone import Backbone
 from kansearch.models.bases import base_function
 from kansearch.models.convolution import Convolution
 from kansearch.models.flops import Cost
@@ -55,11 +56,11 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.activation = base_function(activation)
         self.activated = tuple(a.is_affine and b.is_affine for a, b in pairwise(layers))
-        dtype = next(layers[0].parameters()).dtype
         self.n_stem = sum(layer.of_stem for layer in layers)
-        n_tokens = self.n_stem - 1 if is_of_tokens(layers[0]) else 0
+        n_normed = self.n_stem - 1 if is_of_tokens(layers[0]) else 0
+        dtype = next((parameter.dtype for layer in layers for parameter in layer.parameters()), None)
         self.norms = nn.ModuleDict(
-            {str(index): RowNorm(*_maps_of(layers[index]), dtype) for index in range(n_tokens, len(layers) - 1)}
+            {str(index): RowNorm(*_maps_of(layers[index]), dtype) for index in range(n_normed, len(layers) - 1)}
             if layer_norm
             else {}
         )
@@ -81,6 +82,16 @@ class Network(nn.Module):
     def mix(self, prepared: Float[Tensor, "*P B F"]) -> Float[Tensor, "*P B O"]:
         """Outputs, from what `prepare` gave."""
         return self._walk(prepared, lambda index, layer, x: layer.mix(x) if index == 0 else layer(x))
+
+    @property
+    def n_inputs(self) -> int:
+        """I."""
+        return self._layers()[0].n_inputs
+
+    @property
+    def n_outputs(self) -> int:
+        """O."""
+        return self._layers()[-1].n_outputs
 
     @torch.no_grad()
     def outputs(self, x: Float[Tensor, "B I"], n_rows: int) -> Float[Tensor, "B O"]:
@@ -126,9 +137,41 @@ class Network(nn.Module):
 
         return self._walk(prepared, mix), amplitudes
 
+    def parts(self) -> list[Network]:
+        """All layers but the last, each with what comes after it, in as many networks as skips allow.
+
+        They share its parameters, and drop nothing.
+        """
+        layers, parts, begin = self._layers(), [], 0
+        for end in range(1, len(layers)):
+            if not any(first < end <= last for last, first in self.skips.items()):
+                parts.append(self._part(begin, end))
+                begin = end
+        return parts
+
+    def _part(self, begin: int, end: int) -> Network:
+        layers = self._layers()
+        inside = {last - begin: first - begin for last, first in self.skips.items() if begin <= first and last < end}
+        part = Network([*layers[begin:end], _Next(layers[end])], skips=inside, generator=torch.Generator())
+        part.activation = self.activation
+        for index in range(begin, end):
+            if str(index) in self.norms:
+                part.norms[str(index - begin)] = self.norms[str(index)]
+        return part
+
     def activation_groups(self) -> list[list[nn.Parameter]]:
         """The activation parameters of each KAN layer, first to last; a group may be empty."""
         return [layer.activation_parameters() for layer in self._layers() if isinstance(layer, CurveLayer)]
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """Its first layer, if that is one."""
+        first = self._layers()[0]
+        return first if isinstance(first, Backbone) else None
+
+    def stage_groups(self) -> list[list[nn.Parameter]]:
+        """The parameters of each stage of a backbone that learns, first to last; none without a backbone."""
+        return self.backbone.stage_parameters() if self.backbone else []
 
     def decayed_parameters(self) -> list[nn.Parameter]:
         """The weight matrices, on which weight decay acts: no constants, norms, scales or shifts."""
@@ -200,6 +243,23 @@ class Network(nn.Module):
         return torch.empty_like(x).bernoulli_(keep, generator=self.generator) / keep
 
 
+class _Next(Layer):
+    """Stands where a part of a network ends, for the layer that came next."""
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__(layer.n_inputs, layer.n_inputs)
+        self.is_affine = layer.is_affine
+        self.of_stem = layer.of_stem  # type: ignore[misc]  # here it is the instance's
+
+    def mix(self, prepared: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I"]:
+        """The same."""
+        return prepared
+
+    def decayed_parameters(self) -> list[nn.Parameter]:
+        """None."""
+        return []
+
+
 class RowNorm(nn.Module):
     """Layer norm of a row of nodes, with weights and a bias for each channel.
 
@@ -215,7 +275,7 @@ class RowNorm(nn.Module):
 
     EPS = 1e-5
 
-    def __init__(self, n_channels: int, n_places: int, dtype: torch.dtype) -> None:
+    def __init__(self, n_channels: int, n_places: int, dtype: torch.dtype | None) -> None:
         super().__init__()
         self.n_places = n_places
         self.weight = nn.Parameter(torch.ones(n_channels, dtype=dtype))

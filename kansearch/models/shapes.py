@@ -13,7 +13,9 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
+from kansearch.models import pretrained
 from kansearch.models.hybrid import layer_plan
+from kansearch.models.saved import read_about
 from kansearch.specs.data import ImageShape, Inputs, TextShape
 from kansearch.specs.trial import ModelSpec
 
@@ -55,8 +57,9 @@ class Window:
 
 
 Role = Literal[
-    "layer", "embedding", "words", "patches", "columns", "norm", "attention", "feed_forward", "mean", "recurrent"
-]
+    "layer", "backbone", "embedding", "words", "patches", "columns", "norm", "attention", "feed_forward", "mean",
+    "recurrent",
+]  # fmt: skip
 
 CELL_MAPS = {"rnn": 1, "gru": 3, "lstm": 4}
 """Numbers that a recurrent cell computes for each of its state."""
@@ -129,6 +132,30 @@ def _convolutions(spec: ModelSpec, inputs: Inputs, plan: Iterator[bool]) -> Iter
         seen = target
 
 
+def _backbone(spec: ModelSpec, inputs: Inputs, _: Iterator[bool]) -> Iterator[LayerShape]:
+    source = _maps_of(inputs)
+    if spec.backbone in pretrained.NAMES:
+        target = Maps(pretrained_sizes(spec, source).n_features)
+    else:
+        target = Maps(saved_shapes(spec.backbone)[-1].source.nodes)
+    yield LayerShape(False, source, target, role="backbone")
+
+
+def saved_shapes(path: str) -> tuple[LayerShape, ...]:
+    """The layers of a network in a file.
+
+    Raises:
+        DataError: If the file holds none.
+    """
+    about = read_about(path)
+    return layer_shapes(about.model, about.inputs, about.n_outputs)
+
+
+def pretrained_sizes(spec: ModelSpec, source: Maps) -> pretrained.Sizes:
+    """How large a backbone of torchvision is for images."""
+    return pretrained.sizes(spec.backbone, spec.enlarge * source.height, spec.enlarge * source.width)
+
+
 def _embedding(spec: ModelSpec, inputs: Inputs, _: Iterator[bool]) -> Iterator[LayerShape]:
     words = _text(inputs)
     yield LayerShape(False, Maps(words.length), Maps(spec.embedding), role="embedding", vocabulary=words.vocabulary)
@@ -162,6 +189,7 @@ def _attention(spec: ModelSpec, inputs: Inputs, plan: Iterator[bool]) -> Iterato
 
 _STEMS: dict[str, Callable[[ModelSpec, Inputs, Iterator[bool]], Iterable[LayerShape]]] = {
     "none": lambda *_: (),
+    "backbone": _backbone,
     "convolution": _convolutions,
     "embedding": _embedding,
     "recurrent": _recurrent,
@@ -218,5 +246,10 @@ def _widest(spec: ModelSpec, shape: LayerShape) -> int:
             return (shape.target.places if shape.window else 1) * max(features, shape.curve_targets)
         case "embedding":
             return shape.vocabulary or 0
+        case "backbone" if spec.backbone in pretrained.NAMES:
+            return pretrained_sizes(spec, shape.source).widest
+        case "backbone":
+            model = read_about(spec.backbone).model
+            return max(_widest(model, of_saved) for of_saved in saved_shapes(spec.backbone))
         case _:
             return max(shape.source.nodes, shape.target.nodes)

@@ -55,6 +55,8 @@ def structure(spec: ModelSpec) -> ModelSpec:
     if spec.stem == "attention":
         shared |= {name: getattr(spec, name) for name in ("stem", "embedding", "blocks", "heads", "patch_size")}
         shared["feed_forward"] = _power_of_two(max(spec.feed_forward, NARROWEST))
+    if spec.stem == "backbone":
+        shared |= {name: getattr(spec, name) for name in ("stem", "backbone", "tuned_stages", "enlarge")}
     if spec.family == "hybrid":
         shared["pattern"] = spec.pattern
     if spec.family != "mlp":
@@ -84,7 +86,7 @@ class Segment:
     Attributes:
         begin: The first.
         end: One behind the last.
-        group: Which group of activation parameters they are; None for all other parameters.
+        group: Of activation parameters, then of stages of a backbone; None for all other parameters.
         decayed: Weight decay acts on them.
     """
 
@@ -136,7 +138,8 @@ class Stack(Network):
         self.n_numbers = self.segments[-1].end
 
     def _lay_out(self) -> tuple[tuple[_Place, ...], tuple[Segment, ...]]:
-        groups = {id(p): index for index, group in enumerate(self.activation_groups()) for p in group}
+        all_groups = [*self.activation_groups(), *self.stage_groups()]
+        groups = {id(p): index for index, group in enumerate(all_groups) for p in group}
         decayed = {id(p) for p in self.decayed_parameters()}
         named = [
             ((groups.get(id(parameter), -1), id(parameter) not in decayed), f"{path}.{leaf}", module, leaf, parameter)
@@ -199,13 +202,19 @@ class Stack(Network):
             parameters.append(parameter)
         self.activation = by_network([spec.activation for spec in specs])
         names = [spec.base_function for spec in specs]
-        for layer in self.modules():
+        own = (module for layer in self._layers() if layer is not self.backbone for module in layer.modules())
+        for layer in own:
             if isinstance(layer, KANLayer) and isinstance(layer.basis, Atoms):
                 layer.basis.function = by_network(names)
             elif isinstance(layer, KernelActivation):
                 layer.function = by_network(names)
         self._seat([layer_shapes(spec, *self._sizes) for spec in specs], weights)
         return parameters
+
+    def freeze_stages(self, n_stages: int) -> None:
+        """Let so many stages of a backbone that learn one day, the first ones, be as they were trained."""
+        if self.backbone is not None:
+            self.backbone.n_frozen = n_stages
 
     def silence(self, masks: Sequence[Float[Tensor, "P B _"]]) -> None:
         """Use these dropout masks, one a hidden row, until others come; none silence nothing."""

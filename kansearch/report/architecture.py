@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from kansearch.specs.space import Fixed, hyperparameters
@@ -39,6 +40,11 @@ def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
         parts.append(f"{n} convolution{'s' if n > 1 else ''} {size}x{size}, {rising} channels")
         parts += ["stride 2"] if value("stride") == 2 else []
         parts += ["mean of each map"] if value("pooling") == "average" else []
+    if value("stem") == "backbone":
+        tuned = value("tuned_stages")
+        learning = f"{tuned} stage{'s' if tuned > 1 else ''} tuned" if tuned else "as it is"
+        parts.append(f"backbone {Path(str(value('backbone'))).name}, {learning}")
+        parts += [f"images enlarged {value('enlarge')} times"] if value("enlarge") > 1 else []
     if value("stem") == "recurrent":
         states = "mean state" if value("pooling") == "average" else "last state"
         cell = str(value("cell")).upper()

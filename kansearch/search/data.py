@@ -2,16 +2,57 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 
 from kansearch.data.splits import Split, load_split
+from kansearch.errors import DataError
+from kansearch.models.pretrained import NAMES, weights_file
+from kansearch.models.saved import read_about
+from kansearch.specs.data import TextShape
 from kansearch.specs.study import StudySpec
 
 
 def load_study_split(spec: StudySpec) -> Split:
     """What the trials of a study see: in float64 where one of them may be trained so, else in float32.
 
+    Its digest covers the weights of the backbones that trials may begin with: other weights are another study.
+
     Raises:
-        DataError: As `load_split`.
+        DataError: As `load_split`; if a backbone cannot be read, or knows other columns or words than the data have.
     """
-    return load_split(spec.data, getattr(torch, max(spec.space.words("dtype"))))
+    split = load_split(spec.data, getattr(torch, max(spec.space.words("dtype"))))
+    backbones = spec.space.words("backbone") if "backbone" in spec.space.words("stem") else ()
+    digest = split.digest
+    for backbone in backbones:
+        if backbone not in NAMES:
+            _refuse_strange(backbone, split)
+        file = weights_file(backbone) if backbone in NAMES else Path(backbone)
+        with file.open("rb") as opened:
+            content = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = hashlib.sha256(f"{digest} {content}".encode()).hexdigest()
+    return replace(split, digest=digest)
+
+
+def _refuse_strange(path: str, split: Split) -> None:
+    """Shapes that differ are for whoever builds the networks to refuse; here it is what the same shapes mean."""
+    about = read_about(path)
+    if about.inputs != split.inputs or split.image_shape is not None:
+        return
+    if isinstance(split.inputs, TextShape):
+        if about.encoder != split.encoder.model_dump(mode="json"):
+            raise DataError(
+                f"the network in {path} knows other words than these texts; allowed: texts of the same words"
+            )
+    elif about.feature_names != split.feature_names:
+        raise DataError(
+            f"the network in {path} was trained on the columns {_names(about.feature_names)}, and these data have "
+            f"{_names(split.feature_names)}; allowed: the same columns in the same order"
+        )
+
+
+def _names(columns: tuple[str, ...]) -> str:
+    return ", ".join(columns[:6]) + (", ..." if len(columns) > 6 else "")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from kansearch.data.splits import Split
-from kansearch.models.cost import cost
+from kansearch.models.cost import cost_of_learning
 from kansearch.models.shapes import layer_shapes, widest
 from kansearch.search.effects import draw_params
 from kansearch.search.suggest import refusal, trial_spec
@@ -82,14 +82,14 @@ def pack_size(spec: StudySpec, split: Split, device: torch.device) -> int:
 
 def _step_flops(trial: TrialSpec, split: Split) -> float:
     """Arithmetic of one step of one trial."""
-    flops = cost(trial.model, split.inputs, split.n_outputs).flops
+    flops = cost_of_learning(trial.model, split.inputs, split.n_outputs).flops
     return FORWARD_AND_BACKWARD * trial.training.batch_size * flops
 
 
 def _step_bytes(trial: TrialSpec, split: Split) -> int:
     """Memory of one step of one trial, from above."""
     model = trial.model
-    numbers = cost(model, split.inputs, split.n_outputs).parameters
+    numbers = cost_of_learning(model, split.inputs, split.n_outputs).parameters
     n_layers = len(layer_shapes(model, split.inputs, split.n_outputs))
     numbers_a_row = widest(model, split.inputs, split.n_outputs) * n_layers
     size = 8 if trial.training.dtype == "float64" else 4

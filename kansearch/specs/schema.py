@@ -28,7 +28,7 @@ from kansearch.specs.study import (
     StudySpec,
 )
 from kansearch.specs.study_file import MAX_CHOICES
-from kansearch.specs.trial import ModelSpec, TrainingSpec
+from kansearch.specs.trial import ModelSpec, Only, TrainingSpec
 
 Schema = dict[str, Any]
 
@@ -184,8 +184,15 @@ def _value(parameter: Hyperparameter) -> Schema:
 def _meaning(parameter: Hyperparameter) -> str:
     texts = _attributes(ModelSpec) | _attributes(TrainingSpec)
     text = texts.get(parameter.name, parameter.name.replace("_", " ").capitalize() + ".")
-    conditions = [f"{only.name} is {' or '.join(str(value) for value in only.values)}" for only in parameter.only]
+    conditions = [_condition(only) for only in parameter.only]
     return f"{text} Means something only where {' and '.join(conditions)}." if conditions else text
+
+
+def _condition(only: Only) -> str:
+    alternatives = [
+        f"{other.name} is {' or '.join(str(value) for value in other.values)}" for other in only.alternatives()
+    ]
+    return alternatives[0] if len(alternatives) == 1 else f"({', or '.join(alternatives)})"
 
 
 # --- words ------------------------------------------------------------------------------------------

@@ -64,6 +64,8 @@ class Hyperparameter:
         default: Its value where the study says nothing.
         only: The conditions under which it means anything.
         allowed: Its values, where they are few; else ().
+        known: Those of its values that have names, where there are others too; else ().
+        others: What these others are.
     """
 
     def __init__(self, name: str, field: FieldInfo) -> None:
@@ -75,6 +77,13 @@ class Hyperparameter:
         self._adapter: TypeAdapter[Any] = TypeAdapter(annotated, config=ConfigDict(strict=True, allow_inf_nan=False))
         self.schema = self._adapter.json_schema()
         self.allowed: tuple[Scalar, ...] = (True, False) if self.type is bool else tuple(self.schema.get("enum", ()))
+        named, *rest = self.schema.get("anyOf", [{}])
+        self.known: tuple[Scalar, ...] = tuple(named.get("enum", ()))
+        self.others = str(rest[0].get("description", "")) if rest else ""
+
+    def asks(self) -> list[str]:
+        """Names of the hyperparameters on which it depends whether it means anything."""
+        return [other.name for only in self.only for other in only.alternatives()]
 
     def validate(self, value: object) -> Scalar:
         """The value in the field's type.
@@ -111,13 +120,10 @@ class Space(Spec):
         table = hyperparameters()
 
         def waits(names: Iterable[str]) -> set[str]:
-            meant = {name: [only.name for only in table[name].only] for name in names}
+            meant = {name: table[name].asks() for name in names}
             return set(meant) | set().union(*(waits(others) for others in meant.values()))
 
-        graph = {
-            name: waits([*(only.name for only in table[name].only), *domain.when])
-            for name, domain in self.domains.items()
-        }
+        graph = {name: waits([*table[name].asks(), *domain.when]) for name, domain in self.domains.items()}
         # Neighbours sorted by their place in the file, so that the order is the same in every process.
         place = {name: position for position, name in enumerate(self.domains)}
         sorter = TopologicalSorter(
@@ -158,7 +164,7 @@ class Space(Spec):
         given: dict[str, Scalar] = {}
 
         def means_something(name: str) -> bool:
-            return all(holds(only.name, only.values) for only in table[name].only)
+            return all(any(holds(o.name, o.values) for o in only.alternatives()) for only in table[name].only)
 
         def holds(name: str, values: Iterable[Scalar]) -> bool:
             return means_something(name) and given.get(name, table[name].default) in values

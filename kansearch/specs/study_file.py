@@ -17,6 +17,7 @@ from kansearch.specs.base import Spec
 from kansearch.specs.data import DataSpec
 from kansearch.specs.space import Choice, Domain, Fixed, Hyperparameter, Range, Space, hyperparameters
 from kansearch.specs.study import Budget, SearchSpec, StudySpec
+from kansearch.specs.trial import NETWORK_SUFFIX
 
 MAX_BYTES = 100_000
 """A study file is a page or two; a larger file is something else."""
@@ -59,11 +60,38 @@ def load_study_file(path: Path, overrides: Sequence[str] = (), name: str | None 
         if given is None:
             continue
         try:
-            absolute[key] = (path.parent / given.expanduser()).resolve()
+            absolute[key] = _absolute(given, path.parent)
         except RuntimeError:
             mistake = Mistake(f"data.{key}", f"is {given}, and there is no such user", _line(("data", key), lines))
             raise StudyFileError(str(path), [mistake]) from None
-    return spec.model_copy(update={"data": spec.data.model_copy(update=absolute)})
+    try:
+        space = _with_files(spec.space, path.parent)
+    except RuntimeError:
+        mistake = Mistake("space.backbone", "names a user who does not exist", _line(("space", "backbone"), lines))
+        raise StudyFileError(str(path), [mistake]) from None
+    return spec.model_copy(update={"data": spec.data.model_copy(update=absolute), "space": space})
+
+
+def _absolute(given: Path, folder: Path) -> Path:
+    return (folder / given.expanduser()).resolve()
+
+
+def _with_files(space: Space, folder: Path) -> Space:
+    """Files of networks count from the study file's folder too."""
+
+    def absolute(name: str, values: Iterable[Any]) -> tuple[Any, ...]:
+        files = name == "backbone"
+        return tuple(str(_absolute(Path(v), folder)) if files and v.endswith(NETWORK_SUFFIX) else v for v in values)
+
+    domains: dict[str, Domain] = {}
+    for name, domain in space.domains.items():
+        update: dict[str, Any] = {"when": {other: absolute(other, values) for other, values in domain.when.items()}}
+        if isinstance(domain, Choice):
+            update["choices"] = absolute(name, domain.choices)
+        elif isinstance(domain, Fixed):
+            (update["value"],) = absolute(name, (domain.value,))
+        domains[name] = domain.model_copy(update=update)
+    return Space(domains=domains)
 
 
 def _read(path: Path) -> str:
@@ -343,8 +371,10 @@ def _value(parameter: Hyperparameter, raw: object, path: Path_) -> Any:
 
 
 def _refuse(parameter: Hyperparameter, raw: object, path: Path_, error: ValidationError) -> Any:
-    if parameter.allowed:
-        raise _WrongError((path, f"is {_short(raw)}{_hint(raw, parameter.allowed)}")) from None
+    if parameter.allowed or parameter.known:
+        hint = _hint(raw, parameter.allowed or parameter.known)
+        others = "" if parameter.allowed else f", or {parameter.others}"
+        raise _WrongError((path, f"is {_short(raw)}{hint}{others}")) from None
     raise _WrongError((path, _sentence(error.errors()[0], raw))) from None
 
 

@@ -17,10 +17,21 @@ from kansearch.specs.base import Spec
 
 @dataclass(frozen=True)
 class Only:
-    """A hyperparameter means something only when another one has one of these values."""
+    """A hyperparameter means something only when another one has one of these values.
+
+    Attributes:
+        name: Of the other one.
+        values: Likewise.
+        otherwise: What also suffices.
+    """
 
     name: str
     values: tuple[Any, ...]
+    otherwise: Only | None = None
+
+    def alternatives(self) -> tuple[Only, ...]:
+        """This condition and those that also suffice."""
+        return (self, *(self.otherwise.alternatives() if self.otherwise else ()))
 
 
 Family = Literal["mlp", "kan", "hybrid"]
@@ -33,6 +44,13 @@ Activation = Literal["relu", "silu", "gelu", "tanh"]
 Pattern = Literal["first", "last", "alternate", "middle", "stem", "head"]
 Unfreeze = Literal["none", "all_at", "gradual_forward", "gradual_backward"]
 
+Pretrained = Literal[
+    "resnet18", "resnet34", "resnet50", "mobilenet_v3_small", "mobilenet_v3_large", "efficientnet_b0", "convnext_tiny",
+]  # fmt: skip
+
+NETWORK_SUFFIX = ".safetensors"
+"""Of the file of a network that kansearch trained."""
+
 EXPANSIONS: tuple[BaseFunction, ...] = ("b_spline", "rbf", "chebyshev", "fourier", "rational")
 """Base functions that are whole expansions: only the dictionary layer has them."""
 
@@ -41,6 +59,9 @@ _DICTIONARY = Only("layer", ("dictionary",))
 _CONVOLUTION = Only("stem", ("convolution",))
 _RECURRENT = Only("stem", ("recurrent",))
 _ATTENTION = Only("stem", ("attention",))
+_NETWORK_FILE = Field(pattern=r"\.safetensors$", description="a file that ends in .safetensors")
+_BACKBONE = Only("stem", ("backbone",))
+_THAWS = Only("family", _KAN.values, otherwise=_BACKBONE)
 
 
 class ModelSpec(Spec):
@@ -53,7 +74,8 @@ class ModelSpec(Spec):
         stem: What stands before them: nothing; convolutions, which need images; an embedding or a recurrent network,
             which need texts; or blocks of attention, over words, patches of images or columns of tables. Their layers
             are of the family too: a `kan` has KAN convolutions, KAN cells or KAN feed-forward layers, a `mlp`
-            ordinary ones, a hybrid both kinds or one.
+            ordinary ones, a hybrid both kinds or one. Or a `backbone`: a network that was trained on other data,
+            without its last layer; behind it every row of its features is normalised.
         convolutions: How many. Each after the first halves height and width, and doubles the channels.
         channels: Of the first convolution.
         kernel_size: Height and width of what a node of a convolution sees.
@@ -67,6 +89,11 @@ class ModelSpec(Spec):
         feed_forward: Nodes between the two feed-forward layers of a block.
         patch_size: Height and width of the squares of an image that attention sees as tokens; divides those of the
             image.
+        backbone: Which: one of torchvision's for images, trained on ImageNet, or the file of a network that `kansearch
+            export` wrote.
+        tuned_stages: How many of the backbone's last stages learn too (torchvision's have 4, others one a layer; more
+            than there are means all); the others stay as they are, and so do the statistics of all batch norms.
+        enlarge: Images are made so many times as high and wide before a backbone of torchvision's sees them.
         pooling: What is passed on: of the last maps `none` passes all nodes, `average` the mean of each map; of a
             recurrent network `none` passes the last state, `average` the mean of its states.
         layer: Form of the KAN layers.
@@ -88,7 +115,7 @@ class ModelSpec(Spec):
     family: Family = "kan"
     depth: Annotated[int, Field(ge=1, le=12)] = 2
     width: Annotated[int, Field(ge=1, le=4096)] = 16
-    stem: Literal["none", "convolution", "embedding", "recurrent", "attention"] = "none"
+    stem: Literal["none", "convolution", "embedding", "recurrent", "attention", "backbone"] = "none"
     convolutions: Annotated[int, Field(ge=1, le=6), _CONVOLUTION] = 2
     channels: Annotated[int, Field(ge=1, le=1024), _CONVOLUTION] = 8
     kernel_size: Annotated[Literal[1, 3, 5, 7], _CONVOLUTION] = 3
@@ -101,6 +128,9 @@ class ModelSpec(Spec):
     heads: Annotated[int, Field(ge=1, le=64), _ATTENTION] = 4
     feed_forward: Annotated[int, Field(ge=1, le=4096), _ATTENTION] = 32
     patch_size: Annotated[int, Field(ge=1, le=64), _ATTENTION] = 4
+    backbone: Annotated[Pretrained | Annotated[str, _NETWORK_FILE], _BACKBONE] = "resnet18"
+    tuned_stages: Annotated[int, Field(ge=0, le=12), _BACKBONE] = 0
+    enlarge: Annotated[int, Field(ge=1, le=16), _BACKBONE] = 1
     layer: Annotated[Layer, _KAN] = "dictionary"
     base_function: Annotated[BaseFunction, _KAN] = "gaussian"
     n_basis: Annotated[int, Field(ge=1, le=64), _KAN, Only("layer", ("dictionary", "scaled", "kaf"))] = 8
@@ -126,11 +156,13 @@ class TrainingSpec(Spec):
         weight_decay: Decoupled (AdamW) or L2 (Adam), on weights only.
         l1: Weight of the summed amplitudes of the learned curves in the loss.
         entropy: Weight of the entropy of those amplitudes, layer by layer.
-        unfreeze: When activation parameters, frozen at first, begin to learn: `none` freezes nothing,
-            `all_at` frees all layers at once, `gradual_forward` from the first layer on and
-            `gradual_backward` from the last.
+        backbone_rate: Learning rate of the last tuned stage of a backbone, as a multiple of `learning_rate`.
+        stage_decay: Learning rate of each tuned stage, as a multiple of that of the stage behind it.
+        unfreeze: When activation parameters and tuned stages of a backbone, frozen at first, begin to learn: `none`
+            freezes nothing, `all_at` frees all layers at once, `gradual_forward` from the first layer on and
+            `gradual_backward` from the last. Stages come after all layers, the last first.
         unfreeze_start: When the first are freed, as a share of the epochs.
-        unfreeze_interval: From one layer to the next, as a share of the epochs.
+        unfreeze_interval: From one layer (or stage) to the next, as a share of the epochs.
         polish: Share of the epochs, the last ones, that take one step of a polisher on all training rows instead of the
             optimizer's on batches; without dropout, decay, shift and flip. A step looks at all rows once or some times.
         polisher: What these steps are: of L-BFGS; or of `levenberg_marquardt`, which brings the errors of smooth
@@ -152,12 +184,14 @@ class TrainingSpec(Spec):
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     l1: Annotated[float, Field(ge=0, le=10), _KAN] = 0.0
     entropy: Annotated[float, Field(ge=0, le=10), _KAN] = 0.0
-    unfreeze: Annotated[Unfreeze, _KAN] = "none"
+    backbone_rate: Annotated[float, Field(gt=0, le=100), _BACKBONE] = 0.1
+    stage_decay: Annotated[float, Field(gt=0, le=1), _BACKBONE] = 1.0
+    unfreeze: Annotated[Unfreeze, _THAWS] = "none"
     unfreeze_start: Annotated[
-        float, Field(ge=0, le=1), _KAN, Only("unfreeze", ("all_at", "gradual_forward", "gradual_backward"))
+        float, Field(ge=0, le=1), _THAWS, Only("unfreeze", ("all_at", "gradual_forward", "gradual_backward"))
     ] = 0.2
     unfreeze_interval: Annotated[
-        float, Field(ge=0, le=1), _KAN, Only("unfreeze", ("gradual_forward", "gradual_backward"))
+        float, Field(ge=0, le=1), _THAWS, Only("unfreeze", ("gradual_forward", "gradual_backward"))
     ] = 0.1
     polish: Annotated[float, Field(ge=0, le=1)] = 0.0
     polisher: Literal["lbfgs", "levenberg_marquardt"] = "lbfgs"

@@ -177,7 +177,9 @@ def refuse_changes(study: StoredStudy, spec: StudySpec, digest: str) -> None:
         for path, stored, filed in study.spec.differences(spec)
     ]
     if study.data_digest != digest and not any(line.startswith("  data") for line in differences):
-        differences.append("  data: the content or its split is not what the study began with")
+        differences.append(
+            "  data: the content or its split, or the weights of a backbone, are not what the study began with"
+        )
     if differences:
         raise StudyChangedError(
             f'study "{spec.name}" exists and differs from the file; '

@@ -1,7 +1,7 @@
 """Adam for packs: every row of numbers is a trial with rates of its own, and one update serves them all.
 
-Letters: P trials, N numbers of a trial, G groups of activation parameters, T steps of an epoch. Where a table has
-G + 1 columns, the first stands for the parameters that are in no group.
+Letters: P trials, N numbers of a trial, G groups of parameters that may be frozen, T steps of an epoch. Where a table
+has G + 1 columns, the first stands for the parameters that are in no group.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 from kansearch import compiled
 from kansearch.models.stack import Segment
 from kansearch.specs.trial import TrainingSpec
-from kansearch.training.unfreeze import unfrozen_groups
+from kansearch.training.unfreeze import Groups, unfrozen_groups
 
 WARMUP_SHARE = 0.1
 """Share of the steps in which `warmup_cosine` rises."""
@@ -28,7 +28,8 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 class PackAdam:
     """Adam or AdamW over rows of numbers.
 
-    Activation parameters learn at `activation_rate` times the learning rate; weight decay acts on weights alone.
+    Activation parameters learn at `activation_rate` times the learning rate, stages of a backbone at `backbone_rate`
+    times and less; weight decay acts on weights alone.
     A parameter that is frozen does not move, and has neither state nor decay until it is freed.
 
     Args:
@@ -36,6 +37,7 @@ class PackAdam:
         real: Which numbers of its row each trial really has; the others never move.
         trainings: Of the trials.
         state: Of the trials, in the same order.
+        groups: G of them.
     """
 
     def __init__(
@@ -44,8 +46,10 @@ class PackAdam:
         real: Bool[Tensor, "P N"],
         trainings: Sequence[TrainingSpec],
         state: AdamState,
+        groups: Groups,
     ) -> None:
         self.state = state
+        self._groups = groups
         self._segments = segments
         self._trainings = trainings
         self._decoupled = trainings[0].optimizer == "adamw"
@@ -66,10 +70,10 @@ class PackAdam:
             epochs: That each trial begins, from 0.
             n_steps: T.
         """
-        n_groups = self.state.ages.shape[1] - 1
-        free = np.array([_free(t, epoch, n_groups) for t, epoch in zip(self._trainings, epochs, strict=True)])
+        of_trials = list(zip(self._trainings, epochs, strict=True))
+        free = np.array([_free(training, epoch, self._groups) for training, epoch in of_trials])
         self._forget_frozen(free)
-        rates = np.array([_rates(t, e, n_steps, n_groups) for t, e in zip(self._trainings, epochs, strict=True)])
+        rates = np.array([_rates(training, epoch, n_steps, self._groups) for training, epoch in of_trials])
         rates = rates * free[:, None, :]
         ages = self.state.ages.numpy()[:, None, :] + np.arange(1, n_steps + 1)[:, None]
         root = np.sqrt(1 - BETA_2**ages)
@@ -134,7 +138,7 @@ def free_numbers(
     real: Bool[Tensor, "P N"],
     trainings: Sequence[TrainingSpec],
     epochs: Sequence[int],
-    n_groups: int,
+    groups: Groups,
 ) -> Bool[Tensor, "P N"]:
     """Which numbers of each trial learn in its next epoch.
 
@@ -143,11 +147,11 @@ def free_numbers(
         real: Which numbers of its row each trial really has.
         trainings: Of the trials.
         epochs: That each begins, from 0.
-        n_groups: G.
+        groups: G of them.
     """
     free = real.clone()
     for row, (training, epoch) in enumerate(zip(trainings, epochs, strict=True)):
-        learns = _free(training, epoch, n_groups)
+        learns = _free(training, epoch, groups)
         for segment in segments:
             if not learns[_column(segment)]:
                 free[row, segment.begin : segment.end] = False
@@ -179,16 +183,17 @@ def _column(segment: Segment) -> int:
     return 0 if segment.group is None else segment.group + 1
 
 
-def _free(training: TrainingSpec, epoch: int, n_groups: int) -> list[bool]:
-    unfrozen = unfrozen_groups(training, epoch, n_groups)
-    return [True, *(group in unfrozen for group in range(n_groups))]
+def _free(training: TrainingSpec, epoch: int, groups: Groups) -> list[bool]:
+    unfrozen = unfrozen_groups(training, epoch, groups)
+    return [True, *(group in unfrozen for group in range(groups.total))]
 
 
-def _rates(training: TrainingSpec, epoch: int, n_steps: int, n_groups: int) -> NDArray[np.float64]:
+def _rates(training: TrainingSpec, epoch: int, n_steps: int, groups: Groups) -> NDArray[np.float64]:
     """Learning rates (T, G + 1) of an epoch."""
     steps = epoch * n_steps + np.arange(n_steps)
     factors = learning_rate_factor(training, steps, n_steps * training.epochs)
-    columns = [1.0, *(training.activation_rate,) * n_groups]
+    of_stages = [training.backbone_rate * training.stage_decay**behind for behind in range(groups.n_stages)]
+    columns = [1.0, *(training.activation_rate,) * groups.n_layers, *of_stages[::-1]]
     return training.learning_rate * np.outer(factors, columns)
 
 

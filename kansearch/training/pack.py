@@ -35,11 +35,13 @@ from kansearch.specs.metrics import Task
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
 from kansearch.training.augmentation import draw_moves, moved
 from kansearch.training.checkpoints import Checkpoint, CheckpointError
+from kansearch.training.features import FeatureCache
 from kansearch.training.gauss_newton import FIRST_DAMPING, LARGEST, NormalEquations, gauss_newton
 from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam, free_numbers
 from kansearch.training.polish import PolishState, polish
-from kansearch.training.trainee import Trainee
+from kansearch.training.trainee import Phase, Trainee
+from kansearch.training.unfreeze import Groups
 
 CPU = torch.device("cpu")
 
@@ -81,6 +83,7 @@ class Pack:
         self._groups: dict[_Kind, _Group] = {}
         self._trainees: dict[int, Trainee] = {}
         self._kinds: dict[int, _Kind] = {}
+        self._features = FeatureCache()
 
     def __len__(self) -> int:
         return len(self._trainees)
@@ -115,7 +118,7 @@ class Pack:
 
     def _group(self, kind: _Kind) -> _Group:
         if kind not in self._groups:
-            self._groups[kind] = _Group(kind, self._split, self._device)
+            self._groups[kind] = _Group(kind, self._split, self._device, self._features)
         return self._groups[kind]
 
     def _regroup(self) -> None:
@@ -123,8 +126,8 @@ class Pack:
         for slot, trainee in self._trainees.items():
             old, new = self._kinds[slot], _Kind.of(trainee, self._split)
             if old != new and trainee.end is None:
-                weights = self._groups[old].weights_of(trainee)
-                self._group(new).add(trainee, weights)
+                row = self._groups[old].row_of(trainee)
+                self._group(new).add(trainee, row)
                 self._leave(old, trainee)
                 self._kinds[slot] = new
 
@@ -172,6 +175,7 @@ class _Kind:
     has_penalty: bool
     has_entropy: bool
     has_moves: bool
+    phase: Phase
     polisher: Literal["none", "lbfgs", "levenberg_marquardt"]
     """The steps that its epochs are; none where they are passes in batches."""
 
@@ -181,9 +185,11 @@ class _Kind:
         spec, training = trainee.spec, trainee.spec.training
         has_penalty = bool(training.l1 or training.entropy)
         is_least_squares = split.task is Task.REGRESSION and not has_penalty
+        phase = trainee.phase
         return _Kind(
             structure=structure(spec.model),
-            polisher="none" if not trainee.is_polishing else training.polisher if is_least_squares else "lbfgs",
+            phase=phase,
+            polisher="none" if not phase.is_polishing else training.polisher if is_least_squares else "lbfgs",
             batch_size=min(training.batch_size, split.n_train),
             optimizer=training.optimizer,
             dtype=getattr(torch, training.dtype),
@@ -196,7 +202,7 @@ class _Kind:
 class _Group:
     """Trials of one kind, a row each; trials that are evaluated alike stand side by side."""
 
-    def __init__(self, kind: _Kind, split: Split, device: torch.device) -> None:
+    def __init__(self, kind: _Kind, split: Split, device: torch.device, features: FeatureCache) -> None:
         self.trainees: list[Trainee] = []
         self._kind = kind
         self._device = device
@@ -204,10 +210,11 @@ class _Group:
         self._stack = Stack(kind.structure, split.inputs, split.n_outputs, kind.dtype).to(device)
         self._weights = torch.empty(0, self._stack.n_numbers, dtype=kind.dtype, device=device)
         self._real = torch.empty(0, self._stack.n_numbers, dtype=torch.bool)
-        n_groups = len(self._stack.activation_groups())
-        self._fresh = AdamState.fresh(self._stack.n_numbers, n_groups, kind.dtype, device)
+        self._stack.freeze_stages(kind.phase.n_frozen)
+        self._groups = Groups(len(self._stack.activation_groups()), len(self._stack.stage_groups()))
+        self._fresh = AdamState.fresh(self._stack.n_numbers, self._groups.total, kind.dtype, device)
         self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
-        self._is_polishing = kind.polisher != "none"
+        self._is_polishing = kind.phase.is_polishing
         self._fresh_polish = (
             PolishState.fresh(self._stack.n_numbers, kind.dtype, device) if self._is_polishing else None
         )
@@ -215,10 +222,11 @@ class _Group:
         self._n_steps = math.ceil(split.n_train / kind.batch_size)
         # Where windows show an odd count of numbers only the rows can make vectors whole.
         has_windows = kind.structure.stem in ("convolution", "recurrent", "attention")
-        narrow = [split.n_inputs, *([split.n_outputs] if kind.structure.layer == "node" else [])]
+        n_seen = self._stack.backbone.n_outputs if self._stack.backbone else split.n_inputs
+        narrow = [n_seen, *([split.n_outputs] if kind.structure.layer == "node" else [])]
         self._row_multiple = VECTOR_NUMBERS // (1 if has_windows else math.gcd(NARROWEST, *narrow))
         self._n_rows = self._whole(kind.batch_size)
-        self._train_x, self._validation_x = self._prepared()
+        self._train_x, self._validation_x = self._prepared(features)
         self._train_y, self._validation_y = self._split.train_y.to(device), self._split.validation_y.to(device)
         n_last = split.n_train - (self._n_steps - 1) * kind.batch_size
         self._shares = {n_real: self._share(n_real) for n_real in (kind.batch_size, n_last)}
@@ -229,22 +237,27 @@ class _Group:
         self._at_once = sys.maxsize
         self._widest = widest(kind.structure, split.inputs, split.n_outputs)
 
-    def _prepared(self) -> tuple[Tensor, Tensor]:
+    def _prepared(self, features: FeatureCache) -> tuple[Tensor, Tensor]:
         """The inputs, or what the first layer makes of them whatever its parameters are, if that is not too much."""
         x, validation_x = self._split.train_x.to(self._device), self._split.validation_x.to(self._device)
         n_validation = len(validation_x)
         validation_x = functional.pad(validation_x, (0, 0, 0, self._whole(n_validation) - n_validation))
         with torch.no_grad():
             width = self._stack.prepare(x[:1]).shape[-1]
+            backbone = self._stack.backbone
             self._is_prepared = (
-                width != x.shape[-1]
+                (backbone.does_work if backbone else width != x.shape[-1])
                 and not self._kind.has_moves
                 and (len(x) + len(validation_x)) * width <= PREPARED_NUMBERS
             )
             if not self._is_prepared:
                 return x, validation_x
             # Rows are looked up: each in one piece of memory.
-            return self._stack.prepare(x).contiguous(), self._stack.prepare(validation_x).contiguous()
+            if backbone is None:
+                return self._stack.prepare(x).contiguous(), self._stack.prepare(validation_x).contiguous()
+            shared, n_frozen = self._kind.structure, backbone.n_fixed + backbone.n_frozen
+            key = shared.backbone, shared.enlarge, n_frozen, self._kind.dtype, len(validation_x)
+            return features.get(key, lambda: (self._stack.prepare(x), self._stack.prepare(validation_x)))
 
     def _make_equations(self, split: Split) -> NormalEquations | None:
         """What Levenberg-Marquardt solves, where it is done."""
@@ -265,18 +278,19 @@ class _Group:
 
     # --- members ----------------------------------------------------------------------------------------
 
-    def weights_of(self, trainee: Trainee) -> Float[Tensor, " N"]:
-        """A trial's row."""
-        return self._weights[self.trainees.index(trainee)].clone()
+    def row_of(self, trainee: Trainee) -> tuple[Float[Tensor, "1 N"], AdamState]:
+        """A trial's weights, and what Adam remembers of it."""
+        row = self.trainees.index(trainee)
+        own = slice(row, row + 1)
+        state = self._state
+        return self._weights[own].clone(), AdamState(*(t[own].clone() for t in (state.first, state.second, state.ages)))
 
-    def add(self, trainee: Trainee, weights_so_far: Float[Tensor, " N"] | None = None) -> None:
+    def add(self, trainee: Trainee, so_far: tuple[Float[Tensor, "1 N"], AdamState] | None = None) -> None:
         """Give a trial a row; of one that comes from another group it is known."""
         kin = [other.kin for other in self.trainees]
         place = len(kin) - kin[::-1].index(trainee.kin) if trainee.kin in kin else len(kin)
-        if weights_so_far is None:
-            weights_so_far = self._stack.embed(trainee.network).to(self._device)
-        row = weights_so_far.unsqueeze(0)
-        state, fresh = self._state, self._fresh
+        row, fresh = so_far or (self._stack.embed(trainee.network).to(self._device).unsqueeze(0), self._fresh)
+        state = self._state
         # All or nothing: memory may not suffice for one of them.
         weights = _inserted(self._weights, place, row)
         real = _inserted(self._real, place, self._stack.real_numbers(trainee.network).unsqueeze(0))
@@ -363,7 +377,7 @@ class _Group:
     def _seat(self) -> None:
         """Make everything that depends on who is in the group."""
         trainings = [trainee.spec.training for trainee in self.trainees]
-        self._adam = PackAdam(self._stack.segments, self._real, trainings, self._state)
+        self._adam = PackAdam(self._stack.segments, self._real, trainings, self._state, self._groups)
         self._seated: slice | None = None
         self._gradients = torch.empty_like(self._weights)
         self._l1 = self._column([training.l1 for training in trainings])
@@ -378,7 +392,7 @@ class _Group:
         """Train until trials reach a rung, and give their results; none where trials must go on in another group."""
         while True:
             outputs = self._train_epoch()
-            if any(trainee.is_at_rung or trainee.is_polishing != self._is_polishing for trainee in self.trainees):
+            if any(trainee.is_at_rung or trainee.phase != self._kind.phase for trainee in self.trainees):
                 return [
                     self._result_or_end(trainee, outputs[row])
                     for row, trainee in enumerate(self.trainees)
@@ -415,7 +429,7 @@ class _Group:
             self._real,
             [trainee.spec.training for trainee in self.trainees],
             [trainee.epoch for trainee in self.trainees],
-            self._fresh.ages.shape[1] - 1,
+            self._groups,
         ).to(self._weights)
         if self._equations is not None:
             damping = self._polish.damping
@@ -512,7 +526,8 @@ class _Group:
                     objectives = objectives + self._entropy[turn] * entropy(a, real)
         else:
             of_trials = objectives = losses(self._stack.mix(prepared), y, self._split.task, shares)
-        gradients = torch.autograd.grad(objectives.sum(), self._parameters)
+        # Frozen stages of a backbone are no part of what was computed.
+        gradients = torch.autograd.grad(objectives.sum(), self._parameters, materialize_grads=True)
         self._gradients[turn] = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
         return torch.stack([of_trials.detach(), objectives.detach()], dim=-1)
 

@@ -6,6 +6,7 @@ Letters: N numbers of a trial's row, T steps, B rows of a batch, W nodes of a hi
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,19 @@ from kansearch.models.build import build
 from kansearch.models.cost import cost, latency_ms
 from kansearch.models.shapes import hidden_rows, layer_shapes
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialSpec
+from kansearch.training.unfreeze import Groups, frozen_stages
+
+
+class Phase(NamedTuple):
+    """What changes in the course of a training; trials of a group are in one phase.
+
+    Attributes:
+        is_polishing: Epochs are steps of a polisher.
+        n_frozen: Stages of a backbone that will learn, but not yet.
+    """
+
+    is_polishing: bool
+    n_frozen: int
 
 
 class Trainee:
@@ -28,6 +42,7 @@ class Trainee:
         self.dtype: torch.dtype = getattr(torch, spec.training.dtype)
         self.network = build(spec.model, split.inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
         self.shapes = layer_shapes(spec.model, split.inputs, split.n_outputs)
+        self.groups = Groups(len(self.network.activation_groups()), len(self.network.stage_groups()))
         self.rungs = spec.rungs or (spec.training.epochs,)
         self.epoch = 0
         self.seconds = 0.0
@@ -63,6 +78,11 @@ class Trainee:
         """Whether its next epoch is a step of a polisher."""
         training = self.spec.training
         return self.epoch >= training.epochs - round(training.polish * training.epochs)
+
+    @property
+    def phase(self) -> Phase:
+        """Of its next epoch."""
+        return Phase(self.is_polishing, frozen_stages(self.spec.training, self.epoch, self.groups))
 
     def learn(self, train_loss: float, validation_loss: float, weights: Float[Tensor, " N"]) -> None:
         """Take note of an epoch."""

@@ -1,30 +1,59 @@
-"""When the activation parameters of a network, frozen at first, begin to learn."""
+"""When the activation parameters and the backbone of a network, frozen at first, begin to learn."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from kansearch.specs.trial import TrainingSpec
 
 
-def unfrozen_groups(training: TrainingSpec, epoch: int, n_groups: int) -> frozenset[int]:
-    """Which groups of activation parameters learn during an epoch.
+class Groups(NamedTuple):
+    """The groups of parameters that a schedule may free, in this order.
+
+    Attributes:
+        n_layers: KAN layers, first to last: their activation parameters.
+        n_stages: Stages of a backbone that learn, first to last.
+    """
+
+    n_layers: int
+    n_stages: int = 0
+
+    @property
+    def total(self) -> int:
+        """All groups."""
+        return self.n_layers + self.n_stages
+
+
+def unfrozen_groups(training: TrainingSpec, epoch: int, groups: Groups) -> frozenset[int]:
+    """Which groups learn during an epoch.
 
     Args:
         training: The schedule; its start and interval are shares of the epochs.
         epoch: From 0.
-        n_groups: One group a KAN layer, first to last.
+        groups: Of the network.
 
-    >>> sorted(unfrozen_groups(TrainingSpec(epochs=10, unfreeze="gradual_forward"), epoch=3, n_groups=3))
+    >>> sorted(unfrozen_groups(TrainingSpec(epochs=10, unfreeze="gradual_forward"), epoch=3, groups=Groups(3)))
     [0, 1]
     """
-    everyone = frozenset(range(n_groups))
     if training.unfreeze == "none":
-        return everyone
+        return frozenset(range(groups.total))
     start = training.unfreeze_start * training.epochs
-    if training.unfreeze == "all_at":
-        return everyone if epoch >= start else frozenset()
-    forward = training.unfreeze == "gradual_forward"
-    interval = training.unfreeze_interval * training.epochs
+    interval = 0.0 if training.unfreeze == "all_at" else training.unfreeze_interval * training.epochs
     # A hair of tolerance: 0.1 + 0.2 of 10 epochs is epoch 3, whatever binary fractions make of it.
     return frozenset(
-        group for group in everyone if epoch >= start + interval * (group if forward else n_groups - 1 - group) - 1e-9
+        group for turn, group in enumerate(_order(training, groups)) if epoch >= start + interval * turn - 1e-9
     )
+
+
+def frozen_stages(training: TrainingSpec, epoch: int, groups: Groups) -> int:
+    """How many stages of a backbone, the first ones, have not yet learned when an epoch begins."""
+    if not groups.n_stages:
+        return 0
+    unfrozen = unfrozen_groups(training, epoch, groups)
+    return sum(group not in unfrozen for group in range(groups.n_layers, groups.total))
+
+
+def _order(training: TrainingSpec, groups: Groups) -> list[int]:
+    """In which the groups are freed."""
+    layers, stages = list(range(groups.n_layers)), list(range(groups.n_layers, groups.total))
+    return (layers if training.unfreeze == "gradual_forward" else layers[::-1]) + stages[::-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import json
+import math
 import os
 import re
 import signal
@@ -228,6 +229,48 @@ def test_what_cannot_be_explained_is_refused(searched: Searched) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert words in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+def test_an_exported_network_is_where_another_study_begins(searched: Searched) -> None:
+    """By default the best of the front; the other study trains heads behind it, and knows it by its content."""
+    done = searched.run("export", "small")
+    assert done.returncode == 0, done.stderr
+    number = int(re.search(r"^Trial (\d+) of small, a ", done.stdout, re.MULTILINE).group(1))
+    best = min(records(searched.folder), key=lambda record: record.values.get("rmse", math.inf))
+    assert number == best.number
+    assert f"File: reports/small/trial-{number}.safetensors" in done.stdout
+    assert re.search(r"rmse (\S+), recorded \1\n", done.stdout)
+    file = searched.folder / "reports" / "small" / f"trial-{number}.safetensors"
+    (searched.folder / "nets").mkdir()
+    file.rename(searched.folder / "nets" / "first.safetensors")
+    space = "{family: [mlp, kan], stem: backbone, backbone: nets/first.safetensors, tuned_stages: [0, 1], depth: 1}"
+    behind = SMALL.replace("name: small", "name: behind")
+    (searched.folder / "behind.yaml").write_text(f"{behind[: behind.index('space:')]}space: {space}\n")
+    command = ("optimize", "behind.yaml", "--workers", 1)
+    done = searched.run(*command)
+    assert done.returncode == 0, done.stderr
+    assert "backbone first.safetensors" in done.stdout
+    other = searched.run("export", "small", "--trial", 0, "--output", "nets/first.safetensors")
+    assert other.returncode == 0, other.stderr
+    changed = searched.run(*command)
+    assert changed.returncode == 2
+    assert "the content or its split, or the weights of a backbone, are not what the study began with" in changed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--trial", 99), 'study "small" has no trial 99; its trials: 0 to 5'),
+        (("--output", "network.pt"), "--output is network.pt; allowed: a file that ends in .safetensors"),
+        (("--output", "/proc/a.safetensors"), "cannot be written to /proc"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(searched: Searched, arguments: tuple[object, ...], message: str) -> None:
+    """One line; exit code 2."""
+    done = searched.run("export", "small", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_the_storage_may_come_from_the_environment(run: Run, searched: Searched) -> None:

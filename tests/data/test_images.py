@@ -9,10 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from kansearch.data.images import import_torchvision, load_images
+from kansearch.data.images import load_images
 from kansearch.data.splits import describe, load_split, load_test
 from kansearch.errors import DataError
 from kansearch.specs.data import DataSpec
+from kansearch.vision import import_torchvision
 from tests.images import N_CIFAR, N_TEST, N_TRAIN, idx, write_cifar10, write_mnist
 
 

@@ -29,6 +29,8 @@ def values(parameter: Hyperparameter) -> st.SearchStrategy[Any]:
     """Values that a hyperparameter may have."""
     if parameter.allowed:
         return st.sampled_from(parameter.allowed)
+    if parameter.known:
+        return st.sampled_from([*parameter.known, "trial-3.safetensors"])
     schema = parameter.schema
     if parameter.type is int:
         return st.integers(schema["minimum"], schema["maximum"])

@@ -93,6 +93,7 @@ SEEN_BY_THE_READER_ALONE = {
     "rate nan",
     "high infinite",
     "option nan",
+    "backbone of nobody",
 }
 
 

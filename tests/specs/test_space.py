@@ -61,9 +61,9 @@ def test_a_default_is_allowed(name: str) -> None:
 def test_conditions_name_what_exists(name: str) -> None:
     """A hyperparameter means something for allowed values of hyperparameters further up in the table."""
     table = hyperparameters()
-    for only in table[name].only:
-        assert list(table).index(only.name) < list(table).index(name)
-        assert set(only.values) <= set(table[only.name].allowed)
+    for other in [other for only in table[name].only for other in only.alternatives()]:
+        assert list(table).index(other.name) < list(table).index(name)
+        assert set(other.values) <= set(table[other.name].allowed)
 
 
 # --- conditions -------------------------------------------------------------------------------------
@@ -180,8 +180,10 @@ def test_an_assignment_holds_together(tmp_path: Path, raw: Document, data: st.Da
 
     def draw(name: str, domain: Domain) -> Scalar:
         assert name not in seen
-        for other, values in [*((only.name, only.values) for only in table[name].only), *domain.when.items()]:
+        for other, values in domain.when.items():
             assert seen.get(other, table[other].default) in values
+        for only in table[name].only:
+            assert any(seen.get(o.name, table[o.name].default) in o.values for o in only.alternatives())
         match domain:
             case Fixed(value=value):
                 seen[name] = value

@@ -533,6 +533,12 @@ WRONG: dict[str, tuple[str, str, str]] = {
         "space.family[1]",
         'is "mpl"; did you mean "mlp"?; allowed: mlp',
     ),
+    "no backbone": (
+        in_space("backbone: resnet81"),
+        "space.backbone",
+        'is "resnet81"; did you mean "resnet18"?; allowed: resnet18, resnet34, resnet50',
+    ),
+    "backbone of nobody": (in_space("backbone: ~nobody-here/a.safetensors"), "space.backbone", "a user who does not"),
     "yes for a text": (in_space("family: yes"), "space.family", "is true; allowed: mlp, kan, hybrid"),
     "1 for true": (in_space("layer_norm: 1"), "space.layer_norm", "is 1; allowed: true, false"),
     "no choices": (in_space("width: []"), "space.width.choices", "is []; must be a list of at least one value"),

@@ -1,0 +1,53 @@
+"""A trial's network, trained again from its seed."""
+
+from __future__ import annotations
+
+import torch
+
+from kansearch.data.splits import Split
+from kansearch.errors import DataError, UserError
+from kansearch.interpret.explain import train_again
+from kansearch.models.network import Network
+from kansearch.search.data import load_study_split
+from kansearch.search.suggest import trial_spec
+from kansearch.specs.trial import End, TrialRecord, TrialSpec
+from kansearch.storage.studies import StoredStudy
+from kansearch.storage.trials import read_records
+
+
+def finished_trial(study: StoredStudy, number: int) -> TrialRecord:
+    """A trial that has a network with numbers in it.
+
+    Raises:
+        UserError: If there is no such trial.
+    """
+    records = read_records(study)
+    if number >= len(records):
+        allowed = f"0 to {len(records) - 1}" if records else "none yet"
+        raise UserError(f'study "{study.spec.name}" has no trial {number}; its trials: {allowed}')
+    record = records[number]
+    if record.end is End.DIVERGED:
+        raise UserError(f"trial {number} diverged: its network holds no numbers; allowed: trials that did not")
+    if record.state not in ("complete", "pruned") or not record.epochs:
+        raise UserError(f"trial {number} is {record.state}, without a result; allowed: complete and pruned trials")
+    return record
+
+
+def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, TrialSpec, Split, dict[str, float]]:
+    """The trial's network, what it is, the data it learned from, and its metrics of today.
+
+    Raises:
+        DataError: If the data changed since the study began.
+    """
+    split = load_study_split(study.spec)
+    if split.digest != study.data_digest:
+        raise DataError(
+            f'the data of study "{study.spec.name}" changed since it began; its trials cannot be trained again'
+        )
+    spec = trial_spec(study.spec, record.params)
+    if record.seed is not None:
+        spec = spec.model_copy(update={"seed": record.seed})
+    # As a worker has it, for the same sums.
+    torch.set_num_threads(1)
+    network, measured = train_again(spec, split, record.epochs)
+    return network, spec, split, measured

@@ -1,0 +1,78 @@
+"""The data of a study, and the backbones that its trials begin with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from kansearch.data.splits import load_split
+from kansearch.errors import DataError
+from kansearch.models.build import build
+from kansearch.models.saved import SavedNetwork, save_network
+from kansearch.search.data import load_study_split
+from kansearch.specs.data import DataSpec, TextShape
+from kansearch.specs.study import StudySpec
+from kansearch.specs.study_file import load_study_file
+from kansearch.specs.trial import ModelSpec
+from tests.texts import write_reviews
+
+STUDY = """
+data: {data}
+objectives: [accuracy]
+budget: {{trials: 2, epochs: 2}}
+space: {{family: mlp, stem: backbone, backbone: net.safetensors, depth: 1}}
+"""
+
+
+def study(folder: Path, data: str) -> StudySpec:
+    (folder / "study.yaml").write_text(STUDY.format(data=data))
+    return load_study_file(folder / "study.yaml")
+
+
+def write_network(folder: Path, data: DataSpec, seed: int = 0) -> None:
+    """A network for these data."""
+    split = load_split(data)
+    stem = "embedding" if isinstance(split.inputs, TextShape) else "none"
+    model = ModelSpec(family="mlp", stem=stem, depth=2, width=5)
+    network = build(model, split.inputs, split.n_outputs, torch.Generator().manual_seed(seed))
+    about = SavedNetwork(
+        model=model, images=split.image_shape, texts=split.text_shape, n_inputs=split.n_inputs, study="s", trial=0,
+        n_outputs=split.n_outputs, task=split.task.value, feature_names=split.feature_names, metrics={},
+        class_names=split.class_names, target_mean=0.0, target_scale=1.0, encoder=split.encoder.model_dump(mode="json"),
+    )  # fmt: skip
+    save_network(folder / "net.safetensors", network, about)
+
+
+def test_other_weights_are_another_study(tmp_path: Path) -> None:
+    """The digest changes with the content of the file, and is not that of the data alone."""
+    digests = [load_split(DataSpec(name="iris")).digest]
+    for seed in (0, 0, 1):
+        write_network(tmp_path, DataSpec(name="iris"), seed)
+        digests.append(load_study_split(study(tmp_path, "iris")).digest)
+    assert digests[1] == digests[2]
+    assert len(set(digests)) == 3
+
+
+def test_a_network_of_other_columns_is_refused(tmp_path: Path) -> None:
+    """As many, but with other names."""
+    rows = "".join(f"{n % 5},{n % 3},{n % 7},{n % 11},{'ab'[n % 2]}\n" for n in range(60))
+    (tmp_path / "t.csv").write_text("a,b,c,d,y\n" + rows)
+    write_network(tmp_path, DataSpec(name="iris"))
+    spec = study(tmp_path, "{path: t.csv, target: y, task: classification}")
+    with pytest.raises(DataError, match=r"was trained on the columns sepal length.*, and these data have a, b, c, d"):
+        load_study_split(spec)
+
+
+def test_a_network_of_other_words_is_refused(tmp_path: Path) -> None:
+    """As many, but numbered in another way."""
+    write_reviews(tmp_path, 120)
+    reviews = "{path: reviews.csv, text: review, target: mood, task: classification, max_words: 8, vocabulary: 9}"
+    given = study(tmp_path, reviews)
+    write_network(tmp_path, given.data)
+    load_study_split(given)
+    text = (tmp_path / "reviews.csv").read_text()
+    (tmp_path / "reviews.csv").write_text(text.replace("a", "b"))
+    with pytest.raises(DataError, match="knows other words than these texts"):
+        load_study_split(given)
