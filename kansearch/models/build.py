@@ -69,11 +69,11 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
 
 _NEEDED: dict[str, tuple[tuple[type, ...], str]] = {
     "none": ((int, ImageShape), "numbers"),
-    "backbone": ((int, ImageShape, TextShape), "data"),
     "convolution": ((ImageShape,), "images"),
     "embedding": ((TextShape,), "texts"),
     "recurrent": ((TextShape,), "texts"),
     "attention": ((int, ImageShape, TextShape), "data"),
+    "backbone": ((int, ImageShape, TextShape), "data"),
 }
 
 

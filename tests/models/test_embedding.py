@@ -55,10 +55,10 @@ def test_texts_need_an_embedding_and_nothing_else_can_have_one() -> None:
     spec = ModelSpec(stem="embedding")
     assert why_unbuildable(spec, TEXTS) is None
     assert why_unbuildable(spec, 7) == (
-        "stem embedding needs texts, and these data are rows of 7 numbers; allowed: stem none or attention"
+        "stem embedding needs texts, and these data are rows of 7 numbers; allowed: stem none, attention or backbone"
     )
     of_images = str(why_unbuildable(spec, ImageShape(1, 8, 8)))
-    assert of_images.endswith("these data are images; allowed: stem none, convolution or attention")
+    assert of_images.endswith("these data are images; allowed: stem none, convolution, attention or backbone")
     assert why_unbuildable(ModelSpec(), TEXTS) == (
-        "stem none needs numbers, and these data are texts; allowed: stem embedding, recurrent or attention"
+        "stem none needs numbers, and these data are texts; allowed: stem embedding, recurrent, attention or backbone"
     )

@@ -160,5 +160,5 @@ def test_what_cannot_be_built() -> None:
     )
     assert why_unbuildable(patches, 6) is None
     assert str(why_unbuildable(ModelSpec(stem="recurrent"), 6)) == (
-        "stem recurrent needs texts, and these data are rows of 6 numbers; allowed: stem none or attention"
+        "stem recurrent needs texts, and these data are rows of 6 numbers; allowed: stem none, attention or backbone"
     )
