@@ -10,9 +10,10 @@ from kansearch.interpret.explain import train_again
 from kansearch.models.network import Network
 from kansearch.search.data import load_study_split
 from kansearch.search.suggest import trial_spec
-from kansearch.specs.trial import End, TrialRecord, TrialSpec
+from kansearch.specs.trial import End, ModelSpec, TrialRecord
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
+from kansearch.training.refinement import model_during
 
 
 def finished_trial(study: StoredStudy, number: int) -> TrialRecord:
@@ -33,7 +34,7 @@ def finished_trial(study: StoredStudy, number: int) -> TrialRecord:
     return record
 
 
-def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, TrialSpec, Split, dict[str, float]]:
+def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, ModelSpec, Split, dict[str, float]]:
     """The trial's network, what it is, the data it learned from, and its metrics of today.
 
     Raises:
@@ -50,4 +51,6 @@ def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, TrialS
     # As a worker has it, for the same sums.
     torch.set_num_threads(1)
     network, measured = train_again(spec, split, record.epochs)
-    return network, spec, split, measured
+    # A trial that was pruned may have a network that is not yet as fine as it was to be.
+    model = model_during(spec.model, spec.training, record.epochs - 1)
+    return network, model, split, measured

@@ -37,9 +37,9 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
     if path.is_dir():
         raise UserError(f"--output is {path}, a folder; name a file in it")
     check_writable(path.parent)
-    network, spec, split, measured = network_of(study, record)
+    network, model, split, measured = network_of(study, record)
     about = SavedNetwork(
-        model=spec.model,
+        model=model,
         images=split.image_shape,
         texts=split.text_shape,
         n_inputs=split.n_inputs,

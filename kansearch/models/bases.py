@@ -224,6 +224,10 @@ def copies_of(
     return function(torch.addcmul(shifts.unsqueeze(-1), x.unsqueeze(-2), scales.unsqueeze(-1)).contiguous())
 
 
+COVERED = (0.005, 0.995)
+"""The share of the values of an input at both ends of a grid that was fitted."""
+
+
 # --- bases ----------------------------------------------------------------------------------------------
 
 
@@ -239,6 +243,10 @@ class Basis(nn.Module, ABC):
     def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B I K"]:
         """Evaluate the K functions of each input."""
         return self.columns(columns_of(x)).movedim(-1, -3)
+
+    def span(self, n_points: int) -> Float[Tensor, "N I"]:
+        """Points spread evenly over the grid of each input."""
+        return torch.linspace(-self.grid_range, self.grid_range, n_points).unsqueeze(-1).expand(-1, self.n_inputs)
 
     @abstractmethod
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
@@ -268,6 +276,11 @@ class Atoms(Basis):
     def cost(function: BaseFunction, n_inputs: int, n_basis: int) -> Cost:
         """Two parameters an atom."""
         return Cost(2 * n_inputs * n_basis, n_inputs * n_basis * (2 + function.flops))
+
+
+def _from_places(x: Float[Tensor, "*P I B"], places: Float[Tensor, " K"]) -> Float[Tensor, "*P I K B"]:
+    """x_i - place_k, in order for the reason that `copies_of` has."""
+    return (x.unsqueeze(-2) - places.unsqueeze(-1)).contiguous()
 
 
 class FixedBasis(Basis):
@@ -328,7 +341,7 @@ class BSpline(_Copies):
             if (copies := self._compiled("cubic_b_spline", x, 1 / self.spacing, offset)) is not None:
                 return copies
             u = x * (1 / self.spacing) - offset
-            beyond = u.unsqueeze(-2) - self.places[: self.n_basis, None]
+            beyond = _from_places(u, self.places[: self.n_basis])
             values: Tensor = _CubicBSpline.apply(beyond)  # type: ignore[no-untyped-call]  # apply has no types
             return values
         # With knots at 0, 1, 2, ... it is B_m,p(u) = ((u - m) B_m,p-1 + (m + p + 1 - u) B_m+1,p-1) / p.
@@ -372,7 +385,7 @@ class GaussianRBF(_Copies):
         """One Gaussian a centre."""
         if (copies := self._compiled("gaussian", x, 1 / self.distance, 0.0)) is not None:
             return copies
-        return _gaussian((x * (1 / self.distance)).unsqueeze(-2) - self.places.unsqueeze(-1))
+        return _gaussian(_from_places(x * (1 / self.distance), self.places))
 
     @staticmethod
     def cost(n_inputs: int, n_basis: int) -> Cost:
@@ -433,6 +446,45 @@ class Fourier(FixedBasis):
         return Cost(0, 3 * n_inputs * n_basis)
 
 
+class FittedGrid(Basis):
+    """A fixed basis whose grid has a centre and a width of its own for every input; at first those of the basis.
+
+    They are numbers of the network that no gradient moves: `fit` does, from data.
+
+    Source: grids from samples as in Liu et al. (2024), KAN, arXiv:2404.19756, appendix A.8 of version 4; of equal
+    intervals.
+    """
+
+    def __init__(self, inner: FixedBasis, dtype: torch.dtype | None = None) -> None:
+        super().__init__(inner.n_inputs, inner.n_basis, inner.grid_range)
+        self.inner = inner
+        self.centre = nn.Parameter(torch.zeros(inner.n_inputs, dtype=dtype))
+        self.stretch = nn.Parameter(torch.ones(inner.n_inputs, dtype=dtype))
+
+    def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
+        """Those of the inner basis, for inputs brought to its range."""
+        centre, stretch = (t.detach().unsqueeze(-1) for t in (self.centre, self.stretch))
+        return self.inner.columns((x - centre) * stretch)
+
+    def span(self, n_points: int) -> Float[Tensor, "N I"]:
+        """On the grids that were fitted."""
+        return super().span(n_points).to(self.centre) / self.stretch.detach() + self.centre.detach()
+
+    @torch.no_grad()
+    def fit(self, x: Float[Tensor, "B I"]) -> None:
+        """Cover what each input shows, but for its outermost values; one that is constant keeps its grid."""
+        low, high = torch.quantile(x.double(), torch.tensor(COVERED, dtype=torch.float64, device=x.device), dim=0)
+        varies = high - low > 1e-6 * (1 + x.double().abs().amax(0))
+        stretch = 2 * self.grid_range / torch.where(varies, high - low, 1)
+        self.stretch.copy_(torch.where(varies, stretch.to(x.dtype), self.stretch))
+        self.centre.copy_(torch.where(varies, ((low + high) / 2).to(x.dtype), self.centre))
+
+    @staticmethod
+    def cost(inner: Cost, n_inputs: int) -> Cost:
+        """A centre and a width for each input, and where it lies between."""
+        return inner + Cost(2 * n_inputs, 2 * n_inputs)
+
+
 class Rational(Basis):
     """P(u) / (1 + |Q(u)|) at K places u = (x - t_k) / h, with P of degree 5 and Q of degree 4 without a constant.
 
@@ -459,7 +511,7 @@ class Rational(Basis):
 
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """The quotients, by Horner's rule."""
-        u = (x * (1 / self.distance)).unsqueeze(-2) - self.places.unsqueeze(-1)
+        u = _from_places(x * (1 / self.distance), self.places)
         group = torch.arange(self.n_inputs, device=x.device) % self.p.shape[-3]
         p, q = (t.index_select(-3, group).unsqueeze(-2).unbind(-1) for t in (self.p, self.q))
         numerator, denominator = p[-1], q[-1]
@@ -487,12 +539,24 @@ EXPANSIONS: dict[str, type[FixedBasis | Rational]] = {**FIXED_BASES, "rational":
 """All bases that are no copies of one base function, by name."""
 
 
-def make_basis(name: str, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> Basis:
+def make_basis(
+    name: str,
+    n_inputs: int,
+    n_basis: int,
+    grid_range: float,
+    dtype: torch.dtype | None = None,
+    *,
+    grid: str = "fixed",
+) -> Basis:
     """The basis of that name: one of EXPANSIONS, or learnable atoms of one of BASE_FUNCTIONS.
 
     Raises:
-        UserError: If there is none of that name, or it cannot have so few functions.
+        UserError: If there is none of that name, it cannot have so few functions, or no `fitted` grid.
     """
+    if grid == "fitted":
+        if name not in FIXED_BASES:
+            raise UserError(f"a fitted grid needs a basis without parameters: {', '.join(FIXED_BASES)}; it is {name}")
+        return FittedGrid(FIXED_BASES[name](n_inputs, n_basis, grid_range, dtype), dtype)
     if name in EXPANSIONS:
         return EXPANSIONS[name](n_inputs, n_basis, grid_range, dtype)
     if name not in BASE_FUNCTIONS:
@@ -500,8 +564,10 @@ def make_basis(name: str, n_inputs: int, n_basis: int, grid_range: float, dtype:
     return Atoms(BASE_FUNCTIONS[name], n_inputs, n_basis, grid_range, dtype)
 
 
-def basis_cost(name: str, n_inputs: int, n_basis: int) -> Cost:
+def basis_cost(name: str, n_inputs: int, n_basis: int, grid: str = "fixed") -> Cost:
     """What the basis that `make_basis` gives for these arguments costs."""
+    if grid == "fitted":
+        return FittedGrid.cost(FIXED_BASES[name].cost(n_inputs, n_basis), n_inputs)
     if name in EXPANSIONS:
         return EXPANSIONS[name].cost(n_inputs, n_basis)
     return Atoms.cost(BASE_FUNCTIONS[name], n_inputs, n_basis)

@@ -33,7 +33,9 @@ class Form:
 
 FORMS = {
     "dictionary": Form(
-        KANLayer, ("n_basis", "base_branch", "grid_range", "initialisation"), counted=("n_basis", "base_branch")
+        KANLayer,
+        ("n_basis", "base_branch", "grid_range", "initialisation", "grid"),
+        counted=("n_basis", "base_branch", "grid"),
     ),
     "scaled": Form(ScaledLayer, ("n_basis",), counted=("n_basis",)),
     "kaf": Form(KAFLayer, ("n_basis", "grid_range"), counted=("n_basis",)),

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kansearch.errors import UserError
-from kansearch.models.bases import BASE_BRANCHES, BaseFunction, FixedBasis, basis_cost, make_basis
+from kansearch.models.bases import BASE_BRANCHES, BaseFunction, FittedGrid, FixedBasis, basis_cost, make_basis
 from kansearch.models.flops import Cost
 from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes, product_moments
 from kansearch.models.moments import normal_moments
@@ -30,6 +30,10 @@ from kansearch.models.network import Network
 
 STEP = 1e-4
 """Between the points from which a slope is taken."""
+
+N_POINTS, POINTS_SHARE, RIDGE = 256, 1e-3, 1e-12
+"""Where curves are moved from grid to grid: points spread over the grid, their weight beside the rows, and what is
+added to the mean squares of features."""
 
 BASIS_POWER, BRANCH_POWER = 1.75, 0.25
 """Of one over the number of features of an output."""
@@ -53,6 +57,7 @@ class KANLayer(CurveLayer):
         base_branch: `silu`, `identity` or `none`.
         grid_range: The K functions are spread over [-grid_range, grid_range].
         initialisation: `default`, `glorot` or `power`.
+        grid: `fixed`, or `fitted` where the basis has no parameters: then `kansearch.models.grids` fits it to data.
         generator: Of the weights; None is torch's global one.
         dtype: None is torch's default.
 
@@ -70,11 +75,12 @@ class KANLayer(CurveLayer):
         base_branch: str = "silu",
         grid_range: float = 2.0,
         initialisation: str = "default",
+        grid: str = "fixed",
         generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__(n_inputs, n_outputs)
-        self.basis = make_basis(base_function, n_inputs, n_basis, grid_range, dtype)
+        self.basis = make_basis(base_function, n_inputs, n_basis, grid_range, dtype, grid=grid)
         self.base = _base_branch(base_branch)
         moments = _feature_moments(base_function, n_basis, base_branch, grid_range)
         self.W = nn.Parameter(torch.zeros(n_outputs, n_inputs, n_basis, dtype=dtype))
@@ -131,7 +137,9 @@ class KANLayer(CurveLayer):
 
     def activation_parameters(self) -> list[nn.Parameter]:
         """The atoms; of a fixed basis the coefficients, if a base branch carries the signal without them."""
-        return list(self.basis.parameters()) or ([self.W] if self.base else [])
+        if isinstance(self.basis, FixedBasis | FittedGrid):
+            return [self.W] if self.base else []
+        return list(self.basis.parameters())
 
     def decayed_parameters(self) -> list[nn.Parameter]:
         """W, and V if there is a base branch."""
@@ -157,12 +165,30 @@ class KANLayer(CurveLayer):
         place = slice(source * n_each, (source + 1) * n_each)
         return features[:, place] @ self.weight()[target, place]
 
+    @torch.no_grad()
+    def follow(self, other: KANLayer, x: Float[Tensor, "B I"]) -> None:
+        """Take over the curves of a layer of another grid, by least squares over rows on this grid; W alone is changed.
+
+        Points spread evenly over the grid count a little too, so that curves stay what they are where no row is.
+        """
+        points = self.basis.span(N_POINTS).to(x)
+        on_grid = (x >= points[0]) & (x <= points[-1])
+        weights = torch.cat([on_grid / len(x), torch.full_like(points, POINTS_SHARE / N_POINTS)]).double().sqrt()
+        rows = torch.cat([x, points])
+        old, new = ((layer.basis(rows).double() * weights.unsqueeze(-1)).movedim(-2, 0) for layer in (other, self))
+        moments = new.mT @ new
+        ridge = RIDGE * moments.diagonal(dim1=-2, dim2=-1).mean(-1, keepdim=True)
+        moved = torch.linalg.solve(moments + torch.diag_embed(ridge.expand(moments.shape[:-1])), new.mT @ old)
+        self.W.copy_(torch.einsum("oik,imk->oim", other.W.double(), moved))
+
     @staticmethod
-    def cost(n_inputs: int, n_outputs: int, base_function: str, n_basis: int, base_branch: str) -> Cost:
+    def cost(
+        n_inputs: int, n_outputs: int, base_function: str, n_basis: int, base_branch: str, grid: str = "fixed"
+    ) -> Cost:
         """The basis, the base branch and one matrix product."""
         base = _base_branch(base_branch)
         n_features = n_inputs * (n_basis + 1 if base else n_basis)
-        return basis_cost(base_function, n_inputs, n_basis) + Cost(
+        return basis_cost(base_function, n_inputs, n_basis, grid) + Cost(
             n_outputs * n_features + n_outputs,
             (n_inputs * base.flops if base else 0) + 2 * n_outputs * n_features,
         )

@@ -69,7 +69,7 @@ def structure(spec: ModelSpec) -> ModelSpec:
         if spec.layer == "dictionary":
             shared["base_branch"] = spec.base_branch
             if spec.base_function in EXPANSIONS:
-                shared |= {name: getattr(spec, name) for name in ("base_function", "n_basis", "grid_range")}
+                shared |= {name: getattr(spec, name) for name in ("base_function", "n_basis", "grid_range", "grid")}
             else:
                 shared["n_basis"] = _power_of_two(spec.n_basis)
     return ModelSpec(**shared)

@@ -54,8 +54,12 @@ NETWORK_SUFFIX = ".safetensors"
 EXPANSIONS: tuple[BaseFunction, ...] = ("b_spline", "rbf", "chebyshev", "fourier", "rational")
 """Base functions that are whole expansions: only the dictionary layer has them."""
 
+FIXED_BASES: tuple[BaseFunction, ...] = ("b_spline", "rbf", "chebyshev", "fourier")
+"""Those of them that have no parameters of their own."""
+
 _KAN = Only("family", ("kan", "hybrid"))
 _DICTIONARY = Only("layer", ("dictionary",))
+_FIXED_BASIS = Only("base_function", FIXED_BASES)
 _CONVOLUTION = Only("stem", ("convolution",))
 _RECURRENT = Only("stem", ("recurrent",))
 _ATTENTION = Only("stem", ("attention",))
@@ -102,6 +106,8 @@ class ModelSpec(Spec):
             scales between which a scaled layer interpolates.
         base_branch: The fixed curve beside the dictionary.
         grid_range: The K functions are spread over [-grid_range, grid_range]; inputs have unit variance.
+        grid: Of dictionaries of a basis without parameters: `fixed`, or `fitted` to what each input shows, before the
+            first epoch and as often as `grid_updates` says.
         initialisation: Of dictionary layers: `default` lets the base branch carry the signal and begins with curves
             of 0; `glorot` and `power` begin with random curves.
         activation: Between two ordinary layers.
@@ -136,6 +142,7 @@ class ModelSpec(Spec):
     n_basis: Annotated[int, Field(ge=1, le=64), _KAN, Only("layer", ("dictionary", "scaled", "kaf"))] = 8
     base_branch: Annotated[Literal["silu", "identity", "none"], _KAN, _DICTIONARY] = "silu"
     grid_range: Annotated[float, Field(gt=0, le=100), _KAN, Only("layer", ("dictionary", "kaf"))] = 2.0
+    grid: Annotated[Literal["fixed", "fitted"], _KAN, _DICTIONARY, _FIXED_BASIS] = "fixed"
     initialisation: Annotated[Literal["default", "glorot", "power"], _KAN, _DICTIONARY] = "default"
     activation: Annotated[Activation, Only("family", ("mlp", "hybrid"))] = "relu"
     pattern: Annotated[Pattern, Only("family", ("hybrid",))] = "last"
@@ -163,6 +170,10 @@ class TrainingSpec(Spec):
             `gradual_backward` from the last. Stages come after all layers, the last first.
         unfreeze_start: When the first are freed, as a share of the epochs.
         unfreeze_interval: From one layer (or stage) to the next, as a share of the epochs.
+        grid_updates: How often grids are fitted again, evenly spread over the first half of the epochs; curves are kept
+            as well as the new grid can.
+        refinements: How often grids become finer, after equal parts of the epochs: `n_basis` is what they end with, and
+            about half of it what stood before each time. Curves are kept as well as the finer grid can.
         polish: Share of the epochs, the last ones, that take one step of a polisher on all training rows instead of the
             optimizer's on batches; without dropout, decay, shift and flip. A step looks at all rows once or some times.
         polisher: What these steps are: of L-BFGS; or of `levenberg_marquardt`, which brings the errors of smooth
@@ -193,6 +204,8 @@ class TrainingSpec(Spec):
     unfreeze_interval: Annotated[
         float, Field(ge=0, le=1), _THAWS, Only("unfreeze", ("gradual_forward", "gradual_backward"))
     ] = 0.1
+    grid_updates: Annotated[int, Field(ge=0, le=50), _KAN, _DICTIONARY, Only("grid", ("fitted",))] = 5
+    refinements: Annotated[int, Field(ge=0, le=5), _KAN, _DICTIONARY, _FIXED_BASIS] = 0
     polish: Annotated[float, Field(ge=0, le=1)] = 0.0
     polisher: Literal["lbfgs", "levenberg_marquardt"] = "lbfgs"
     patience: Annotated[int, Field(ge=0, le=100_000)] = 0

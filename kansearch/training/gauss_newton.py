@@ -84,7 +84,7 @@ class NormalEquations:
         with torch.enable_grad():
             seen = x.unsqueeze(1).expand(n_trials, -1, -1, -1).flatten(0, 1)
             outputs = self._stack(seen)[:, 0]
-            gradients = torch.autograd.grad(outputs.sum(), self._parameters)
+            gradients = torch.autograd.grad(outputs.sum(), self._parameters, materialize_grads=True)
         errors = outputs.detach() - y.repeat(n_trials, 1)
         joined = torch.cat([*(gradient.flatten(1) for gradient in gradients), errors], dim=1)
         scaled = torch.unflatten(joined, 0, (n_trials, -1)) * share.unsqueeze(-1)

@@ -54,9 +54,10 @@ PREPARED_NUMBERS = 2**26
 MASK_NUMBERS = 2**20
 """Numbers of a trial's dropout masks that are drawn at once."""
 
-CURVE_ROWS = 2048
+CURVE_ROWS, GRID_ROWS = 2048, 4096
 CURVE_NUMBERS = 2**24
-"""Training rows from which the learned activations are drawn; as many as give so many numbers where rows are wide."""
+"""Training rows from which the learned activations are drawn, and to which grids are fitted; as many as give so many
+numbers where rows are wide."""
 
 VECTOR_NUMBERS = 32
 """Batches are padded such that each trial has a multiple of so many numbers in every row of nodes: torch works on two
@@ -101,14 +102,17 @@ class Pack:
         """
         slot = next(slot for slot in range(len(self._trainees) + 1) if slot not in self._trainees)
         trainee = Trainee(slot, spec, self._split)
+        stored = None if checkpoint is None else Checkpoint.from_bytes(checkpoint)
+        if stored is not None:
+            trainee.resume(stored.epoch)
         if self._latency_at_rungs:
             trainee.measure_latency(self._split.n_inputs)
         kind = _Kind.of(trainee, self._split)
         group = self._group(kind)
         try:
             group.add(trainee)
-            if checkpoint is not None:
-                group.restore(trainee, Checkpoint.from_bytes(checkpoint))
+            if stored is not None:
+                group.restore(trainee, stored)
         except BaseException:
             self._leave(kind, trainee)
             raise
@@ -122,11 +126,16 @@ class Pack:
         return self._groups[kind]
 
     def _regroup(self) -> None:
-        """Let trials whose kind has changed go on in the group of their new kind."""
+        """Fit the grids that are due, and let trials whose kind has changed go on in the group of their new kind."""
         for slot, trainee in self._trainees.items():
-            old, new = self._kinds[slot], _Kind.of(trainee, self._split)
-            if old != new and trainee.end is None:
-                row = self._groups[old].row_of(trainee)
+            if trainee.end is not None:
+                continue
+            old = self._kinds[slot]
+            if trainee.is_due:
+                self._groups[old].fit_grids(trainee)
+            new = _Kind.of(trainee, self._split)
+            if old != new:
+                row = self._groups[old].row_of(trainee) if new.structure == old.structure else None
                 self._group(new).add(trainee, row)
                 self._leave(old, trainee)
                 self._kinds[slot] = new
@@ -182,12 +191,12 @@ class _Kind:
     @staticmethod
     def of(trainee: Trainee, split: Split) -> _Kind:
         """Of a trial as it goes on now."""
-        spec, training = trainee.spec, trainee.spec.training
+        training = trainee.spec.training
         has_penalty = bool(training.l1 or training.entropy)
         is_least_squares = split.task is Task.REGRESSION and not has_penalty
         phase = trainee.phase
         return _Kind(
-            structure=structure(spec.model),
+            structure=structure(trainee.model),
             phase=phase,
             polisher="none" if not phase.is_polishing else training.polisher if is_least_squares else "lbfgs",
             batch_size=min(training.batch_size, split.n_train),
@@ -319,6 +328,13 @@ class _Group:
         if self.trainees:
             self._seat()
 
+    def fit_grids(self, trainee: Trainee) -> None:
+        """Fit the grids of a trial; what it remembers of its training it keeps, unless its network becomes finer."""
+        self.bring_back(trainee)
+        trainee.fit_grids(self._split.train_x[: self._n_evaluated(GRID_ROWS)])
+        if structure(trainee.model) == self._kind.structure:
+            self._weights[self.trainees.index(trainee)] = self._stack.embed(trainee.network).to(self._device)
+
     def bring_back(self, trainee: Trainee) -> None:
         """Give a trial's network its weights."""
         if trainee.best_weights is not None and trainee.end in (End.COMPLETED, End.STOPPED_EARLY):
@@ -392,7 +408,7 @@ class _Group:
         """Train until trials reach a rung, and give their results; none where trials must go on in another group."""
         while True:
             outputs = self._train_epoch()
-            if any(trainee.is_at_rung or trainee.phase != self._kind.phase for trainee in self.trainees):
+            if any(t.is_at_rung or t.phase != self._kind.phase or t.is_due for t in self.trainees):
                 return [
                     self._result_or_end(trainee, outputs[row])
                     for row, trainee in enumerate(self.trainees)
@@ -453,7 +469,7 @@ class _Group:
         x, y = self._split.train_x.to(self._device), self._train_y
 
         def work(turn: slice) -> Tensor:
-            return equations.of(self._weights[turn], [t.spec.model for t in self.trainees[turn]], x, y)
+            return equations.of(self._weights[turn], [t.model for t in self.trainees[turn]], x, y)
 
         return self._in_turns(work, n, n)
 
@@ -563,7 +579,7 @@ class _Group:
     def _take_turn(self, work: Callable[[slice], Tensor], begin: int, shape: Sequence[int]) -> Tensor:
         turn = slice(begin, min(begin + self._at_once, len(self.trainees)))
         if turn != self._seated:
-            specs = [trainee.spec.model for trainee in self.trainees[turn]]
+            specs = [trainee.model for trainee in self.trainees[turn]]
             self._parameters = self._stack.attach(self._weights[turn], specs)
             self._seated = turn
         first = self.trainees[begin]
@@ -613,6 +629,10 @@ class _Group:
             self._masks = [masks.to(self._device) for masks in drawn]
         return [masks[step % n_drawn] for masks in self._masks]
 
+    def _n_evaluated(self, n_rows: int) -> int:
+        """At most so many rows; fewer where they are wide."""
+        return max(1, min(n_rows, CURVE_NUMBERS // self._widest))
+
     # --- results ----------------------------------------------------------------------------------------
 
     def _result_or_end(self, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
@@ -633,8 +653,7 @@ class _Group:
         trainee.measure_latency(self._split.n_inputs)
         if trainee.best_weights is not None:
             outputs = network.outputs(self._split.validation_x, EVALUATION_NUMBERS // self._widest)
-        n_rows = max(1, min(CURVE_ROWS, CURVE_NUMBERS // self._widest))
-        curves = network.curves(self._split.train_x[:n_rows])
+        curves = network.curves(self._split.train_x[: self._n_evaluated(CURVE_ROWS)])
         return trainee.result(quality(outputs, self._split), curves)
 
 

@@ -15,8 +15,10 @@ from torch import Tensor
 from kansearch.data.splits import Split
 from kansearch.models.build import build
 from kansearch.models.cost import cost, latency_ms
+from kansearch.models.grids import fit_grids, refined
 from kansearch.models.shapes import hidden_rows, layer_shapes
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialSpec
+from kansearch.training.refinement import is_fitted_before, model_during
 from kansearch.training.unfreeze import Groups, frozen_stages
 
 
@@ -40,11 +42,14 @@ class Trainee:
         self.spec = spec
         self.random = torch.Generator().manual_seed(spec.seed)
         self.dtype: torch.dtype = getattr(torch, spec.training.dtype)
-        self.network = build(spec.model, split.inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
+        self.model = model_during(spec.model, spec.training, 0)
+        self.network = build(self.model, split.inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
+        self.inputs, self.n_outputs = split.inputs, split.n_outputs
         self.shapes = layer_shapes(spec.model, split.inputs, split.n_outputs)
         self.groups = Groups(len(self.network.activation_groups()), len(self.network.stage_groups()))
         self.rungs = spec.rungs or (spec.training.epochs,)
         self.epoch = 0
+        self.fitted_at = -1
         self.seconds = 0.0
         self.points: list[EpochPoint] = []
         self.end: End | None = None
@@ -61,7 +66,10 @@ class Trainee:
     def measure_latency(self, n_inputs: int) -> None:
         """Let results hold the network's latency from now on."""
         if "latency_ms" not in self.costs:
-            self.costs["latency_ms"] = latency_ms(self.network, n_inputs)
+            network, model = self.network, self.spec.model
+            if self.model != model:  # not yet as fine as it will be
+                network = build(model, self.inputs, self.n_outputs, torch.Generator(), self.dtype)
+            self.costs["latency_ms"] = latency_ms(network, n_inputs)
 
     @property
     def kin(self) -> tuple[str, str]:
@@ -83,6 +91,37 @@ class Trainee:
     def phase(self) -> Phase:
         """Of its next epoch."""
         return Phase(self.is_polishing, frozen_stages(self.spec.training, self.epoch, self.groups))
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its grids are to be fitted or refined before its next epoch."""
+        model, training = self.spec.model, self.spec.training
+        if self.fitted_at == self.epoch or not (training.refinements or model.grid == "fitted"):
+            return False
+        changes = self.model != model_during(model, training, self.epoch)
+        return changes or is_fitted_before(model, training, self.epoch)
+
+    def fit_grids(self, x: Float[Tensor, "B I"]) -> None:
+        """Fit the grids of the network to training rows, and refine them if it is time.
+
+        A finer network is another one: patience begins anew.
+        """
+        self.fitted_at = self.epoch
+        if is_fitted_before(self.spec.model, self.spec.training, self.epoch):
+            fit_grids(self.network, x)
+        finer = model_during(self.spec.model, self.spec.training, self.epoch)
+        if finer != self.model:
+            self.network = refined(self.network, finer, self.inputs, self.n_outputs, x)
+            self.model = finer
+            self.best_loss, self.best_epoch, self.best_weights = math.inf, self.epoch, None
+
+    def resume(self, epoch: int) -> None:
+        """Have the network that it had after so many epochs; its weights come from elsewhere."""
+        model = model_during(self.spec.model, self.spec.training, epoch - 1)
+        if model != self.model:
+            generator = self.network.generator
+            self.network = build(model, self.inputs, self.n_outputs, torch.Generator(), self.dtype)
+            self.network.generator, self.model = generator, model
 
     def learn(self, train_loss: float, validation_loss: float, weights: Float[Tensor, " N"]) -> None:
         """Take note of an epoch."""

@@ -17,11 +17,13 @@ from kansearch.interpret.importance import flows, ranked
 from kansearch.models.build import build
 from kansearch.models.convolution import CurveConvolution
 from kansearch.models.layer import CurveLayer
+from kansearch.models.pretrained import weights
 from kansearch.models.shapes import Maps, Window
 from kansearch.specs.data import DataSpec, ImageShape, TextShape
 from kansearch.specs.explanation import Explanation
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialRecord, TrialSpec
 from kansearch.training.loop import train
+from tests.backbones import write_weights
 from tests.models.zoo import CONVOLUTIONAL_SPECS, FORMS, SPECS, TOKEN_SPECS, make_layer, normal, stir
 from tests.texts import write_reviews
 
@@ -179,8 +181,11 @@ def test_a_trial_that_stopped_early_is_explained_at_its_best(sine: Split) -> Non
     assert measured["rmse"] == at_rung.metrics["rmse"]
 
 
-def test_networks_of_images_and_texts_are_explained_too(tmp_path: Path) -> None:
-    """Their inputs have no importance of their own, for windows and sums see many of them."""
+def test_networks_of_images_and_texts_are_explained_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their inputs have no importance of their own, for windows, sums and backbones see many of them."""
+    write_weights(tmp_path, "resnet18")
+    monkeypatch.setenv("KANSEARCH_DATA", str(tmp_path))
+    weights.cache_clear()
     table = write_reviews(tmp_path)
     texts = load_split(DataSpec(path=table, text="review", target="mood", task="classification"))
     images = load_split(DataSpec(name="digits_images")).head(60)
@@ -190,6 +195,7 @@ def test_networks_of_images_and_texts_are_explained_too(tmp_path: Path) -> None:
         (texts, {"stem": "recurrent", "state": 3, "depth": 1, "layer": "node"}),
         (texts, {"stem": "attention", "embedding": 4, "feed_forward": 3, "depth": 1}),
         (images, {"stem": "attention", "embedding": 4, "feed_forward": 3, "depth": 1}),
+        (images, {"stem": "backbone", "backbone": "resnet18", "tuned_stages": 1, "depth": 1}),
     ):
         what, _ = explained({"family": "kan", **model}, split)
         assert what.is_the_same

@@ -72,8 +72,9 @@ MODELS: list[dict[str, Any]] = [
     {"family": "kan", "layer": "node", "base_function": "sin", "width": 5},
     {"family": "hybrid", "depth": 3, "pattern": "alternate"},
     {"family": "kan", "depth": 1, "base_function": "relu"},
+    {"family": "kan", "base_function": "rational", "n_basis": 3},
 ]
-"""Twenty-one kinds of networks, some of which share a group."""
+"""Twenty-two kinds of networks, some of which share a group."""
 
 TRAININGS: list[dict[str, Any]] = [
     {},
