@@ -20,10 +20,13 @@ from kansearch.models.bases import base_function, copies_of
 from kansearch.models.flops import Cost
 from kansearch.models.kernel import NodeCurves
 from kansearch.models.layer import columns_of
-from kansearch.models.moments import normal_moments, normal_quadrature
+from kansearch.models.moments import REACH, normal_moments, normal_quadrature
 
 RIDGE = 1e-4
 """Of the regression that gives the curves at first; the larger it is the smaller are their coefficients."""
+
+NODES_OF_COPY, MOST_NODES = 20, 200_001
+"""Of the quadrature: for each copy that is 1 / scale wide, and altogether."""
 
 LEAST_VARIANCE = 1e-6
 """Of what the regression gives; of less nothing is made: the functions are too wide or too narrow for the inputs."""
@@ -105,11 +108,13 @@ def _start(function: str, n_basis: int, grid_range: float) -> tuple[list[float],
     def functions(z: Tensor) -> Tensor:
         return f(z.unsqueeze(-1) * scales + shifts)
 
-    nodes, weights = normal_quadrature()
+    # Copies narrower than the distance of the nodes would fall between them.
+    n_nodes = int(min(MOST_NODES, max(241, NODES_OF_COPY * 2 * REACH * scales.abs().max().item())))
+    nodes, weights = normal_quadrature(n_nodes)
     features, wanted = functions(nodes), base_function("silu")(nodes)
     weighted = features.mT * weights
     ridge = RIDGE * torch.eye(n_basis, dtype=torch.float64)
     coefficients = torch.linalg.solve(weighted @ features + ridge, weighted @ wanted)
-    mean, variance = normal_moments(lambda z: functions(z) @ coefficients)
+    mean, variance = normal_moments(lambda z: functions(z) @ coefficients, n_nodes)
     gain = 1 / math.sqrt(max(variance.item(), LEAST_VARIANCE))
     return (gain * coefficients).tolist(), -gain * mean.item()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +32,10 @@ from refusals, and one that models the study would propose the same optimum agai
 
 RANDOM = SamplerSpec(name="random")
 
+FEW_REPEATS, MAX_REPEATS = 20, 200
+"""Networks that were trained already and that a sampler may propose in a row, before the next are drawn at random; and
+before one of them is trained again, for it seems that there are no others."""
+
 MAX_DRAWS = 2000
 """Draws before we say that no network keeps to the limits."""
 
@@ -47,8 +51,9 @@ def suggest(
     """Draw candidates that can be built and keep to every limit known before training.
 
     Candidates that do not are drawn again at once: they use no budget, leave no trace in the storage, and
-    teach the sampler nothing (counting them as bad would teach it that shallow is good). Each of several is drawn
-    as if those before it were running already.
+    teach the sampler nothing (counting them as bad would teach it that shallow is good). In a space of finitely many
+    networks none is trained twice before it is hard to find another one: the same seed gives the same result. Each of
+    several candidates is drawn as if those before it were running already.
 
     Args:
         study: Of the candidates.
@@ -66,12 +71,16 @@ def suggest(
     n_drawn = sum(DEATHS not in trial.user_attrs for trial in trials)
     spent = family_epochs(spec, trials)
     visible: dict[str | None, list[FrozenTrial]] = {}
+    tried = (
+        {_key(trial.params) for trial in trials if trial.state is not TrialState.FAIL} if _is_finite(spec) else set()
+    )
     candidates = []
     for place in range(n_candidates):
         family = next_family(spec, spent)
         if family not in visible:
             visible[family] = seen_by_sampler(spec, rivals(spec, trials, family))
-        draft = _draw(study, visible[family], family, inputs, n_outputs, (worker, n_drawn + place))
+        draft = _draw(study, visible[family], family, inputs, n_outputs, (worker, n_drawn + place), tried)
+        tried.add(_key(draft.params))
         visible[family].append(draft.frozen)
         if family is not None:
             spent[family] += 1
@@ -86,8 +95,9 @@ def _draw(
     inputs: Inputs,
     n_outputs: int,
     stream: tuple[int, int],
+    tried: Collection[Params],
 ) -> _Draft:
-    """A draft that keeps to the limits; the stream of random numbers is the study's of that name."""
+    """A draft that keeps to the limits and was not tried; the stream of random numbers is the study's of that name."""
     spec = study.spec
     seed = int(np.random.SeedSequence([spec.search.seed, *stream]).generate_state(1)[0])
     sampler_spec = spec.search.sampler
@@ -95,17 +105,39 @@ def _draw(
         sampler_spec = RANDOM
     sampler = make_sampler(sampler_spec, seed, spec.search.seed)
     refusals: dict[str, int] = {}
-    for n_rejected in range(MAX_DRAWS):
-        if n_rejected == MAX_REFUSALS:
-            sampler = make_sampler(RANDOM, seed, spec.search.seed)
+    n_rejected = n_repeats = 0
+    while n_rejected < MAX_DRAWS:
         draft = _Draft(study, sampler, visible, family, n_rejected)
         draft.draw_all()
+        if n_repeats < MAX_REPEATS and _key(draft.params) in tried:
+            n_repeats += 1
+            if n_repeats == FEW_REPEATS:
+                sampler = make_sampler(RANDOM, seed + 1, spec.search.seed)
+            continue
         reason = refusal(spec, trial_spec(spec, draft.params).model, inputs, n_outputs)
         if reason is None:
             return draft
+        n_rejected += 1
         refusals[reason] = refusals.get(reason, 0) + 1
+        if n_rejected == MAX_REFUSALS:
+            sampler = make_sampler(RANDOM, seed, spec.search.seed)
     commonest = max(refusals, key=lambda text: refusals[text])
     raise UserError(f"no network of the space keeps to the limits: of {MAX_DRAWS} candidates most broke: {commonest}")
+
+
+Params = frozenset[tuple[str, Any]]
+
+
+def _key(params: Mapping[str, Any]) -> Params:
+    return frozenset(params.items())
+
+
+def _is_finite(spec: StudySpec) -> bool:
+    """Whether a space has finitely many networks; those of a range of floats never repeat."""
+    return not any(
+        isinstance(domain, Range) and not domain.integer and domain.step is None and domain.low < domain.high
+        for domain in spec.space.domains.values()
+    )
 
 
 def family_epochs(spec: StudySpec, trials: Sequence[StoredTrial]) -> dict[str, int]:

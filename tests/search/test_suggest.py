@@ -352,6 +352,20 @@ def train_one(study: StoredStudy, split: Split) -> None:
         pack.advance()
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+@pytest.mark.parametrize("size", [1, 4])
+def test_a_network_that_was_trained_is_not_trained_again(make_study: MakeStudy, sampler: str, size: int) -> None:
+    """Of six networks six trials train all; more trials than networks repeat some, and the budget is exact."""
+    space = "space={family: mlp, width: {low: 2, high: 4}, batch_size: [8, 16]}"
+    study = make_study(f"search.sampler={sampler}", space, "budget.trials=6", "budget.epochs=1")
+    search(study, size=size)
+    networks = [tuple(sorted(record.params.items())) for record in read_records(study)]
+    assert len(set(networks)) == len(networks) == 6
+    study.set_budget(study.spec.budget.model_copy(update={"trials": 8}))
+    search(study, size=size)
+    assert len(read_records(study)) == 8
+
+
 def test_several_candidates_are_drawn_as_one_after_the_other(make_study: MakeStudy) -> None:
     """Four drawn at once are the four that are drawn when each begins before the next is drawn."""
     together, apart = (make_study("budget.trials=30", f"name={name}") for name in ("together", "apart"))
