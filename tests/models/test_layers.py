@@ -12,6 +12,8 @@ from torch.func import functional_call
 
 from kansearch.errors import UserError
 from kansearch.models import EdgeLayer, KANLayer, NodeLayer, SharedLayer, kernel
+from kansearch.models.bases import BASE_FUNCTIONS
+from kansearch.models.kaf import KAFLayer
 from kansearch.models.layer import CurveLayer
 from kansearch.models.moments import normal_quadrature
 
@@ -269,3 +271,16 @@ def test_initialisations_of_dictionaries(name: str, branch: str) -> None:
                 assert weight.std().item() == pytest.approx(deviation, rel=0.05)
         outputs = layer(normal(20_000, 40))
         assert (outputs.mean(0).abs() < 0.1).all()
+
+
+@pytest.mark.parametrize("grid_range", [0.1, 2.0, 100.0])
+@pytest.mark.parametrize("n_basis", [1, 8, 64])
+@pytest.mark.parametrize("name", BASE_FUNCTIONS)
+def test_mixtures_of_a_node_never_begin_loudly(name: str, n_basis: int, grid_range: float) -> None:
+    """Variance 1 where the functions fit the inputs; less where they are too wide or too narrow, and never more."""
+    layer = KAFLayer(16, 32, name, n_basis=n_basis, grid_range=grid_range, generator=random(1), dtype=torch.float64)
+    outputs = layer(normal(4000, 16)).detach()
+    assert outputs.var().item() < 1.5
+    assert abs(outputs.mean().item()) < 0.2
+    if grid_range == 2.0 and n_basis > 1:
+        assert outputs.var().item() > 0.6
