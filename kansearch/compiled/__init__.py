@@ -15,8 +15,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-FUNCTIONS = ("edge_sums", "edge_sums_backward", "atoms", "atoms_backward", "adam_step")
-VERSION = 2
+FUNCTIONS = ("edge_sums", "edge_sums_backward", "atoms", "atoms_backward", "mixtures", "mixtures_backward", "adam_step")
+VERSION = 3
 """Of the functions and what they take, as in compiled.h."""
 
 

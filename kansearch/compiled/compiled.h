@@ -4,7 +4,7 @@
 #define KANSEARCH_COMPILED_H
 
 /* To be raised with every change of what a function takes, and of the order of base functions: compiled/__init__.py refuses other versions. */
-#define VERSION 2
+#define VERSION 3
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
 /* The machine that compiles need not be the one that runs: the loader picks the widest vectors it finds there. */

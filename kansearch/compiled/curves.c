@@ -209,9 +209,65 @@ INLINE Point cubic_b_spline(float x) {
         }                                                                                                              \
     }
 
+/* --- mixtures: sum_ik w_oik f(beta_ik x_i + gamma_ik) ------------------------------------------------------------- */
+
+/* What one input adds to all sums; `apart` is from output to output in w, `row` has room for a row. */
+#define DEFINE_MIXTURES(f)                                                                                             \
+    FOR_EVERY_CPU static void mixtures_of_##f(long n_curves, long n_rows, long n_outputs, long apart,                  \
+                                              const float *restrict x, const float *restrict beta,                     \
+                                              const float *restrict gamma, const float *restrict w,                    \
+                                              float *restrict row, float *restrict sums) {                             \
+        for (long k = 0; k < n_curves; k++) {                                                                          \
+            const float scale = beta[k], shift = gamma[k];                                                             \
+            ROWS for (long r = 0; r < n_rows; r++) row[r] = f(scale * x[r] + shift).value;                             \
+            for (long o = 0; o < n_outputs; o++) {                                                                     \
+                const float weight = w[o * apart + k];                                                                 \
+                float *restrict sum = sums + o * n_rows;                                                               \
+                ROWS for (long r = 0; r < n_rows; r++) sum[r] += weight * row[r];                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+
+/* `rows` has room for three; of_w lies as w does, without gaps between networks. */
+#define DEFINE_MIXTURES_BACKWARD(f)                                                                                    \
+    FOR_EVERY_CPU static void mixtures_backward_of_##f(                                                                \
+        long n_curves, long n_rows, long n_outputs, long apart, const float *restrict x, const float *restrict beta,   \
+        const float *restrict gamma, const float *restrict w, const float *restrict of_sums, float *restrict rows,     \
+        float *restrict of_x, float *restrict of_beta, float *restrict of_gamma, float *restrict of_w) {               \
+        float *restrict value = rows, *restrict slope = rows + n_rows, *restrict of_row = rows + 2 * n_rows;           \
+        for (long k = 0; k < n_curves; k++) {                                                                          \
+            const float scale = beta[k], shift = gamma[k];                                                             \
+            ROWS for (long r = 0; r < n_rows; r++) {                                                                   \
+                const Point point = f(scale * x[r] + shift);                                                           \
+                value[r] = point.value;                                                                                \
+                slope[r] = point.slope;                                                                                \
+                of_row[r] = 0.0f;                                                                                      \
+            }                                                                                                          \
+            for (long o = 0; o < n_outputs; o++) {                                                                     \
+                const float weight = w[o * apart + k], *restrict of_sum = of_sums + o * n_rows;                        \
+                float of_weight = 0.0f;                                                                                \
+                ROWS_SUMMING(of_weight) for (long r = 0; r < n_rows; r++) {                                            \
+                    of_weight += of_sum[r] * value[r];                                                                 \
+                    of_row[r] += weight * of_sum[r];                                                                   \
+                }                                                                                                      \
+                of_w[o * apart + k] = of_weight;                                                                       \
+            }                                                                                                          \
+            float sum_beta = 0.0f, sum_gamma = 0.0f;                                                                   \
+            ROWS_SUMMING(sum_beta, sum_gamma) for (long r = 0; r < n_rows; r++) {                                      \
+                const float of_phase = of_row[r] * slope[r];                                                           \
+                sum_beta += of_phase * x[r];                                                                           \
+                sum_gamma += of_phase;                                                                                 \
+                if (of_x) of_x[r] += scale * of_phase;                                                                 \
+            }                                                                                                          \
+            if (of_beta) of_beta[k] = sum_beta, of_gamma[k] = sum_gamma;                                               \
+        }                                                                                                              \
+    }
+
 /* --- for whole stacks ---------------------------------------------------------------------------------------------- */
 
-#define DEFINE_ALL(f) DEFINE_SUMS(f) DEFINE_SUMS_BACKWARD(f) DEFINE_ATOMS(f) DEFINE_ATOMS_BACKWARD(f)
+#define DEFINE_ALL(f)                                                                                            \
+    DEFINE_SUMS(f) DEFINE_SUMS_BACKWARD(f) DEFINE_ATOMS(f) DEFINE_ATOMS_BACKWARD(f) DEFINE_MIXTURES(f)                   \
+    DEFINE_MIXTURES_BACKWARD(f)
 DEFINE_ALL(gaussian)
 DEFINE_ALL(mexican_hat)
 DEFINE_ALL(relu_bump)
@@ -236,6 +292,12 @@ static void (*const sums_backward_of[])(long, long, const float *, const float *
 static void (*const atoms_of[])(long, long, const float *, const float *, const float *, float *) = EVERY(atoms);
 static void (*const atoms_backward_of[])(long, long, const float *, const float *, const float *, const float *,
                                          float *, float *, float *) = EVERY(atoms_backward);
+
+static void (*const mixtures_of[])(long, long, long, long, const float *, const float *, const float *, const float *,
+                                   float *, float *) = EVERY(mixtures);
+static void (*const mixtures_backward_of[])(long, long, long, long, const float *, const float *, const float *,
+                                            const float *, const float *, float *, float *, float *, float *,
+                                            float *) = EVERY(mixtures_backward);
 
 static const float *at(const float *numbers, long place) { return numbers ? numbers + place : 0; }
 static float *out(float *numbers, long place) { return numbers ? numbers + place : 0; }
@@ -288,4 +350,28 @@ void atoms_backward(const int *functions, const long *sizes, const long *strides
                                             gamma + p * strides[1] + i * K, of_values + (p * I + i) * K * B,
                                             out(of_x, (p * I + i) * B), out(of_beta, (p * I + i) * K),
                                             out(of_gamma, (p * I + i) * K));
+}
+
+/* x: P I B; beta, gamma: P I K; w: P O I K; row: B numbers of scratch; sums: P O B, zeros at first. */
+void mixtures(const int *functions, const long *sizes, const long *strides, const float *x, const float *beta,
+              const float *gamma, const float *w, float *row, float *sums) {
+    const long P = sizes[0], O = sizes[1], I = sizes[2], K = sizes[3], B = sizes[4];
+    for (long p = 0; p < P; p++)
+        for (long i = 0; i < I; i++)
+            mixtures_of[functions[p]](K, B, O, I * K, x + (p * I + i) * B, beta + p * strides[0] + i * K,
+                                      gamma + p * strides[1] + i * K, w + p * strides[2] + i * K, row,
+                                      sums + p * O * B);
+}
+
+/* rows: 3 B numbers of scratch; of_x: zeros at first, and like of_beta with of_gamma it may be missing. */
+void mixtures_backward(const int *functions, const long *sizes, const long *strides, const float *x, const float *beta,
+                       const float *gamma, const float *w, const float *of_sums, float *rows, float *of_x,
+                       float *of_beta, float *of_gamma, float *of_w) {
+    const long P = sizes[0], O = sizes[1], I = sizes[2], K = sizes[3], B = sizes[4];
+    for (long p = 0; p < P; p++)
+        for (long i = 0; i < I; i++)
+            mixtures_backward_of[functions[p]](
+                K, B, O, I * K, x + (p * I + i) * B, beta + p * strides[0] + i * K, gamma + p * strides[1] + i * K,
+                w + p * strides[2] + i * K, of_sums + p * O * B, rows, out(of_x, (p * I + i) * B),
+                out(of_beta, (p * I + i) * K), out(of_gamma, (p * I + i) * K), of_w + p * O * I * K + i * K);
 }

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -252,6 +252,10 @@ class Basis(nn.Module, ABC):
     def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """The same with rows side by side in memory, where vectorised code is at its best: they are many."""
 
+    def copies(self) -> tuple[Sequence[str], Tensor, Tensor] | None:
+        """Compiled name of f, scales and shifts, where the functions are f(scale_ik x_i + shift_ik); else None."""
+        return None
+
 
 class Atoms(Basis):
     """f(beta_ik x_i + gamma_ik): copies of a base function whose scales and shifts are learned input by input."""
@@ -271,6 +275,10 @@ class Atoms(Basis):
         if curves.serves_atoms(self.function.compiled, x, self.beta, self.gamma):
             return curves.atoms(self.function.compiled, x, self.beta, self.gamma)
         return self.function(torch.addcmul(self.gamma.unsqueeze(-1), x.unsqueeze(-2), self.beta.unsqueeze(-1)))
+
+    def copies(self) -> tuple[Sequence[str], Tensor, Tensor]:
+        """Of the base function."""
+        return self.function.compiled, self.beta, self.gamma
 
     @staticmethod
     def cost(function: BaseFunction, n_inputs: int, n_basis: int) -> Cost:
@@ -297,13 +305,32 @@ class FixedBasis(Basis):
 
 
 class _Copies(FixedBasis):
-    """Copies of one function at the first K places, which are whole numbers or near: f(scale x - offset - place)."""
+    """Copies of one function: f(scale_k x_i + shift_k)."""
 
-    places: Tensor
+    scales: Tensor
+    shifts: Tensor
+    compiled_name: ClassVar[str]
 
-    def _compiled(self, function: str, x: Float[Tensor, "*P I B"], scale: float, offset: float) -> Tensor | None:
-        places = self.places[: self.n_basis]
-        return curves.copies((function,), x, torch.full_like(places, scale), -offset - places)
+    def _copy(self, scales: Float[Tensor, " K"], shifts: Float[Tensor, " K"], dtype: torch.dtype | None) -> None:
+        """Note the K copies, the same for every input."""
+        for name, values in (("scales", scales), ("shifts", shifts)):
+            of_inputs = values.to(dtype or torch.get_default_dtype()).repeat(self.n_inputs, 1)
+            self.register_buffer(name, of_inputs, persistent=False)
+
+    def copies(self) -> tuple[Sequence[str], Tensor, Tensor] | None:
+        """Those that were noted."""
+        return (self.compiled_name,), self.scales, self.shifts
+
+    def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
+        """In one go where compiled code serves."""
+        copies = self.copies()
+        if copies is not None and curves.serves_atoms(copies[0], x, *copies[1:]):
+            return curves.atoms(copies[0], x, *copies[1:])
+        return self._plain(x)
+
+    @abstractmethod
+    def _plain(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
+        """The same by torch's operators."""
 
 
 class BSpline(_Copies):
@@ -318,6 +345,8 @@ class BSpline(_Copies):
     Source: Cox-de Boor recursion; de Boor (1978), A Practical Guide to Splines, ch. X.
     """
 
+    compiled_name = "cubic_b_spline"
+
     def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
         super().__init__(n_inputs, n_basis, grid_range)
         if n_basis < 2:
@@ -327,20 +356,26 @@ class BSpline(_Copies):
         self.spacing = 2 * grid_range / self.grid_size
         self.first_knot = -grid_range - self.spline_order * self.spacing
         n_knots = self.grid_size + 2 * self.spline_order + 1
+        self.places: Tensor
         self.register_buffer("places", torch.arange(n_knots).to(dtype or torch.get_default_dtype()), persistent=False)
+        # Cubic splines on equal intervals are copies of one function, two intervals wide on both sides.
+        self.offset = self.first_knot / self.spacing + 2
+        scales = torch.full((n_basis,), 1 / self.spacing, dtype=torch.float64)
+        self._copy(scales, -self.offset - torch.arange(n_basis, dtype=torch.float64), dtype)
 
     @property
     def knots(self) -> Float[Tensor, " knots"]:
         """All G + 2 S + 1 of them."""
         return self.first_knot + self.spacing * self.places
 
-    def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
-        """The recursion, for all intervals at once; cubic splines on equal intervals are copies of one function."""
+    def copies(self) -> tuple[Sequence[str], Tensor, Tensor] | None:
+        """Of the cubic one; splines of a lower order, where K is small, are computed otherwise."""
+        return super().copies() if self.spline_order == MAX_SPLINE_ORDER else None
+
+    def _plain(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
+        """The recursion, for all intervals at once."""
         if self.spline_order == MAX_SPLINE_ORDER:
-            offset = self.first_knot / self.spacing + 2
-            if (copies := self._compiled("cubic_b_spline", x, 1 / self.spacing, offset)) is not None:
-                return copies
-            u = x * (1 / self.spacing) - offset
+            u = x * (1 / self.spacing) - self.offset
             beyond = _from_places(u, self.places[: self.n_basis])
             values: Tensor = _CubicBSpline.apply(beyond)  # type: ignore[no-untyped-call]  # apply has no types
             return values
@@ -374,17 +409,19 @@ class GaussianRBF(_Copies):
     Source: Li (2024), FastKAN, arXiv:2405.06721.
     """
 
+    compiled_name = "gaussian"
+
     def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
         super().__init__(n_inputs, n_basis, grid_range)
         centres, self.distance = _centres(n_basis, grid_range)
+        self.places: Tensor
         self.register_buffer(
             "places", (centres / self.distance).to(dtype or torch.get_default_dtype()), persistent=False
         )
+        self._copy(torch.full_like(centres, 1 / self.distance), -centres / self.distance, dtype)
 
-    def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
+    def _plain(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """One Gaussian a centre."""
-        if (copies := self._compiled("gaussian", x, 1 / self.distance, 0.0)) is not None:
-            return copies
         return _gaussian(_from_places(x * (1 / self.distance), self.places))
 
     @staticmethod
@@ -418,27 +455,23 @@ class Chebyshev(FixedBasis):
         return Cost(0, n_inputs * (3 + 2 * (n_basis - 1)))
 
 
-class Fourier(FixedBasis):
+class Fourier(_Copies):
     """sin(g pi x / R) and cos(g pi x / R) for g = 1, 2, ...: K functions with period 2 R.
 
     Source: Xu et al. (2024), FourierKAN-GCF, arXiv:2406.01034, equation 4, with the period of the grid.
     """
 
+    compiled_name = "sin"
+
     def __init__(self, n_inputs: int, n_basis: int, grid_range: float, dtype: torch.dtype | None = None) -> None:
         super().__init__(n_inputs, n_basis, grid_range)
         place = torch.arange(n_basis)
-        dtype = dtype or torch.get_default_dtype()
         # cos is sin, a quarter of a period later.
-        self.frequencies: Tensor
-        self.register_buffer("frequencies", ((place // 2 + 1) * math.pi / grid_range).to(dtype), persistent=False)
-        self.phases: Tensor
-        self.register_buffer("phases", ((place % 2) * math.pi / 2).to(dtype), persistent=False)
+        self._copy((place // 2 + 1) * math.pi / grid_range, (place % 2) * math.pi / 2, dtype)
 
-    def columns(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
+    def _plain(self, x: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P I K B"]:
         """One sine each."""
-        if (copies := curves.copies(("sin",), x, self.frequencies, self.phases)) is not None:
-            return copies
-        return torch.sin(x.unsqueeze(-2) * self.frequencies.unsqueeze(-1) + self.phases.unsqueeze(-1))
+        return torch.sin((x.unsqueeze(-2) * self.scales.unsqueeze(-1) + self.shifts.unsqueeze(-1)).contiguous())
 
     @staticmethod
     def cost(n_inputs: int, n_basis: int) -> Cost:

@@ -105,6 +105,37 @@ def copies(
     return atoms(functions, x, beta, gamma) if serves_atoms(functions, x, beta, gamma) else None
 
 
+def serves_mixtures(functions: Sequence[str], x: Tensor, beta: Tensor, gamma: Tensor, weight: Tensor) -> bool:
+    """Whether the compiled code can mix atoms of these base functions, likewise."""
+    return (
+        serves_atoms(functions, x, beta, gamma)
+        and compiled.serves(weight)
+        and weight.dim() == x.dim() + 1
+        and weight.shape[:-3] == x.shape[:-2]
+        and weight.shape[-2:] == beta.shape[-2:]
+    )
+
+
+def mixtures(
+    functions: Sequence[str],
+    x: Float[Tensor, "*P I B"],
+    beta: Float[Tensor, "*Q I K"],
+    gamma: Float[Tensor, "*Q I K"],
+    weight: Float[Tensor, "*P O I K"],
+) -> Float[Tensor, "*P B O"]:
+    """sum_ik weight_oik f(beta_ik x_i + gamma_ik), without a tensor of all atoms; the fewer outputs, the better.
+
+    Args:
+        functions: As in `atoms`.
+        x: Rows side by side.
+        beta: As in `atoms`.
+        gamma: Likewise.
+        weight: Of the mixtures.
+    """
+    sums: Tensor = _Mixtures.apply(functions, x, beta, gamma, weight)  # type: ignore[no-untyped-call]  # apply has no types
+    return sums
+
+
 class _EdgeSums(torch.autograd.Function):
     """Nothing is kept for the backward pass but what came in."""
 
@@ -164,9 +195,45 @@ class _Atoms(torch.autograd.Function):
         return None, of_x, of_beta, of_gamma
 
 
-def _in_order(t: Tensor | None) -> Tensor | None:
-    """As it is where each network's numbers lie in order without gaps, else a copy."""
-    if t is None or t.numel() == 0 or t[(0,) * (t.dim() - 2)].is_contiguous():
+class _Mixtures(torch.autograd.Function):
+    """Nothing is kept for the backward pass but what came in."""
+
+    @staticmethod
+    def forward(ctx: Any, functions: Sequence[str], x: Tensor, *parameters: Tensor) -> Tensor:
+        x = x.contiguous()
+        n_networks = x.shape[:-2].numel()
+        beta, gamma = (_in_order(t) for t in parameters[:2])
+        weight = _in_order(parameters[2], 3)
+        assert weight is not None
+        assert beta is not None
+        n_outputs, n_inputs, n_curves = weight.shape[-3:]
+        n_rows = x.shape[-1]
+        ctx.save_for_backward(x, beta, gamma, weight)
+        ctx.sizes = (n_networks, n_outputs, n_inputs, n_curves, n_rows)
+        ctx.functions = functions
+        sums = x.new_zeros(*x.shape[:-2], n_outputs, n_rows)
+        _call(
+            "mixtures", functions, ctx.sizes, (beta, gamma, weight), x, beta, gamma, weight, x.new_empty(n_rows), sums
+        )
+        return sums.mT.contiguous()
+
+    @staticmethod
+    @differentiable_once
+    def backward(ctx: Any, of_sums: Tensor) -> tuple[Tensor | None, ...]:
+        x, beta, gamma, weight = ctx.saved_tensors
+        of_x = torch.zeros_like(x) if ctx.needs_input_grad[1] else None
+        learned = ctx.needs_input_grad[2] or ctx.needs_input_grad[3]
+        of_beta, of_gamma = (t.new_empty(t.shape) if learned else None for t in (beta, gamma))
+        of_weight = weight.new_empty(weight.shape)
+        given = (x, beta, gamma, weight, of_sums.mT.contiguous(), x.new_empty(3 * x.shape[-1]))
+        wanted = (of_x, of_beta, of_gamma, of_weight)
+        _call("mixtures_backward", ctx.functions, ctx.sizes, (beta, gamma, weight), *given, *wanted)
+        return None, *wanted
+
+
+def _in_order(t: Tensor | None, n_axes: int = 2) -> Tensor | None:
+    """As it is where each network's numbers, so many axes of them, lie in order without gaps, else a copy."""
+    if t is None or t.numel() == 0 or t[(0,) * (t.dim() - n_axes)].is_contiguous():
         return t
     return t.contiguous()
 

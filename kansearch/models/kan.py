@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from kansearch.errors import UserError
+from kansearch.models import curves
 from kansearch.models.bases import BASE_BRANCHES, BaseFunction, FittedGrid, FixedBasis, basis_cost, make_basis
 from kansearch.models.flops import Cost
 from kansearch.models.layer import CurveLayer, affine, columns_of, product_amplitudes, product_moments
@@ -34,6 +35,9 @@ STEP = 1e-4
 N_POINTS, POINTS_SHARE, RIDGE = 256, 1e-3, 1e-12
 """Where curves are moved from grid to grid: points spread over the grid, their weight beside the rows, and what is
 added to the mean squares of features."""
+
+FEW_OUTPUTS = 4
+"""With so many at most it is faster not to keep what the basis gives."""
 
 BASIS_POWER, BRANCH_POWER = 1.75, 0.25
 """Of one over the number of features of an output."""
@@ -114,10 +118,24 @@ class KANLayer(CurveLayer):
     def forward(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B O"]:
         """One matrix product, or two: the base branch's stands apart, for joining the features would copy them."""
         columns = columns_of(x)
-        y = affine(self.basis.columns(columns).flatten(-3, -2).mT, self.W.flatten(-2), self.c)
+        mixed = self._mixed(columns)
+        if mixed is None:
+            y = affine(self.basis.columns(columns).flatten(-3, -2).mT, self.W.flatten(-2), self.c)
+        else:
+            y = mixed + self.c.unsqueeze(-2)
         if self.base is None or self.V is None:
             return y
         return y + affine(self.base(columns).mT, self.V)
+
+    def _mixed(self, columns: Float[Tensor, "*P I B"]) -> Float[Tensor, "*P B O"] | None:
+        """The basis and its product in one go, where compiled code serves and outputs are few."""
+        copies = self.basis.copies()
+        if self.n_outputs > FEW_OUTPUTS or copies is None:
+            return None
+        functions, scales, shifts = copies
+        if not curves.serves_mixtures(functions, columns, scales, shifts, self.W):
+            return None
+        return curves.mixtures(functions, columns, scales, shifts, self.W)
 
     def mix(self, prepared: Float[Tensor, "*P B F"]) -> Float[Tensor, "*P B O"]:
         """The same, from what `prepare` gave."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from kansearch import compiled
 from kansearch.models import EdgeLayer, KANLayer
 from kansearch.models.bases import BASE_FUNCTIONS
+from kansearch.models.kan import FEW_OUTPUTS
 from kansearch.models.layer import CurveLayer
 from kansearch.models.stack import Stack, structure
 from kansearch.specs.trial import ModelSpec, TrainingSpec
@@ -64,11 +65,12 @@ class TestBaseFunctions:
         wanted = results(deepcopy(layer).double(), x.double(), amplitudes=amplitudes)
         assert_close(results(layer, x, amplitudes=amplitudes), wanted)
 
-    def test_atoms(self, function: str, amplitudes: bool, n_rows: int) -> None:
+    @pytest.mark.parametrize("n_outputs", [FEW_OUTPUTS, FEW_OUTPUTS + 1])
+    def test_atoms(self, function: str, amplitudes: bool, n_rows: int, n_outputs: int) -> None:
         if amplitudes and n_rows == 1:
             pytest.skip("an amplitude is the size of one number then, whose gradient has no digits near 0")
-        layer = KANLayer(5, 3, function, n_basis=6, generator=torch.Generator().manual_seed(1))
-        layer.W.data.copy_(normal(3, 5, 6, seed=2))
+        layer = KANLayer(5, n_outputs, function, n_basis=6, generator=torch.Generator().manual_seed(1))
+        layer.W.data.copy_(normal(n_outputs, 5, 6, seed=2))
         x = 3 * normal(n_rows, 5)
         wanted = results(deepcopy(layer).double(), x.double(), amplitudes=amplitudes)
         assert_close(results(layer, x, amplitudes=amplitudes), wanted)
