@@ -381,7 +381,7 @@ class _Group:
         state.ages[row] = checkpoint.ages
         trainee.random.set_state(checkpoint.random)
         trainee.network.generator.set_state(checkpoint.dropout)
-        trainee.epoch, trainee.seconds = checkpoint.epoch, checkpoint.seconds
+        trainee.seconds = checkpoint.seconds
         trainee.best_loss, trainee.best_epoch = checkpoint.best_loss, checkpoint.best_epoch
         if checkpoint.best_weights is not None:
             trainee.best_weights = self._padded(checkpoint.best_weights, real)

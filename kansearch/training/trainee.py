@@ -116,7 +116,8 @@ class Trainee:
             self.best_loss, self.best_epoch, self.best_weights = math.inf, self.epoch, None
 
     def resume(self, epoch: int) -> None:
-        """Have the network that it had after so many epochs; its weights come from elsewhere."""
+        """Be where it was after so many epochs, with the network that it had; weights come from elsewhere."""
+        self.epoch = epoch
         model = model_during(self.spec.model, self.spec.training, epoch - 1)
         if model != self.model:
             generator = self.network.generator

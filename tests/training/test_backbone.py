@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from kansearch.models.saved import SavedNetwork, save_network
 from kansearch.specs.data import DataSpec
 from kansearch.specs.trial import ModelSpec, RungResult, TrainingSpec, TrialSpec
 from kansearch.training import features
-from kansearch.training.loop import train
 from kansearch.training.pack import Pack
 from tests.backbones import write_weights
+
+from .running import curve, results_of
 
 EPOCHS = 5
 
@@ -60,17 +61,6 @@ def trial(seed: int, model: dict[str, Any], **training: Any) -> TrialSpec:
     given = {"family": "mlp", "stem": "backbone", "backbone": "mobilenet_v3_small", "depth": 1, "width": 5, **model}
     spec = TrainingSpec(**{"epochs": EPOCHS, "batch_size": 16, **training})
     return TrialSpec(model=ModelSpec(**given), training=spec, rungs=(2, EPOCHS), seed=seed)
-
-
-def results_of(specs: Sequence[TrialSpec], split: Split) -> list[list[RungResult]]:
-    results: list[list[RungResult]] = [[] for _ in specs]
-    for result in train(specs, split):
-        results[result.slot].append(result)
-    return results
-
-
-def curve(results: Sequence[RungResult]) -> list[tuple[float, float]]:
-    return [(point.train_loss, point.validation_loss) for result in results for point in result.points]
 
 
 GRADUAL = {"unfreeze": "gradual_backward", "unfreeze_start": 0.2, "unfreeze_interval": 0.2}

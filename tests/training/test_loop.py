@@ -11,10 +11,12 @@ import torch
 from kansearch.data.splits import Split, load_split
 from kansearch.models.cost import cost
 from kansearch.specs.data import DataSpec
-from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialSpec
+from kansearch.specs.trial import End, ModelSpec, TrainingSpec, TrialSpec
 from kansearch.training.loop import train
 from kansearch.training.metrics import entropy, quality
 from kansearch.training.unfreeze import Groups, unfrozen_groups
+
+from .running import curve
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +34,6 @@ def trial(seed: int = 0, model: dict[str, Any] | None = None, **training: Any) -
     return TrialSpec(
         model=ModelSpec(**{"width": 4, **(model or {})}), training=spec, rungs=(1, 3, spec.epochs), seed=seed
     )
-
-
-def curve(results: list[RungResult]) -> list[tuple[float, float]]:
-    return [(point.train_loss, point.validation_loss) for result in results for point in result.points]
 
 
 def test_a_trial_yields_a_result_at_every_rung_and_an_end_at_the_last(iris: Split) -> None:

@@ -22,6 +22,7 @@ from kansearch.training.pack import Pack
 from tests.texts import write_reviews
 
 from .far_device import far_device
+from .running import curve, results_of
 
 
 @pytest.fixture(scope="module")
@@ -37,17 +38,6 @@ def sine() -> Split:
 def trial(seed: int = 0, model: dict[str, Any] | None = None, **training: Any) -> TrialSpec:
     spec = TrainingSpec(**{"epochs": 10, "batch_size": 16, "dtype": "float64", **training})
     return TrialSpec(model=ModelSpec(**{"width": 4, **(model or {})}), training=spec, rungs=(1, 3, 10), seed=seed)
-
-
-def curve(results: Sequence[RungResult]) -> list[tuple[float, float]]:
-    return [(point.train_loss, point.validation_loss) for result in results for point in result.points]
-
-
-def results_of(specs: Sequence[TrialSpec], split: Split) -> list[list[RungResult]]:
-    results: list[list[RungResult]] = [[] for _ in specs]
-    for result in train(specs, split):
-        results[result.slot].append(result)
-    return results
 
 
 MODELS: list[dict[str, Any]] = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,9 +12,10 @@ from kansearch.models.build import build
 from kansearch.models.kan import KANLayer
 from kansearch.specs.data import DataSpec
 from kansearch.specs.trial import ModelSpec, RungResult, TrainingSpec, TrialSpec
-from kansearch.training.loop import train
 from kansearch.training.pack import Pack
 from kansearch.training.refinement import is_fitted_before, model_during
+
+from .running import curve, results_of
 
 EPOCHS = 12
 
@@ -29,17 +29,6 @@ def trial(seed: int = 0, model: dict[str, Any] | None = None, **training: Any) -
     given = {"base_function": "b_spline", "n_basis": 11, "width": 4, **(model or {})}
     spec = TrainingSpec(**{"epochs": EPOCHS, "batch_size": 32, "learning_rate": 0.02, **training})
     return TrialSpec(model=ModelSpec(**given), training=spec, rungs=(3, 6, spec.epochs), seed=seed)
-
-
-def results_of(specs: Sequence[TrialSpec], split: Split) -> list[list[RungResult]]:
-    results: list[list[RungResult]] = [[] for _ in specs]
-    for result in train(specs, split):
-        results[result.slot].append(result)
-    return results
-
-
-def curve(results: Sequence[RungResult]) -> list[tuple[float, float]]:
-    return [(point.train_loss, point.validation_loss) for result in results for point in result.points]
 
 
 MIXED: list[tuple[dict[str, Any], dict[str, Any]]] = [
