@@ -13,6 +13,7 @@ from kansearch.report.comparison import best_of
 from kansearch.report.progress import front_of, objectives_of
 from kansearch.report.render import check_writable
 from kansearch.report.words import format_value
+from kansearch.search.suggest import trial_spec
 from kansearch.specs.trial import NETWORK_SUFFIX
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
@@ -36,6 +37,9 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
     path = output or Path("reports") / study.spec.name / f"trial-{record.number}{NETWORK_SUFFIX}"
     if path.is_dir():
         raise UserError(f"--output is {path}, a folder; name a file in it")
+    given = trial_spec(study.spec, record.params).model
+    if given.stem == "backbone" and path.resolve() == Path(given.backbone).resolve():
+        raise UserError(f"--output is {path}, the backbone of that network itself; name another file")
     check_writable(path.parent)
     network, model, split, measured = network_of(study, record)
     about = SavedNetwork(

@@ -92,7 +92,7 @@ def _why_no_backbone(backbone: str, inputs: Inputs | None) -> str | None:
 
 def _in_words(inputs: Inputs) -> str:
     if isinstance(inputs, ImageShape):
-        return f"images of {inputs.height} x {inputs.width} and {inputs.channels} channels"
+        return f"images of {inputs.height} x {inputs.width} in {inputs.channels} channel{'s' * (inputs.channels > 1)}"
     if isinstance(inputs, TextShape):
         return f"texts of up to {inputs.length} words out of {inputs.vocabulary - 2:,}"
     return _given(inputs)[0]

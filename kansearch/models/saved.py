@@ -84,9 +84,16 @@ def read_about(path: str) -> SavedNetwork:
     """What network a file holds.
 
     Raises:
-        DataError: If it is no file that kansearch wrote, or a broken one.
+        DataError: If it is no file that kansearch wrote, or a broken one; if it begins with itself.
     """
-    return _read(path, _stamp(path))[0]
+    about = _read(path, _stamp(path))[0]
+    seen, behind = {path}, about.model
+    while behind.stem == "backbone" and behind.backbone.endswith(NETWORK_SUFFIX):
+        if behind.backbone in seen:
+            raise DataError(f"the network in {path} has itself as its backbone; allowed: a file of another one")
+        seen.add(behind.backbone)
+        behind = _read(behind.backbone, _stamp(behind.backbone))[0].model
+    return about
 
 
 def read_tensors(path: str) -> Mapping[str, Tensor]:

@@ -28,6 +28,8 @@ def load_study_split(spec: StudySpec) -> Split:
     backbones = spec.space.words("backbone") if "backbone" in spec.space.words("stem") else ()
     digest = split.digest
     for backbone in backbones:
+        if backbone in NAMES and split.image_shape is None:
+            continue  # no trial can have it, which whoever builds networks says
         if backbone not in NAMES:
             _refuse_strange(backbone, split)
         file = weights_file(backbone) if backbone in NAMES else Path(backbone)

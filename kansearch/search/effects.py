@@ -75,11 +75,10 @@ def check_feasible(spec: StudySpec, inputs: Inputs, n_outputs: int) -> None:
                 n_parameters = cost(model, inputs, n_outputs).parameters
                 smallest = n_parameters if smallest is None else min(smallest, n_parameters)
         else:
-            seen = "" if smallest is None else f"; the smallest of {N_DRAWS} drawn has {smallest:,} parameters"
-            raise UserError(
-                f"no {family or 'network'} of this space can be trained: "
-                f"most break {refusals.most_common(1)[0][0]}{seen}"
-            )
+            reason = refusals.most_common(1)[0][0]
+            if smallest is not None:
+                reason = f"most break {reason}; the smallest of {N_DRAWS} drawn has {smallest:,} parameters"
+            raise UserError(f"no {family or 'network'} of this space can be trained: {reason}")
 
 
 def _sampler_warnings(spec: StudySpec) -> Iterator[str]:

@@ -268,6 +268,20 @@ def test_data_of_another_shape_are_refused(given: Inputs, tmp_path: Path) -> Non
         build(backbone(backbone=str(path)), given, 2)
 
 
+def test_a_network_that_begins_with_itself_is_refused(tmp_path: Path) -> None:
+    """At once or by way of another file; no endless search for its beginning."""
+    one, two = (str(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    saved(Path(one), ModelSpec(family="mlp"), 4)
+    saved(Path(two), backbone(backbone=one), 4)
+    content = Path(two).read_bytes()
+    for path, other in ((one, two), (two, two)):
+        # The header names another file; both names are as long.
+        Path(path).write_bytes(content.replace(one.encode(), other.encode()))
+        with pytest.raises(DataError, match="has itself as its backbone"):
+            build(backbone(backbone=two), 4, 2)
+        Path(two).write_bytes(content)
+
+
 def test_a_network_of_one_layer_is_no_backbone(tmp_path: Path) -> None:
     """Nothing would be left of it."""
     path = tmp_path / "network.safetensors"
