@@ -195,7 +195,7 @@ def test_networks_of_images_and_texts_are_explained_too(tmp_path: Path, monkeypa
         (texts, {"stem": "recurrent", "state": 3, "depth": 1, "layer": "node"}),
         (texts, {"stem": "attention", "embedding": 4, "feed_forward": 3, "depth": 1}),
         (images, {"stem": "attention", "embedding": 4, "feed_forward": 3, "depth": 1}),
-        (images, {"stem": "backbone", "backbone": "resnet18", "tuned_stages": 1, "depth": 1}),
+        (images, {"stem": "backbone", "backbone": "resnet18", "depth": 1}),
     ):
         what, _ = explained({"family": "kan", **model}, split)
         assert what.is_the_same
