@@ -19,9 +19,6 @@ from kansearch.vision import cache_folder, import_torchvision
 
 NAMES: tuple[str, ...] = get_args(Pretrained)
 
-N_STAGES = 4
-"""Of each network: about one for each size of its maps."""
-
 _STAGE_ENDS = {
     "mobilenet_v3_small": (2, 4, 9, 13),
     "mobilenet_v3_large": (4, 7, 13, 17),
@@ -91,9 +88,10 @@ def pretrained_stages(name: str) -> list[nn.Sequential]:
         network = _bare(name)
     try:
         network.load_state_dict(state, assign=True, strict=False)
-        missing = [
-            key for key in network.state_dict() if key not in state and not key.startswith(("fc.", "classifier."))
-        ]
+        # torch itself fills in the counters, which the oldest files lack.
+        others = ("fc.", "classifier.")
+        needed = [key for key in network.state_dict() if not key.startswith(others)]
+        missing = [key for key in needed if key not in state and not key.endswith("num_batches_tracked")]
         if missing:
             raise RuntimeError(f"{missing[0]} is missing")
     except RuntimeError as error:

@@ -173,6 +173,17 @@ def test_torchvisions_own_file_serves(cache: Path) -> None:
     build(backbone(), IMAGES, 2)
 
 
+def test_files_without_counters_of_batches_serve(cache: Path) -> None:
+    """The oldest ones of torchvision have none."""
+    write_weights(cache, "resnet18")
+    file = cache / "backbones" / "resnet18.pth"
+    state = torch.load(file, weights_only=True)
+    torch.save({key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}, file)
+    network = build(backbone(backbone="resnet18", tuned_stages=1), IMAGES, 2)
+    assert network(torch.randn(2, 3 * 40 * 40)).isfinite().all()
+    assert not any(tensor.is_meta for tensor in network.state_dict().values())
+
+
 # --- networks of kansearch -------------------------------------------------------------------------
 
 PRETRAINED: list[tuple[ModelSpec, Inputs]] = [
