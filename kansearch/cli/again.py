@@ -39,6 +39,7 @@ def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, ModelS
 
     Raises:
         DataError: If the data changed since the study began.
+        UserError: If it diverges today.
     """
     split = load_study_split(study.spec)
     if split.digest != study.data_digest:
@@ -51,6 +52,8 @@ def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, ModelS
     # As a worker has it, for the same sums.
     torch.set_num_threads(1)
     network, measured = train_again(spec, split, record.epochs)
+    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+        raise UserError(f"trial {record.number} diverged when it was trained again: its network holds no numbers")
     # A trial that was pruned may have a network that is not yet as fine as it was to be.
     model = model_during(spec.model, spec.training, record.epochs - 1)
     return network, model, split, measured

@@ -18,7 +18,7 @@ from kansearch.models.hybrid import n_stem_layers
 from kansearch.models.layer import CurveLayer, Layer, OrdinaryLayer
 from kansearch.models.moments import normal_moments
 from kansearch.models.network import Network
-from kansearch.models.pretrained import NAMES, pretrained_stages
+from kansearch.models.pretrained import NAMES, SMALLEST, pretrained_stages
 from kansearch.models.recurrent import CurveRecurrent, Recurrent
 from kansearch.models.saved import SavedNetwork, read_about, read_tensors
 from kansearch.models.shapes import LayerShape, Maps, layer_shapes, pretrained_sizes, saved_shapes
@@ -41,7 +41,7 @@ def why_unbuildable(spec: ModelSpec, inputs: Inputs | None = None) -> str | None
         given, allowed = _given(inputs)
         return f"stem {spec.stem} needs {needed}, and these data are {given}; allowed: stem {allowed}"
     if spec.stem == "backbone":
-        reason = _why_no_backbone(spec.backbone, inputs)
+        reason = _why_no_backbone(spec, inputs)
         if reason is not None:
             return reason
     if spec.stem == "attention":
@@ -77,10 +77,20 @@ _NEEDED: dict[str, tuple[tuple[type, ...], str]] = {
 }
 
 
-def _why_no_backbone(backbone: str, inputs: Inputs | None) -> str | None:
+def _why_no_backbone(spec: ModelSpec, inputs: Inputs | None) -> str | None:
+    backbone = spec.backbone
     if backbone in NAMES:
-        if inputs is None or (isinstance(inputs, ImageShape) and inputs.channels in (1, 3)):
+        if inputs is None:
             return None
+        if isinstance(inputs, ImageShape) and inputs.channels in (1, 3):
+            smallest, side = SMALLEST.get(backbone, 1), min(inputs.height, inputs.width)
+            if spec.enlarge * side >= smallest:
+                return None
+            enough = -(-smallest // side)
+            return (
+                f"backbone {backbone} needs images of {smallest} x {smallest} or more, and these are {inputs.height} x "
+                f"{inputs.width}, enlarged {spec.enlarge} times; allowed: enlarge {enough} or more"
+            )
         return f"backbone {backbone} needs images, grey or in colour, and these data are {_given(inputs)[0]}"
     about = read_about(backbone)
     if len(saved_shapes(backbone)) == 1:

@@ -28,6 +28,10 @@ _STAGE_ENDS = {
 """Of networks that are one row of parts: behind which parts their stages end. ResNets name their stages."""
 
 
+SMALLEST = {"convnext_tiny": 32}
+"""Height and width that some networks need to have a map left at their end; others take what there is."""
+
+
 @dataclass(frozen=True)
 class Sizes:
     """How large a backbone is for images of one size.

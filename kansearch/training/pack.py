@@ -330,10 +330,18 @@ class _Group:
 
     def fit_grids(self, trainee: Trainee) -> None:
         """Fit the grids of a trial; what it remembers of its training it keeps, unless its network becomes finer."""
+        begin, row = time.perf_counter(), self.trainees.index(trainee)
         self.bring_back(trainee)
         trainee.fit_grids(self._split.train_x[: self._n_evaluated(GRID_ROWS)])
         if structure(trainee.model) == self._kind.structure:
-            self._weights[self.trainees.index(trainee)] = self._stack.embed(trainee.network).to(self._device)
+            self._weights[row] = self._stack.embed(trainee.network).to(self._device)
+            self._forget_steps(row)
+        trainee.seconds += time.perf_counter() - begin
+
+    def _forget_steps(self, row: int) -> None:
+        """Let a polisher begin anew."""
+        if self._polish is not None:
+            self._polish.counts[row], self._polish.damping[row] = 0, FIRST_DAMPING
 
     def bring_back(self, trainee: Trainee) -> None:
         """Give a trial's network its weights."""
@@ -431,9 +439,9 @@ class _Group:
         for row, trainee in enumerate(trainees):
             trainee.seconds += seconds
             trainee.learn(of_training[row], validation_losses[row], self._weights[row])
-            if self._polish is not None and trainee.is_at_rung:
+            if trainee.is_at_rung:
                 # Whoever goes on from a checkpoint has no memory of steps, so nobody has after a rung.
-                self._polish.counts[row], self._polish.damping[row] = 0, FIRST_DAMPING
+                self._forget_steps(row)
         return outputs
 
     def _polish_epoch(self) -> Float[Tensor, " P"]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kansearch.errors import DataError, UserError
-from kansearch.models.build import build, saved_network
+from kansearch.models.build import build, saved_network, why_unbuildable
 from kansearch.models.cost import cost, cost_of_learning
 from kansearch.models.network import Network
 from kansearch.models.pretrained import NAMES, sizes, weights
@@ -96,6 +96,19 @@ def test_images_are_enlarged_and_grey_ones_have_three_channels(cache: Path) -> N
     (_, seen) = network.rows(x.flatten(1))
     expected = features_of("mobilenet_v3_small", cache, large).flatten(1)
     torch.testing.assert_close(seen, nn.functional.layer_norm(expected, expected.shape[1:]), rtol=1e-3, atol=1e-4)
+
+
+def test_images_too_small_for_a_network_are_refused() -> None:
+    """Where nothing would be left of them; the message says what is enough."""
+    small = ImageShape(1, 8, 9)
+    assert why_unbuildable(backbone(backbone="convnext_tiny", enlarge=4), small) is None
+    assert why_unbuildable(backbone(backbone="convnext_tiny", enlarge=3), small) == (
+        "backbone convnext_tiny needs images of 32 x 32 or more, and these are 8 x 9, enlarged 3 times; allowed: "
+        "enlarge 4 or more"
+    )
+    for name in NAMES:
+        if name != "convnext_tiny":
+            assert cost(backbone(backbone=name), ImageShape(1, 4, 4), 2).flops > 0
 
 
 # --- weights that are no weights -------------------------------------------------------------------
