@@ -21,10 +21,13 @@ def import_torchvision() -> ModuleType:
     Its Python part registers two operators that only its compiled part defines, so without them (the package index's
     torchvision beside a CPU build of torch) it cannot be imported. We need none of them: its sets and models are
     Python. Where the compiled part loads, nothing is done.
+
+    Raises:
+        DataError: If torchvision is not installed.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
-        raise DataError("image sets need torchvision, which is not installed; pip install kansearch again")
+        raise DataError("image sets and backbones need torchvision, which is not installed; install kansearch again")
     try:
         torch.ops.load_library(Path(spec.origin).parent / "_C.so")  # type: ignore[no-untyped-call]  # torch has no types
     except OSError:

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import StoredStudy, create_study
 from kansearch.storage.url import open_storage
+
+torch.set_num_threads(1)  # as workers have it: several threads share out sums by the size of the whole
 
 SMALL = """
 name: small

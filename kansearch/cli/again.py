@@ -39,7 +39,7 @@ def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, ModelS
 
     Raises:
         DataError: If the data changed since the study began.
-        UserError: If it diverges today.
+        UserError: If it diverges today, or memory does not suffice.
     """
     split = load_study_split(study.spec)
     if split.digest != study.data_digest:
@@ -51,9 +51,11 @@ def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, ModelS
         spec = spec.model_copy(update={"seed": record.seed})
     # As a worker has it, for the same sums.
     torch.set_num_threads(1)
-    network, measured = train_again(spec, split, record.epochs)
-    if not all(parameter.isfinite().all() for parameter in network.parameters()):
+    network, result = train_again(spec, split, record.epochs)
+    if result.end is End.OUT_OF_MEMORY:
+        raise UserError(f"memory does not suffice to train trial {record.number} again here; try a machine with more")
+    if result.end is End.DIVERGED or not all(parameter.isfinite().all() for parameter in network.parameters()):
         raise UserError(f"trial {record.number} diverged when it was trained again: its network holds no numbers")
     # A trial that was pruned may have a network that is not yet as fine as it was to be.
     model = model_during(spec.model, spec.training, record.epochs - 1)
-    return network, model, split, measured
+    return network, model, split, result.metrics

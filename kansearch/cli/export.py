@@ -7,13 +7,13 @@ from pathlib import Path
 from kansearch.cli.again import finished_trial, network_of
 from kansearch.cli.tables import console, say
 from kansearch.errors import UserError
-from kansearch.models.saved import SavedNetwork, save_network
+from kansearch.models.saved import SavedNetwork, backbones_from, save_network
 from kansearch.report.architecture import describe_architecture, family_name
 from kansearch.report.comparison import best_of
 from kansearch.report.progress import front_of, objectives_of
 from kansearch.report.render import check_writable
 from kansearch.report.words import format_value
-from kansearch.search.suggest import trial_spec
+from kansearch.search.data import backbones_of
 from kansearch.specs.trial import NETWORK_SUFFIX
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
@@ -37,9 +37,9 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
     path = output or Path("reports") / study.spec.name / f"trial-{record.number}{NETWORK_SUFFIX}"
     if path.is_dir():
         raise UserError(f"--output is {path}, a folder; name a file in it")
-    given = trial_spec(study.spec, record.params).model
-    if given.stem == "backbone" and path.resolve() == Path(given.backbone).resolve():
-        raise UserError(f"--output is {path}, the backbone of that network itself; name another file")
+    needed = (file for backbone in backbones_of(study.spec) for file in backbones_from(backbone))
+    if path.resolve() in {Path(file).resolve() for file in needed}:
+        raise UserError(f"--output is {path}, a backbone of this study; name another file")
     check_writable(path.parent)
     network, model, split, measured = network_of(study, record)
     about = SavedNetwork(

@@ -22,7 +22,7 @@ from kansearch.models.network import Network
 from kansearch.models.recurrent import Recurrent
 from kansearch.models.tokens import Attention, Columns, MeanToken, Patches, TokenNorm, Words, is_of_tokens
 from kansearch.specs.explanation import Explanation, LearnedEdge, LearnedLayer, Sparser
-from kansearch.specs.trial import TrialRecord, TrialSpec
+from kansearch.specs.trial import RungResult, TrialRecord, TrialSpec
 from kansearch.training.metrics import quality
 from kansearch.training.pack import Pack
 
@@ -45,8 +45,8 @@ FAINT = 1e-5
 SILENT = 1e-3
 
 
-def train_again(spec: TrialSpec, split: Split, epochs: int) -> tuple[Network, dict[str, float]]:
-    """A trial's network after so many epochs, and its metrics: to the bit what it was, on the same kind of machine.
+def train_again(spec: TrialSpec, split: Split, epochs: int) -> tuple[Network, RungResult]:
+    """A trial's network after so many epochs, and its result: to the bit what it was, on the same kind of machine.
 
     Args:
         spec: Of the trial, with its seed.
@@ -59,7 +59,7 @@ def train_again(spec: TrialSpec, split: Split, epochs: int) -> tuple[Network, di
     while True:
         for result in pack.advance():
             if result.epoch >= epochs or result.end is not None:
-                return pack.network(slot), result.metrics
+                return pack.network(slot), result
 
 
 def explain(
@@ -84,8 +84,6 @@ def explain(
     x = split.to(next(network.parameters()).dtype).train_x[:ROWS]
     found, of_inputs = flows(network, x)
     of_tokens = is_of_tokens(found[0].layer)
-    if not all(parameter.isfinite().all() for parameter in network.parameters()):
-        raise UserError(f"trial {record.number} diverged when it was trained again: its network holds no numbers")
     order = ranked(found)
     if not order:
         raise UserError(f"trial {record.number} is a plain network: it has no learned curves to explain")

@@ -24,15 +24,16 @@ MOST_ROWS = 4096
 """That a layer is looked at with: windows and tokens are many."""
 
 
-def fit_grids(network: Network, x: Float[Tensor, "B I"]) -> None:
+def fit_grids(network: Network, x: Float[Tensor, "B _"], *, prepared: bool = False) -> None:
     """Let the grid of every layer cover what the layer sees, and keep its curves as well as the new grid can.
 
     Args:
         network: Changed in place.
-        x: Training inputs.
+        x: Training inputs, or what the `prepare` of a backbone made of them.
+        prepared: Which of them.
     """
     layers = dict(_layers(network))
-    for name, seen in _seen(network, x).items():
+    for name, seen in _seen(network, x, prepared=prepared).items():
         layer = layers[name]
         if isinstance(layer.basis, FittedGrid):
             before = deepcopy(layer)
@@ -40,7 +41,15 @@ def fit_grids(network: Network, x: Float[Tensor, "B I"]) -> None:
             layer.follow(before, seen)
 
 
-def refined(network: Network, spec: ModelSpec, inputs: Inputs, n_outputs: int, x: Float[Tensor, "B I"]) -> Network:
+def refined(
+    network: Network,
+    spec: ModelSpec,
+    inputs: Inputs,
+    n_outputs: int,
+    x: Float[Tensor, "B _"],
+    *,
+    prepared: bool = False,
+) -> Network:
     """A network with more functions on each grid that computes the same, as well as it can.
 
     Args:
@@ -48,7 +57,11 @@ def refined(network: Network, spec: ModelSpec, inputs: Inputs, n_outputs: int, x
         spec: Of the finer one, which differs in `n_basis` alone.
         inputs: Of both.
         n_outputs: Of both.
-        x: Training inputs.
+        x: Training inputs, or what the `prepare` of a backbone made of them.
+        prepared: Which of them.
+
+    Raises:
+        DataError: If the network has a backbone, and its file cannot be read any more.
     """
     dtype = next(network.parameters()).dtype
     finer = build(spec, inputs, n_outputs, torch.Generator(), dtype)
@@ -59,7 +72,7 @@ def refined(network: Network, spec: ModelSpec, inputs: Inputs, n_outputs: int, x
             if parameter.shape == old[name].shape:
                 parameter.copy_(old[name])
     coarse, fine = dict(_layers(network)), dict(_layers(finer))
-    for name, seen in _seen(network, x).items():
+    for name, seen in _seen(network, x, prepared=prepared).items():
         fine[name].follow(coarse[name], seen)
     return finer
 
@@ -74,7 +87,7 @@ def _layers(network: Network) -> Iterator[tuple[str, KANLayer]]:
 
 
 @torch.no_grad()
-def _seen(network: Network, x: Float[Tensor, "B I"]) -> dict[str, Float[Tensor, "_ _"]]:
+def _seen(network: Network, x: Float[Tensor, "B _"], *, prepared: bool) -> dict[str, Float[Tensor, "_ _"]]:
     """What each of them sees, evenly thinned out."""
     rows: defaultdict[str, list[Tensor]] = defaultdict(list)
     handles = [
@@ -84,7 +97,7 @@ def _seen(network: Network, x: Float[Tensor, "B I"]) -> dict[str, Float[Tensor, 
     was_training = network.training
     network.eval()
     try:
-        network.rows(x)
+        network.rows(x, prepared=prepared)
     finally:
         for handle in handles:
             handle.remove()

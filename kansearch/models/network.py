@@ -94,18 +94,31 @@ class Network(nn.Module):
         return self._layers()[-1].n_outputs
 
     @torch.no_grad()
-    def outputs(self, x: Float[Tensor, "B I"], n_rows: int) -> Float[Tensor, "B O"]:
-        """Outputs without gradients, so many rows at a time."""
-        return torch.cat([self(part) for part in torch.split(x, max(1, n_rows))])
+    def outputs(self, x: Float[Tensor, "B _"], n_rows: int, *, prepared: bool = False) -> Float[Tensor, "B O"]:
+        """Outputs without gradients, so many rows at a time.
+
+        Args:
+            x: Inputs, or what `prepare` gave.
+            n_rows: So many.
+            prepared: Which of them.
+        """
+        return torch.cat(
+            [self.mix(part if prepared else self.prepare(part)) for part in torch.split(x, max(1, n_rows))]
+        )
 
     @torch.no_grad()
-    def rows(self, x: Float[Tensor, "*P B I"]) -> list[Float[Tensor, "*P B _"]]:
-        """What each layer sees, first to last."""
+    def rows(self, x: Float[Tensor, "*P B _"], *, prepared: bool = False) -> list[Float[Tensor, "*P B _"]]:
+        """What each layer sees, first to last.
+
+        Args:
+            x: Inputs, or what the `prepare` of a backbone gave.
+            prepared: Which of them.
+        """
         rows: list[Tensor] = []
 
-        def note(_: int, layer: Layer, seen: Tensor) -> Tensor:
+        def note(index: int, layer: Layer, seen: Tensor) -> Tensor:
             rows.append(seen)
-            return cast("Tensor", layer(seen))
+            return layer.mix(seen) if prepared and index == 0 else cast("Tensor", layer(seen))
 
         self._walk(x, note)
         return rows
@@ -173,18 +186,26 @@ class Network(nn.Module):
         """The parameters of each stage of a backbone that learns, first to last; none without a backbone."""
         return self.backbone.stage_parameters() if self.backbone else []
 
+    def freeze_stages(self, n_stages: int) -> None:
+        """Let so many stages of a backbone that learn one day, the first ones, be as they were trained."""
+        if self.backbone is not None:
+            self.backbone.n_frozen = n_stages
+
     def decayed_parameters(self) -> list[nn.Parameter]:
         """The weight matrices, on which weight decay acts: no constants, norms, scales or shifts."""
         return [parameter for layer in self._layers() for parameter in layer.decayed_parameters()]
 
     @torch.no_grad()
-    def curves(self, x: Float[Tensor, "B I"], per_layer: int = 6, n_points: int = 41) -> tuple[Curve, ...]:
+    def curves(
+        self, x: Float[Tensor, "B _"], per_layer: int = 6, n_points: int = 41, *, prepared: bool = False
+    ) -> tuple[Curve, ...]:
         """The strongest curves of every KAN layer, strongest first; without those that are not finite.
 
         Args:
-            x: Training inputs.
+            x: Training inputs, or what the `prepare` of a backbone made of them.
             per_layer: How many of each layer at most.
             n_points: Of each curve; numbers are rounded to 5 significant digits.
+            prepared: Which of them `x` is.
         """
         was_training = self.training
         self.eval()
@@ -192,7 +213,7 @@ class Network(nn.Module):
 
         def note(index: int, layer: Layer, seen: Tensor) -> Tensor:
             if not isinstance(layer, CurveLayer):
-                return cast("Tensor", layer(seen))
+                return layer.mix(seen) if prepared and index == 0 else cast("Tensor", layer(seen))
             outputs, amplitudes = layer.forward_with_amplitudes(seen)
             curves.extend(_strongest_curves(index, layer, seen, amplitudes, per_layer, n_points))
             return outputs

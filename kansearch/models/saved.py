@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from kansearch.specs.base import Spec
 from kansearch.specs.data import ImageShape, Inputs, TextShape
 from kansearch.specs.trial import NETWORK_SUFFIX, ModelSpec
 
-FORMAT = 1
 KEY = "kansearch"
 
 
@@ -43,7 +41,7 @@ class SavedNetwork(Spec):
         metrics: What was measured of it on the validation rows.
     """
 
-    format: int = FORMAT
+    format: Literal[1] = 1
     model: ModelSpec
     images: ImageShape | None = None
     texts: TextShape | None = None
@@ -86,14 +84,30 @@ def read_about(path: str) -> SavedNetwork:
     Raises:
         DataError: If it is no file that kansearch wrote, or a broken one; if it begins with itself.
     """
-    about = _read(path, _stamp(path))[0]
-    seen, behind = {path}, about.model
-    while behind.stem == "backbone" and behind.backbone.endswith(NETWORK_SUFFIX):
-        if behind.backbone in seen:
-            raise DataError(f"the network in {path} has itself as its backbone; allowed: a file of another one")
-        seen.add(behind.backbone)
-        behind = _read(behind.backbone, _stamp(behind.backbone))[0].model
-    return about
+    for _ in backbones_from(path):
+        pass
+    return _read(path, _stamp(path))[0]
+
+
+def backbones_from(backbone: str) -> Iterator[str]:
+    """A backbone, that with which this one begins, and so on: files, and last perhaps a name of torchvision's.
+
+    Raises:
+        DataError: As `read_about`.
+    """
+    seen = {backbone}
+    yield backbone
+    while backbone.endswith(NETWORK_SUFFIX):
+        model = _read(backbone, _stamp(backbone))[0].model
+        if model.stem != "backbone":
+            return
+        if model.backbone in seen:
+            raise DataError(
+                f"the network in {model.backbone} has itself as its backbone; allowed: a file of another one"
+            )
+        backbone = model.backbone
+        seen.add(backbone)
+        yield backbone
 
 
 def read_tensors(path: str) -> Mapping[str, Tensor]:
@@ -127,13 +141,11 @@ def _read(path: str, _: tuple[int, int]) -> tuple[SavedNetwork, Mapping[str, Ten
     if header is None:
         raise DataError(f"{path} holds no network of kansearch; allowed: a file that kansearch export wrote")
     try:
-        about = TypeAdapter(SavedNetwork).validate_json(header)
+        about = SavedNetwork.model_validate_json(header)
     except ValidationError as error:
-        reason = json.loads(error.json())[0]
+        reason = error.errors()[0]
         raise DataError(
             f"{path} holds a network that this version of kansearch cannot read: "
             f"{'.'.join(map(str, reason['loc']))}: {reason['msg']}"
         ) from None
-    if about.format != FORMAT:
-        raise DataError(f"{path} has format {about.format}; allowed: {FORMAT}")
     return about, tensors

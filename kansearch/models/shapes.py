@@ -107,9 +107,15 @@ class LayerShape:
         return self.target.channels if self.window else self.maps * self.target.nodes
 
 
-@lru_cache(maxsize=1024)
 def layer_shapes(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> tuple[LayerShape, ...]:
     """The layers of a network, first to last."""
+    # The file of a backbone may change.
+    find = _layer_shapes.__wrapped__ if spec.stem == "backbone" else _layer_shapes
+    return find(spec, inputs, n_outputs)
+
+
+@lru_cache(maxsize=1024)
+def _layer_shapes(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> tuple[LayerShape, ...]:
     plan = iter(layer_plan(spec))
     stem = tuple(_STEMS[spec.stem](spec, inputs, plan))
     seen = stem[-1].target if stem else Maps(n_numbers(inputs))
@@ -231,7 +237,10 @@ def hidden_rows(shapes: Sequence[LayerShape]) -> tuple[Maps, ...]:
 
 
 def widest(spec: ModelSpec, inputs: Inputs, n_outputs: int) -> int:
-    """Numbers of the widest row of features that a row of inputs passes on its way, about."""
+    """Numbers of the widest row of features that a row of inputs passes on its way, about.
+
+    Stages that nobody tunes see a few rows at a time, whatever happens behind them: they do not count.
+    """
     return max(_widest(spec, shape) for shape in layer_shapes(spec, inputs, n_outputs))
 
 
@@ -246,6 +255,8 @@ def _widest(spec: ModelSpec, shape: LayerShape) -> int:
             return (shape.target.places if shape.window else 1) * max(features, shape.curve_targets)
         case "embedding":
             return shape.vocabulary or 0
+        case "backbone" if not spec.tuned_stages:
+            return shape.target.nodes
         case "backbone" if spec.backbone in pretrained.NAMES:
             return pretrained_sizes(spec, shape.source).widest
         case "backbone":

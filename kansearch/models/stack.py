@@ -211,11 +211,6 @@ class Stack(Network):
         self._seat([layer_shapes(spec, *self._sizes) for spec in specs], weights)
         return parameters
 
-    def freeze_stages(self, n_stages: int) -> None:
-        """Let so many stages of a backbone that learn one day, the first ones, be as they were trained."""
-        if self.backbone is not None:
-            self.backbone.n_frozen = n_stages
-
     def silence(self, masks: Sequence[Float[Tensor, "P B _"]]) -> None:
         """Use these dropout masks, one a hidden row, until others come; none silence nothing."""
         self._masks = masks

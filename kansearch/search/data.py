@@ -11,7 +11,7 @@ import torch
 from kansearch.data.splits import Split, load_split
 from kansearch.errors import DataError
 from kansearch.models.pretrained import NAMES, weights_file
-from kansearch.models.saved import read_about
+from kansearch.models.saved import backbones_from, read_about
 from kansearch.specs.data import TextShape
 from kansearch.specs.study import StudySpec
 
@@ -19,24 +19,30 @@ from kansearch.specs.study import StudySpec
 def load_study_split(spec: StudySpec) -> Split:
     """What the trials of a study see: in float64 where one of them may be trained so, else in float32.
 
-    Its digest covers the weights of the backbones that trials may begin with: other weights are another study.
+    Its digest covers the weights of the backbones that trials may begin with, and of those that these begin with:
+    other weights are another study.
 
     Raises:
         DataError: As `load_split`; if a backbone cannot be read, or knows other columns or words than the data have.
     """
     split = load_split(spec.data, getattr(torch, max(spec.space.words("dtype"))))
-    backbones = spec.space.words("backbone") if "backbone" in spec.space.words("stem") else ()
     digest = split.digest
-    for backbone in backbones:
+    for backbone in backbones_of(spec):
         if backbone in NAMES and split.image_shape is None:
             continue  # no trial can have it, which whoever builds networks says
         if backbone not in NAMES:
             _refuse_strange(backbone, split)
-        file = weights_file(backbone) if backbone in NAMES else Path(backbone)
-        with file.open("rb") as opened:
-            content = hashlib.file_digest(opened, "sha256").hexdigest()
-        digest = hashlib.sha256(f"{digest} {content}".encode()).hexdigest()
+        for name in backbones_from(backbone):
+            file = weights_file(name) if name in NAMES else Path(name)
+            with file.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").hexdigest()
+            digest = hashlib.sha256(f"{digest} {content}".encode()).hexdigest()
     return replace(split, digest=digest)
+
+
+def backbones_of(spec: StudySpec) -> tuple[str, ...]:
+    """Those that trials of a study may begin with: names of torchvision's, and files."""
+    return spec.space.words("backbone") if "backbone" in spec.space.words("stem") else ()
 
 
 def _refuse_strange(path: str, split: Split) -> None:

@@ -31,7 +31,7 @@ BATCH_ROWS = 1024
 """Rows to tell batch sizes apart: below the smaller one all are the same."""
 
 N_DRAWS = 200
-N_CONTEXTS = 4
+N_CONTEXTS = 12
 """Settings of the other hyperparameters to try before we say that one does nothing."""
 
 ONLY_ENDS_TRIALS = ("patience",)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,7 +164,9 @@ def trial_spec(spec: StudySpec, params: Mapping[str, Any]) -> TrialSpec:
         return domain.value if isinstance(domain, Fixed) else params[name]
 
     values = spec.space.assign(given)
-    digest = hashlib.sha256(json.dumps([spec.search.seed, sorted(values.items())]).encode()).digest()
+    # Files by their names: the same study in another folder has the same seeds.
+    named = {k: Path(str(value)).name if k == "backbone" else value for k, value in values.items()}
+    digest = hashlib.sha256(json.dumps([spec.search.seed, sorted(named.items())]).encode()).digest()
     return TrialSpec(
         model=ModelSpec(**{k: v for k, v in values.items() if k in ModelSpec.model_fields}),
         training=TrainingSpec(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field
 
@@ -65,7 +65,8 @@ _RECURRENT = Only("stem", ("recurrent",))
 _ATTENTION = Only("stem", ("attention",))
 _NETWORK_FILE = Field(pattern=r"\.safetensors$", description="a file that ends in .safetensors")
 _BACKBONE = Only("stem", ("backbone",))
-_THAWS = Only("family", _KAN.values, otherwise=_BACKBONE)
+_TUNED = Only("tuned_stages", tuple(range(1, 13)))
+_THAWS = Only("family", _KAN.values, otherwise=_TUNED)
 
 
 class ModelSpec(Spec):
@@ -136,7 +137,7 @@ class ModelSpec(Spec):
     patch_size: Annotated[int, Field(ge=1, le=64), _ATTENTION] = 4
     backbone: Annotated[Pretrained | Annotated[str, _NETWORK_FILE], _BACKBONE] = "resnet18"
     tuned_stages: Annotated[int, Field(ge=0, le=12), _BACKBONE] = 0
-    enlarge: Annotated[int, Field(ge=1, le=16), _BACKBONE] = 1
+    enlarge: Annotated[int, Field(ge=1, le=16), _BACKBONE, Only("backbone", get_args(Pretrained))] = 1
     layer: Annotated[Layer, _KAN] = "dictionary"
     base_function: Annotated[BaseFunction, _KAN] = "gaussian"
     n_basis: Annotated[int, Field(ge=1, le=64), _KAN, Only("layer", ("dictionary", "scaled", "kaf"))] = 8
@@ -195,8 +196,8 @@ class TrainingSpec(Spec):
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
     l1: Annotated[float, Field(ge=0, le=10), _KAN] = 0.0
     entropy: Annotated[float, Field(ge=0, le=10), _KAN] = 0.0
-    backbone_rate: Annotated[float, Field(gt=0, le=100), _BACKBONE] = 0.1
-    stage_decay: Annotated[float, Field(gt=0, le=1), _BACKBONE] = 1.0
+    backbone_rate: Annotated[float, Field(gt=0, le=100), _TUNED] = 0.1
+    stage_decay: Annotated[float, Field(gt=0, le=1), _TUNED] = 1.0
     unfreeze: Annotated[Unfreeze, _THAWS] = "none"
     unfreeze_start: Annotated[
         float, Field(ge=0, le=1), _THAWS, Only("unfreeze", ("all_at", "gradual_forward", "gradual_backward"))

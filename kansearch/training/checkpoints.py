@@ -18,7 +18,8 @@ class CheckpointError(Exception):
 class Checkpoint:
     """A trial between two epochs.
 
-    Letters: R numbers of the trial's own network, G groups of activation parameters, S bytes of a random stream.
+    Letters: R numbers of the trial's own network, G groups of parameters that are freed together, S bytes of a random
+    stream.
 
     Attributes:
         seed: Of the trial; a checkpoint serves no other.

@@ -54,18 +54,21 @@ class NormalEquations:
         self,
         weights: Float[Tensor, "P N"],
         specs: Sequence[ModelSpec],
-        x: Float[Tensor, "B I"],
+        x: Float[Tensor, "B _"],
         y: Float[Tensor, "B 1"],
+        *,
+        prepared: bool = False,
     ) -> Float[Tensor, "P N1 N1"]:
         """Means over the rows: J'J, then J'r in the last column and row, and r'r in the corner.
 
         Args:
             weights: Of the trials.
             specs: Likewise.
-            x: Inputs.
+            x: Inputs, or what `Stack.prepare` made of them.
             y: Targets.
+            prepared: Which of them `x` is.
         """
-        n_rows = min(self._n_rows, -(-len(x) // self._multiple) * self._multiple)
+        n_rows = min(self._n_rows, -(-len(y) // self._multiple) * self._multiple)
         if self._seated != tuple(specs) or len(self._weights) != n_rows * len(specs):
             self._weights = weights.repeat_interleave(n_rows, 0)
             self._parameters = self._stack.attach(self._weights, [spec for spec in specs for _ in range(n_rows)])
@@ -73,17 +76,20 @@ class NormalEquations:
         else:
             self._weights.copy_(weights.repeat_interleave(n_rows, 0))
         total = weights.new_zeros(len(specs), weights.shape[1] + 1, weights.shape[1] + 1)
-        for begin in range(0, len(x), n_rows):
-            there = torch.arange(begin, begin + n_rows, device=x.device)
-            rows = there.clamp(max=len(x) - 1)
-            share = ((there < len(x)).to(weights.dtype) / len(x)).sqrt()
-            total += self._of_rows(x[rows], y[rows], share, len(specs))
+        for begin in range(0, len(y), n_rows):
+            there = torch.arange(begin, begin + n_rows, device=y.device)
+            rows = there.clamp(max=len(y) - 1)
+            share = ((there < len(y)).to(weights.dtype) / len(y)).sqrt()
+            seen = x[rows] if prepared else self._stack.prepare(x[rows])
+            total += self._of_rows(seen, y[rows], share, len(specs))
         return total
 
-    def _of_rows(self, x: Tensor, y: Tensor, share: Float[Tensor, " R"], n_trials: int) -> Float[Tensor, "P N1 N1"]:
+    def _of_rows(
+        self, prepared: Tensor, y: Tensor, share: Float[Tensor, " R"], n_trials: int
+    ) -> Float[Tensor, "P N1 N1"]:
         with torch.enable_grad():
-            seen = x.unsqueeze(1).expand(n_trials, -1, -1, -1).flatten(0, 1)
-            outputs = self._stack(seen)[:, 0]
+            seen = prepared.unsqueeze(1).expand(n_trials, -1, -1, -1).flatten(0, 1)
+            outputs = self._stack.mix(seen)[:, 0]
             gradients = torch.autograd.grad(outputs.sum(), self._parameters, materialize_grads=True)
         errors = outputs.detach() - y.repeat(n_trials, 1)
         joined = torch.cat([*(gradient.flatten(1) for gradient in gradients), errors], dim=1)

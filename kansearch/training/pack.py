@@ -108,42 +108,63 @@ class Pack:
         if self._latency_at_rungs:
             trainee.measure_latency(self._split.n_inputs)
         kind = _Kind.of(trainee, self._split)
-        group = self._group(kind)
-        try:
+
+        def enter(group: _Group) -> None:
             group.add(trainee)
             if stored is not None:
                 group.restore(trainee, stored)
-        except BaseException:
-            self._leave(kind, trainee)
-            raise
+
+        self._enter(kind, trainee, enter)
         self._trainees[slot] = trainee
         self._kinds[slot] = kind
         return slot
 
-    def _group(self, kind: _Kind) -> _Group:
+    def _enter(self, kind: _Kind, trainee: Trainee, enter: Callable[[_Group], None]) -> None:
+        """Let a trial enter the group of its kind, or leave all as it was."""
         if kind not in self._groups:
             self._groups[kind] = _Group(kind, self._split, self._device, self._features)
-        return self._groups[kind]
+        try:
+            enter(self._groups[kind])
+        except BaseException:
+            self._leave(kind, trainee)
+            raise
 
-    def _regroup(self) -> None:
-        """Fit the grids that are due, and let trials whose kind has changed go on in the group of their new kind."""
+    def _regroup(self) -> list[RungResult]:
+        """Let all trials go on where they belong now; results of those for which memory did not suffice."""
+        ended = []
         for slot, trainee in self._trainees.items():
             if trainee.end is not None:
                 continue
-            old = self._kinds[slot]
-            if trainee.is_due:
-                self._groups[old].fit_grids(trainee)
-            new = _Kind.of(trainee, self._split)
-            if old != new:
-                row = self._groups[old].row_of(trainee) if new.structure == old.structure else None
-                self._group(new).add(trainee, row)
+            try:
+                self._go_on(slot, trainee)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                trainee.end = End.OUT_OF_MEMORY
+                ended.append(trainee.result({}, ()))
+        return ended
+
+    def _go_on(self, slot: int, trainee: Trainee) -> None:
+        """Fit the grids of a trial if they are due, and put it into the group of its kind, if that has changed."""
+        old = self._kinds[slot]
+        if trainee.is_due:
+            self._groups[old].fit_grids(trainee)
+        new = _Kind.of(trainee, self._split)
+        if old != new:
+            row = self._groups[old].row_of(trainee) if new.structure == old.structure else None
+
+            def enter(group: _Group) -> None:
+                group.add(trainee, row)
                 self._leave(old, trainee)
-                self._kinds[slot] = new
+
+            self._enter(new, trainee, enter)
+            self._kinds[slot] = new
 
     def advance(self) -> list[RungResult]:
         """Train the group whose turn it is until some of its trials reach a rung, or their end: their results."""
         while True:
-            self._regroup()
+            if ended := self._regroup():
+                return ended
             kind = next(iter(self._groups))
             group = self._groups.pop(kind)
             self._groups[kind] = group
@@ -240,6 +261,8 @@ class _Group:
         n_last = split.n_train - (self._n_steps - 1) * kind.batch_size
         self._shares = {n_real: self._share(n_real) for n_real in (kind.batch_size, n_last)}
         self._equations = self._make_equations(split)
+        # Of a backbone the tables are also what networks of trials can go on from.
+        self._has_features = self._is_prepared and self._stack.backbone is not None
         if self._equations is not None:
             n_filling = self._whole(split.n_train) - split.n_train
             self._whole_train_x = functional.pad(self._train_x, (0, 0, 0, n_filling))
@@ -273,6 +296,7 @@ class _Group:
         if self._kind.polisher != "levenberg_marquardt" or self._stack.n_numbers > LARGEST:
             return None
         stack = Stack(self._kind.structure, split.inputs, split.n_outputs, self._kind.dtype).to(self._device)
+        stack.freeze_stages(self._kind.phase.n_frozen)
         return NormalEquations(stack, VECTOR_NUMBERS)
 
     def _whole(self, n_rows: int) -> int:
@@ -300,6 +324,7 @@ class _Group:
         place = len(kin) - kin[::-1].index(trainee.kin) if trainee.kin in kin else len(kin)
         row, fresh = so_far or (self._stack.embed(trainee.network).to(self._device).unsqueeze(0), self._fresh)
         state = self._state
+        trainee.network.freeze_stages(self._kind.phase.n_frozen)
         # All or nothing: memory may not suffice for one of them.
         weights = _inserted(self._weights, place, row)
         real = _inserted(self._real, place, self._stack.real_numbers(trainee.network).unsqueeze(0))
@@ -332,7 +357,7 @@ class _Group:
         """Fit the grids of a trial; what it remembers of its training it keeps, unless its network becomes finer."""
         begin, row = time.perf_counter(), self.trainees.index(trainee)
         self.bring_back(trainee)
-        trainee.fit_grids(self._split.train_x[: self._n_evaluated(GRID_ROWS)])
+        trainee.fit_grids(self._some_rows(GRID_ROWS), prepared=self._has_features)
         if structure(trainee.model) == self._kind.structure:
             self._weights[row] = self._stack.embed(trainee.network).to(self._device)
             self._forget_steps(row)
@@ -474,10 +499,11 @@ class _Group:
         """The normal equations of all trials; zeros where memory does not suffice."""
         assert self._equations is not None
         equations, n = self._equations, self._stack.n_numbers + 1
-        x, y = self._split.train_x.to(self._device), self._train_y
+        x, y = self._train_x, self._train_y
 
         def work(turn: slice) -> Tensor:
-            return equations.of(self._weights[turn], [t.model for t in self.trainees[turn]], x, y)
+            specs = [trainee.model for trainee in self.trainees[turn]]
+            return equations.of(self._weights[turn], specs, x, y, prepared=self._is_prepared)
 
         return self._in_turns(work, n, n)
 
@@ -637,9 +663,10 @@ class _Group:
             self._masks = [masks.to(self._device) for masks in drawn]
         return [masks[step % n_drawn] for masks in self._masks]
 
-    def _n_evaluated(self, n_rows: int) -> int:
-        """At most so many rows; fewer where they are wide."""
-        return max(1, min(n_rows, CURVE_NUMBERS // self._widest))
+    def _some_rows(self, n_rows: int) -> Float[Tensor, "B _"]:
+        """At most so many rows that networks of trials can learn from; fewer where they are wide."""
+        x = self._train_x if self._has_features else self._split.train_x
+        return x[: max(1, min(n_rows, CURVE_NUMBERS // self._widest))].cpu()
 
     # --- results ----------------------------------------------------------------------------------------
 
@@ -660,8 +687,9 @@ class _Group:
         self.bring_back(trainee)
         trainee.measure_latency(self._split.n_inputs)
         if trainee.best_weights is not None:
-            outputs = network.outputs(self._split.validation_x, EVALUATION_NUMBERS // self._widest)
-        curves = network.curves(self._split.train_x[: self._n_evaluated(CURVE_ROWS)])
+            x = self._validation_x[: self._split.n_validation].cpu() if self._has_features else self._split.validation_x
+            outputs = network.outputs(x, EVALUATION_NUMBERS // self._widest, prepared=self._has_features)
+        curves = network.curves(self._some_rows(CURVE_ROWS), prepared=self._has_features)
         return trainee.result(quality(outputs, self._split), curves)
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from kansearch.models.bases import MAX_SPLINE_ORDER
 from kansearch.specs.trial import FIXED_BASES, ModelSpec, TrainingSpec
-
-SPLINE_ORDER = 3
-"""A B-spline basis has so many functions more than its grid has intervals."""
 
 
 def model_during(model: ModelSpec, training: TrainingSpec, epoch: int) -> ModelSpec:
@@ -40,6 +38,7 @@ def _has_grid(model: ModelSpec) -> bool:
 
 def _coarser(model: ModelSpec, times: int) -> int:
     """Functions of a grid before so many refinements: those of B-splines lose half of their intervals each time."""
-    if model.base_function == "b_spline" and model.n_basis > SPLINE_ORDER + 1:
-        return SPLINE_ORDER + max(1, (model.n_basis - SPLINE_ORDER) >> times)
+    if model.base_function == "b_spline" and model.n_basis > MAX_SPLINE_ORDER + 1:
+        # So many functions more than its grid has intervals.
+        return MAX_SPLINE_ORDER + max(1, (model.n_basis - MAX_SPLINE_ORDER) >> times)
     return max(min(2, model.n_basis), model.n_basis >> times)

@@ -101,17 +101,21 @@ class Trainee:
         changes = self.model != model_during(model, training, self.epoch)
         return changes or is_fitted_before(model, training, self.epoch)
 
-    def fit_grids(self, x: Float[Tensor, "B I"]) -> None:
+    def fit_grids(self, x: Float[Tensor, "B _"], *, prepared: bool = False) -> None:
         """Fit the grids of the network to training rows, and refine them if it is time.
 
         A finer network is another one: patience begins anew.
+
+        Args:
+            x: Inputs, or what the `prepare` of a backbone made of them.
+            prepared: Which of them.
         """
         self.fitted_at = self.epoch
         if is_fitted_before(self.spec.model, self.spec.training, self.epoch):
-            fit_grids(self.network, x)
+            fit_grids(self.network, x, prepared=prepared)
         finer = model_during(self.spec.model, self.spec.training, self.epoch)
         if finer != self.model:
-            self.network = refined(self.network, finer, self.inputs, self.n_outputs, x)
+            self.network = refined(self.network, finer, self.inputs, self.n_outputs, x, prepared=prepared)
             self.model = finer
             self.best_loss, self.best_epoch, self.best_weights = math.inf, self.epoch, None
 

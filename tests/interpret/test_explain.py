@@ -140,9 +140,9 @@ def explained(model: dict[str, Any], split: Split, **training: Any) -> tuple[Exp
         number=3, state="complete", family=spec.model.family, params={}, values={}, metrics=last.metrics, points=(),
         epochs=last.epoch, seconds=1.0, feasible=True, reason=None, seed=5, worker=None,
     )  # fmt: skip
-    network, measured = train_again(spec, split, last.epoch)
+    network, again = train_again(spec, split, last.epoch)
     what = explain(
-        network, split, record, study="s", architecture="a", quality_name="rmse", measured=measured, n_edges=5
+        network, split, record, study="s", architecture="a", quality_name="rmse", measured=again.metrics, n_edges=5
     )
     return what, last
 
@@ -176,9 +176,9 @@ def test_a_trial_that_stopped_early_is_explained_at_its_best(sine: Split) -> Non
     assert what.is_the_same
     spec = TrialSpec(model=ModelSpec(width=3), training=TrainingSpec(epochs=8), rungs=(2, 8), seed=5)
     at_rung = next(train([spec], sine))
-    _, measured = train_again(spec, sine, 2)
+    _, again = train_again(spec, sine, 2)
     assert at_rung.epoch == 2
-    assert measured["rmse"] == at_rung.metrics["rmse"]
+    assert again.metrics["rmse"] == at_rung.metrics["rmse"]
 
 
 def test_networks_of_images_and_texts_are_explained_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from kansearch.errors import DataError
 from kansearch.models.build import build
 from kansearch.models.saved import SavedNetwork, save_network
 from kansearch.search.data import load_study_split
+from kansearch.search.suggest import trial_spec
 from kansearch.specs.data import DataSpec, TextShape
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
@@ -31,18 +33,18 @@ def study(folder: Path, data: str) -> StudySpec:
     return load_study_file(folder / "study.yaml")
 
 
-def write_network(folder: Path, data: DataSpec, seed: int = 0) -> None:
+def write_network(folder: Path, data: DataSpec, seed: int = 0, name: str = "net", **fields: Any) -> None:
     """A network for these data."""
     split = load_split(data)
     stem = "embedding" if isinstance(split.inputs, TextShape) else "none"
-    model = ModelSpec(family="mlp", stem=stem, depth=2, width=5)
+    model = ModelSpec(**{"family": "mlp", "stem": stem, "depth": 2, "width": 5, **fields})
     network = build(model, split.inputs, split.n_outputs, torch.Generator().manual_seed(seed))
     about = SavedNetwork(
         model=model, images=split.image_shape, texts=split.text_shape, n_inputs=split.n_inputs, study="s", trial=0,
         n_outputs=split.n_outputs, task=split.task.value, feature_names=split.feature_names, metrics={},
         class_names=split.class_names, target_mean=0.0, target_scale=1.0, encoder=split.encoder.model_dump(mode="json"),
     )  # fmt: skip
-    save_network(folder / "net.safetensors", network, about)
+    save_network(folder / f"{name}.safetensors", network, about)
 
 
 def test_other_weights_are_another_study(tmp_path: Path) -> None:
@@ -53,6 +55,28 @@ def test_other_weights_are_another_study(tmp_path: Path) -> None:
         digests.append(load_study_split(study(tmp_path, "iris")).digest)
     assert digests[1] == digests[2]
     assert len(set(digests)) == 3
+
+
+def test_what_a_backbone_begins_with_counts_too(tmp_path: Path) -> None:
+    """A network that stands behind another one: its file holds but a part of it."""
+    iris, digests = DataSpec(name="iris"), []
+    for seed in (0, 1, 0):
+        write_network(tmp_path, iris, seed, name="first")
+        first = str(tmp_path / "first.safetensors")
+        write_network(tmp_path, iris, stem="backbone", backbone=first)
+        digests.append(load_study_split(study(tmp_path, "iris")).digest)
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_the_same_study_in_another_folder_has_the_same_seeds(tmp_path: Path) -> None:
+    """Where the file of a backbone lies does not matter."""
+    seeds = []
+    for name in ("here", "there"):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_network(folder, DataSpec(name="iris"))
+        seeds.append(trial_spec(study(folder, "iris"), {}).seed)
+    assert seeds[0] == seeds[1]
 
 
 def test_a_network_of_other_columns_is_refused(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def test_conditions_name_what_exists(name: str) -> None:
     table = hyperparameters()
     for other in [other for only in table[name].only for other in only.alternatives()]:
         assert list(table).index(other.name) < list(table).index(name)
-        assert set(other.values) <= set(table[other.name].allowed)
+        for value in other.values:
+            assert table[other.name].validate(value) == value
 
 
 # --- conditions -------------------------------------------------------------------------------------

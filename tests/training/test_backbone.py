@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kansearch.data.splits import Split, load_split
+from kansearch.models.backbone import Backbone
 from kansearch.models.build import build
 from kansearch.models.network import Network
 from kansearch.models.pretrained import weights
@@ -188,7 +189,19 @@ def test_what_a_backbone_knows_helps(tmp_path: Path) -> None:
 
 
 def test_features_are_computed_once_for_all_trials(images: Split, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heads of other structures see the same table; where tables are too many the oldest goes."""
+    """Heads of other structures see the same table, and so do the fitting of grids and the curves at the end."""
+    seen: list[int] = []
+    frozen = Backbone._frozen
+    monkeypatch.setattr(Backbone, "_frozen", lambda self, x: (seen.append(len(x)), frozen(self, x))[1])
+    fitted = {"family": "kan", "base_function": "rbf", "grid": "fitted"}
+    models: list[dict[str, Any]] = [{}, {"depth": 2}, fitted, {**fitted, "depth": 2}]
+    results_of([trial(seed, model, patience=5) for seed, model in enumerate(models)], images)
+    # Latencies and shapes are measured with a row each.
+    assert sum(count for count in seen if count > 1) < 2 * (images.n_train + images.n_validation)
+
+
+def test_where_tables_are_too_many_the_oldest_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which was asked for longest ago."""
     kept = features.FeatureCache()
     made: list[str] = []
 

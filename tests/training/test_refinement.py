@@ -10,10 +10,12 @@ import torch
 from kansearch.data.splits import Split, load_split
 from kansearch.models.build import build
 from kansearch.models.kan import KANLayer
+from kansearch.models.stack import Stack
 from kansearch.specs.data import DataSpec
-from kansearch.specs.trial import ModelSpec, RungResult, TrainingSpec, TrialSpec
+from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialSpec
 from kansearch.training.pack import Pack
 from kansearch.training.refinement import is_fitted_before, model_during
+from kansearch.training.trainee import Trainee
 
 from .running import curve, results_of
 
@@ -136,7 +138,31 @@ def test_weights_of_a_finer_network_are_the_best_ones_of_its_own(sine: Split) ->
     slot = pack.admit(spec.model_copy(update={"rungs": (30,)}))
     (result,) = pack.advance()
     network = pack.network(slot)
-    assert torch.isfinite(torch.tensor(result.metrics["rmse"]))
     layer = network.layers[0]
     assert isinstance(layer, KANLayer)
-    assert layer.W.shape[-1] in (7, 11)
+    assert layer.W.shape[-1] == 11
+    assert result.epoch > 15
+    finest = curve([result])[15:]
+    error = torch.nn.functional.mse_loss(network(sine.validation_x), sine.validation_y)
+    assert float(error.detach()) == pytest.approx(min(validation for _, validation in finest), rel=1e-5)
+
+
+def test_a_trial_that_memory_cannot_refine_is_over_and_others_go_on(
+    sine: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it fails while its grids are fitted, or in the group of the finer one."""
+    finer, plain = trial(1, refinements=1), trial(2)
+    (alone,) = results_of([plain], sine)
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    fit = Trainee.fit_grids
+    for broken in (fail, lambda self, x, **how: (fit(self, x, **how), monkeypatch.setattr(Stack, "embed", fail))):
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainee, "fit_grids", broken)
+            results = results_of([finer, plain], sine)
+        monkeypatch.undo()
+        assert [r.end for r in results[0]] == [None, None, End.OUT_OF_MEMORY][-len(results[0]) :]
+        assert results[0][-1].epoch == 6
+        assert curve(results[1]) == curve(alone)
