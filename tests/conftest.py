@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import StoredStudy, create_study
 from kansearch.storage.url import open_storage
+from tests.servers import MariaDB, MissingPartError, Postgres, Server
 
 torch.set_num_threads(1)  # as workers have it: several threads share out sums by the size of the whole
 
@@ -40,6 +42,38 @@ def study_file(tmp_path: Path) -> Path:
 def storage_url(tmp_path: Path) -> str:
     """A storage of the test's own."""
     return f"sqlite:///{tmp_path / 'kansearch.db'}"
+
+
+def _server(kind: type[Server]) -> Iterator[Server]:
+    try:
+        server = kind()
+    except MissingPartError as error:
+        if kind.__name__.lower() in os.environ.get("KANSEARCH_REQUIRE", ""):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL that all tests share."""
+    yield from _server(Postgres)
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[Server]:
+    """A MariaDB that all tests share."""
+    yield from _server(MariaDB)
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database of the test's own, of every kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'kansearch.db'}"
+    server: Server = request.getfixturevalue(request.param)
+    return server.new_database()
 
 
 @pytest.fixture

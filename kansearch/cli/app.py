@@ -37,6 +37,23 @@ DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option(help="What trials 
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a study in the storage.")]
 
 
+StudyFileArgument = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")]
+StudyNameOption = Annotated[str | None, typer.Option("--name", help="Name of the study instead of the file's.")]
+TrialsOption = Annotated[int | None, typer.Option("--trials", help="Budget of trials instead of the file's.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Seed of the search instead of the file's.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file; repeatable.")
+]
+
+
+def _changes(overrides: list[str] | None, trials: int | None, seed: int | None) -> list[str]:
+    """What is changed of a study file."""
+    changes = list(overrides or [])
+    changes += [] if trials is None else [f"budget.trials={trials}"]
+    changes += [] if seed is None else [f"search.seed={seed}"]
+    return changes
+
+
 def _storage_url(given: str | None) -> str:
     from kansearch.storage.url import DEFAULT_URL, ENVIRONMENT
 
@@ -76,25 +93,21 @@ def _root(
 
 @app.command()
 def optimize(
-    study_file: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="The study file.")],
-    name: Annotated[str | None, typer.Option(help="Name of the study instead of the file's.")] = None,
+    study_file: StudyFileArgument,
+    name: StudyNameOption = None,
     storage: StorageOption = None,
-    trials: Annotated[int | None, typer.Option(help="Budget of trials instead of the file's.")] = None,
+    trials: TrialsOption = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes [one a core, at most 8].")] = None,
     pack: PackOption = None,
     device: DeviceOption = "cpu",
-    seed: Annotated[int | None, typer.Option(help="Seed of the search instead of the file's.")] = None,
+    seed: SeedOption = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the report [reports/NAME].")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Change a value of the file; repeatable.")
-    ] = None,
+    overrides: SetOption = None,
 ) -> None:
     """Create or resume a study, search with local workers, and write the report."""
     from kansearch.cli.optimize import Optimize
 
-    changes = list(overrides or [])
-    changes += [] if trials is None else [f"budget.trials={trials}"]
-    changes += [] if seed is None else [f"search.seed={seed}"]
+    changes = _changes(overrides, trials, seed)
     again = shlex.join(["kansearch", *_without_secrets(sys.argv[1:])])
     raise typer.Exit(
         Optimize(study_file, name, _storage_url(storage), changes, workers, pack, device, output, again).run()
@@ -102,8 +115,45 @@ def optimize(
 
 
 @app.command()
+def submit(
+    study_file: StudyFileArgument,
+    name: StudyNameOption = None,
+    storage: StorageOption = None,
+    trials: TrialsOption = None,
+    seed: SeedOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Create a study, or change its budget, and leave the search to standing workers."""
+    from kansearch.cli.studies import enter_study
+    from kansearch.cli.tables import console
+    from kansearch.specs.study_file import load_study_file
+
+    changes = _changes(overrides, trials, seed)
+    url = _storage_url(storage)
+    study = enter_study(load_study_file(study_file, changes, name), url, console())
+    typer.echo(
+        f"{study.budget} trials for whoever serves this storage: kansearch worker --all; "
+        f"how far they are: kansearch status {study.spec.name}"
+    )
+
+
+@app.command()
+def stop(name: NameArgument, storage: StorageOption = None) -> None:
+    """Let all workers leave a study; their trials go on from where they are when it does."""
+    from kansearch.storage.studies import load_study
+    from kansearch.storage.url import open_storage
+
+    study = load_study(open_storage(_storage_url(storage)), name)
+    study.stop()
+    typer.echo(f"Study {name} is stopped; its workers leave it within seconds. optimize and submit let it go on.")
+
+
+@app.command()
 def worker(
-    name: NameArgument,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a study in the storage.")] = None,
+    serves_all: Annotated[
+        bool, typer.Option("--all", help="Serve every open study of the storage, now and later, until stopped.")
+    ] = False,
     storage: StorageOption = None,
     number: Annotated[int, typer.Option(min=0, help="Of this worker among the study's; decides its draws.")] = 0,
     pack: PackOption = None,
@@ -111,19 +161,32 @@ def worker(
     launcher: Annotated[
         int | None, typer.Option(metavar="PID", help="Process that started this worker, which stops when that is gone.")
     ] = None,
+    grace: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="For an epoch to end after a request to stop.")
+    ] = 10.0,
 ) -> None:
     """Train trials of a study until its budget is spent; `optimize` starts these."""
     from kansearch.worker.signals import StopSignals
 
     # First of all, so that a request to stop is not lost while torch is imported.
-    stop = StopSignals(launcher)
+    signals = StopSignals(launcher, grace)
+    from kansearch.errors import UserError
+    from kansearch.storage.patience import PATIENCE_S
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
     from kansearch.training.device import find_device
     from kansearch.worker.loop import work
+    from kansearch.worker.rota import work_on_all
 
+    if (name is None) is not serves_all:
+        raise UserError("a worker needs the NAME of a study, or --all")
     where = find_device(device, number)
-    work(load_study(open_storage(_storage_url(storage)), name), number, stop, pack, where)
+    opened = open_storage(_storage_url(storage), patience_s=PATIENCE_S)
+    if name is None:
+        work_on_all(opened, signals, pack, where)
+    else:
+        work(load_study(opened, name), number, signals, pack, where)
+    raise typer.Exit(signals.exit_code)
 
 
 @app.command()

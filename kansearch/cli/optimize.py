@@ -7,32 +7,21 @@ import signal
 import time
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kansearch.cli.progress import Progress
 from kansearch.cli.results import report_study
+from kansearch.cli.studies import enter_study
 from kansearch.cli.tables import console, say, table
-from kansearch.errors import KansearchError, LaunchError, StudyExistsError, UserError
+from kansearch.errors import KansearchError, LaunchError, UserError
 from kansearch.launch.local import LocalWorkers
 from kansearch.launch.request import LaunchRequest
 from kansearch.report.render import check_writable
 from kansearch.report.words import count, front_rows, verdict_sentences
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
-from kansearch.storage.studies import (
-    StoredStudy,
-    create_study,
-    find_study,
-    load_study,
-    refuse_changes,
-)
-from kansearch.storage.trials import count_states, rescue_lost_trials
-from kansearch.storage.url import ENVIRONMENT, open_storage
-from kansearch.versions import versions
-
-if TYPE_CHECKING:
-    from kansearch.data.splits import Split
-    from kansearch.storage.ledger import Storage
+from kansearch.storage.studies import StoredStudy
+from kansearch.storage.trials import rescue_lost_trials
+from kansearch.storage.url import ENVIRONMENT
 
 POLL_S = 0.5
 MAX_WORKERS = 1024
@@ -70,7 +59,10 @@ class Optimize:
         """Do it all; returns the exit code."""
         check_writable(self.output)
         with self.console.status("reading the data, checking the space") if self.console.is_terminal else nullcontext():
-            study = self._study()
+            from kansearch.training.device import find_device
+
+            find_device(self.device)
+            study = enter_study(self.spec, self.storage_url, self.console)
         interrupted = self._search(study)
         summary, page = report_study(study, self.output)
         header, rows = front_rows(summary)
@@ -90,48 +82,9 @@ class Optimize:
             return INTERRUPTED
         return 0
 
-    def _study(self) -> StoredStudy:
-        """The stored study: found and unchanged, or new."""
-        # One thread for the trainings of the check, like everywhere.
-        import torch
-
-        torch.set_num_threads(1)
-        # Data before storage: a study whose data cannot be read must not be created.
-        from kansearch.data.splits import describe
-        from kansearch.search.data import load_study_split
-        from kansearch.training.device import find_device
-
-        find_device(self.device)
-        split = load_study_split(self.spec)
-        storage = open_storage(self.storage_url)
-        data_line = describe(self.spec.data, split)
-        known = find_study(storage, self.spec.name)
-        new = None if known else self._new_study(storage, split, data_line)
-        study = new or known or load_study(storage, self.spec.name)
-        if new is None:
-            refuse_changes(study, self.spec, split.digest)
-            study.set_budget(self.spec.budget)
-        say(self.console, f"Study {self.spec.name}{' goes on' if new is None else ''}  ({data_line})")
-        for warning in study.warnings:
-            say(self.console, f"warning: {warning}", style="yellow")
-        return study
-
-    def _new_study(self, storage: Storage, split: Split, data_line: str) -> StoredStudy | None:
-        """The study of the file, created; None where somebody else created it at the same time."""
-        from kansearch.search.effects import check_feasible, search_warnings
-
-        check_feasible(self.spec, split.inputs, split.n_outputs)
-        warnings = search_warnings(self.spec, split)
-        try:
-            return create_study(
-                storage, self.spec, digest=split.digest, data_line=data_line, versions=versions(), warnings=warnings
-            )
-        except StudyExistsError:
-            return None
-
     def _search(self, study: StoredStudy) -> bool:
         """Keep workers at it until the budget is done; returns whether a person stopped them."""
-        if _is_done(study):
+        if study.is_done:
             return False
         environment = {ENVIRONMENT: self.storage_url}
         request = LaunchRequest(self.spec.name, self.n_workers, self.pack, self.device, environment)
@@ -154,8 +107,11 @@ class Optimize:
             workers.stop()
             signal.signal(signal.SIGTERM, previous)
         rescue_lost_trials(study)
-        if _is_done(study):
+        if study.is_done:
             return False
+        if study.is_stopped:
+            self.console.print("Somebody stopped the study (kansearch stop).")
+            return True
         gave_up = workers.ended_with()
         if gave_up is not None:
             raise _WorkerGaveUpError(*gave_up)
@@ -178,8 +134,3 @@ class _WorkerGaveUpError(KansearchError):
         self.exit_code = exit_code
         lines = [line.removeprefix("kansearch: ") for line in words.splitlines()]
         super().__init__("\n".join(lines) or f"a worker ended with exit code {exit_code}")
-
-
-def _is_done(study: StoredStudy) -> bool:
-    counts = count_states(study)
-    return counts["complete"] + counts["pruned"] >= study.budget

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 from kansearch.cli.results import summarize_study
-from kansearch.cli.tables import console, say, table
+from kansearch.cli.tables import console, duration, say, table
 from kansearch.report.words import count, front_rows, verdict_sentences
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, load_study, study_names
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import shown
+from kansearch.storage.workers import read_workers
+
+MAX_WORKERS = 32
+"""That are shown one by one."""
 
 
 def show_studies(storage: Storage, url: str) -> None:
@@ -21,19 +25,45 @@ def show_studies(storage: Storage, url: str) -> None:
         say(out, f"No studies in {shown(url)} yet; `kansearch optimize STUDY.yaml` makes one.")
         return
     rows = []
+    workers = [worker for worker in read_workers(storage.ledger) if worker.state in ("live", "late")]
     for name in names:
         study = load_study(storage, name)
-        states = Counter(record.state for record in read_records(study))
+        counts = study.counts()
         rows.append(
             [
                 name,
                 ", ".join(study.spec.objectives),
-                f"{states['complete'] + states['pruned']}/{study.budget}",
-                *(str(states[state]) for state in ("complete", "pruned", "fail", "running", "waiting")),
+                f"{counts['complete'] + counts['pruned']}/{study.budget}{' stopped' if study.is_stopped else ''}",
+                *(str(counts[state]) for state in ("complete", "pruned", "fail", "running", "waiting")),
+                str(sum(worker.study_id == study.study_id for worker in workers)),
             ]
         )
-    header = ["study", "objectives", "trials", "complete", "pruned", "failed", "running", "waiting"]
+    header = ["study", "objectives", "trials", "complete", "pruned", "failed", "running", "waiting", "workers"]
     out.print(table(f"Studies of {shown(url)}", header, rows))
+    idle = [worker for worker in workers if worker.study_id is None]
+    if idle:
+        say(out, f"{count(len(idle), 'worker')} without a study")
+
+
+def _show_workers(study: StoredStudy) -> None:
+    """Print who serves a study."""
+    out = console()
+    ours = [worker for worker in read_workers(study.storage.ledger) if worker.study_id == study.study_id]
+    if not ours:
+        return
+    states = Counter(worker.state for worker in ours)
+    rate = sum(worker.rate for worker in ours if worker.state != "dead")
+    said = [f"{states[state]} {state}" for state in ("live", "late", "dead") if states[state]]
+    say(out, f"workers: {', '.join(said)} · {rate:.1f} trials a minute")
+    for worker in ours[:MAX_WORKERS]:
+        seen = "" if worker.state == "live" else f", last seen {duration(max(0.0, worker.silent_s))} ago"
+        say(
+            out,
+            f"  {worker.state} {worker.host} {worker.pid} ({worker.device}): {len(worker.trials)} running, "
+            f"{worker.n_ended} ended, {worker.rate:.1f} a minute{seen}",
+        )
+    if len(ours) > MAX_WORKERS:
+        say(out, f"  and {len(ours) - MAX_WORKERS} more")
 
 
 def show_study(study: StoredStudy) -> None:
@@ -49,9 +79,9 @@ def show_study(study: StoredStudy) -> None:
         f"{states['fail']} failed · {states['running']} running · {states['waiting']} waiting · "
         f"{sum(record.epochs_spent for record in records):,} epochs",
     )
-    workers = Counter(record.worker for record in records if record.state == "running")
-    for worker, n_trials in sorted(workers.items(), key=str):
-        out.print(f"  worker {worker}: {n_trials} running")
+    if study.is_stopped:
+        say(out, "stopped by `kansearch stop`; optimize and submit let it go on")
+    _show_workers(study)
     failures = Counter(record.reason or "no reason known" for record in records if record.state == "fail")
     for reason, n_trials in failures.most_common(10):
         say(out, f"  failed {n_trials} times: {reason}")

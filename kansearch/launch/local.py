@@ -18,6 +18,9 @@ MAX_RESTARTS_IN_A_ROW = 3
 
 QUICK_DEATH_S = 10.0
 
+ASKED_TO_STOP = 128
+"""Exit statuses from here on are those of workers that somebody asked to stop."""
+
 WORKER_ENVIRONMENT = {
     # Workers share the cores of one machine: pools of threads would fight over them.
     **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
@@ -62,7 +65,7 @@ class LocalWorkers:
         """Exit status and message of the first worker that gave up for a reason that a person can mend."""
         for worker in self._workers:
             status = worker.process.poll()
-            if status is not None and status > 1:
+            if status is not None and 1 < status < ASKED_TO_STOP:
                 return status, worker.last_words()
         return None
 

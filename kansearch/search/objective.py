@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -31,9 +32,6 @@ from kansearch.storage.trials import (
 from kansearch.training.checkpoints import CheckpointError
 from kansearch.training.pack import CPU, Pack, is_out_of_memory
 
-LARGEST_CHECKPOINT = 2**28
-"""Bytes; databases refuse values of a gigabyte. A larger network that loses its worker begins again."""
-
 BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 """What a trial that cannot be trained raises; the study's ceiling of failures bounds them."""
 
@@ -57,6 +55,9 @@ class StudyPack:
         worker: Number of this worker; it decides its stream of random draws.
         size: Of the pack.
         device: On which it is trained.
+
+    Attributes:
+        n_ended: Trials that ended here.
     """
 
     def __init__(
@@ -71,6 +72,8 @@ class StudyPack:
         self._needed = tuple(dict.fromkeys([*spec.objectives, *(constraint.metric for constraint in spec.constraints)]))
         self._pack = self._new_pack()
         self._trials: dict[int, RunningTrial] = {}
+        self._is_torn = False
+        self.n_ended = 0
 
     @property
     def trials(self) -> tuple[RunningTrial, ...]:
@@ -96,19 +99,29 @@ class StudyPack:
         for new in self._begin(trials):
             self._admit(new)
 
-    def advance(self, while_training: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+    def advance(
+        self,
+        while_training: Callable[[], AbstractContextManager[None]] = nullcontext,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Train until some trials reach a rung, write what they measured, and decide who goes on.
 
         Args:
             while_training: Entered whenever only the networks are at work, never while the storage is.
+            is_over: Asked after every epoch: whether to leave it at that.
         """
+        self._is_torn = True
         with while_training():
-            results = self._pack.advance()
+            results = self._pack.advance(is_over)
+        self._is_torn = False
+        if not results:
+            return
         lost = write(self._study, [rung_write(self._study, self._trials[r.slot], r) for r in results])
         judge = Judge(self._study, self._study.trials())
         verdicts = [self._verdict(r, judge) for r in results if self._trials[r.slot].id not in lost]
         lost |= write(self._study, verdicts)
         ended = {verdict.trial_id for verdict in verdicts if verdict.state is not None}
+        self.n_ended += len(ended - lost)
         for result in results:
             if self._trials[result.slot].id in lost | ended:
                 self._pack.retire(result.slot)
@@ -119,6 +132,30 @@ class StudyPack:
         write(self._study, [fail_write(trial, reason) for trial in self.trials])
         self._pack = self._new_pack()
         self._trials.clear()
+
+    def hand_back(self, reason: str) -> None:
+        """Give all trials to whoever takes them, each with a checkpoint of where it is.
+
+        Args:
+            reason: For people.
+        """
+        # Whoever was interrupted in the middle of an epoch goes on from the last rung.
+        if not self._is_torn:
+            with contextlib.suppress(*BROKEN):
+                write(self._study, [w for slot, trial in self._trials.items() if (w := self._paused(slot, trial))])
+        for trial in self.trials:
+            hand_back(self._study, trial.id, reason, died=False)
+        self._trials.clear()
+
+    def _paused(self, slot: int, trial: RunningTrial) -> TrialWrite | None:
+        """The checkpoint of a trial on its way to a rung."""
+        since = self._pack.checkpoint_since(slot)
+        return None if since is None else self._checkpoint(trial, *since)
+
+    def _checkpoint(self, trial: RunningTrial, epoch: int, state: bytes) -> TrialWrite:
+        if len(state) > self._study.storage.ledger.largest_value:
+            return TrialWrite(trial.id)  # goes on without
+        return checkpoint_write(trial, epoch, state)
 
     def _new_pack(self) -> Pack:
         return Pack(self._split, latency_at_rungs="latency_ms" in self._needed, device=self._device)
@@ -170,7 +207,4 @@ class StudyPack:
         if judge.decide(trial, result) is Decision.PRUNE:
             progress = result.epoch / study.spec.budget.epochs
             return prune_write(study, trial, f"pruned at epoch {result.epoch}", progress)
-        state = self._pack.checkpoint(result.slot)
-        if len(state) > LARGEST_CHECKPOINT:
-            return TrialWrite(trial.id)  # goes on without
-        return checkpoint_write(trial, result.epoch, state)
+        return self._checkpoint(trial, result.epoch, self._pack.checkpoint(result.slot))

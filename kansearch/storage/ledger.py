@@ -8,8 +8,10 @@ transaction. The budget is checked in the transaction that creates trials.
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -21,11 +23,13 @@ from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, exc, func
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import exc, func, text
+from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from kansearch.errors import StudyExistsError
+from kansearch.storage.patience import patient, wait_for
 from kansearch.storage.reading import read_changed_trials, read_trials
+from kansearch.storage.tables import CheckpointModel
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -35,16 +39,6 @@ BUDGET = "kansearch:trials"
 
 COUNTED = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 """The states of the trials that use budget. A failed trial gives its place back."""
-
-
-# Optuna's base class is typed as Any; through it Optuna makes this table with its own.
-class CheckpointModel(models.BaseModel):  # type: ignore[misc]
-    """The latest checkpoint of a trial that has not ended; whichever takes its place takes it over."""
-
-    __tablename__ = "kansearch_trial_checkpoints"
-    trial_id = Column(Integer, ForeignKey("trials.trial_id", ondelete="CASCADE"), primary_key=True)
-    epoch = Column(Integer, nullable=False)
-    state = Column(LargeBinary, nullable=False)
 
 
 class BudgetSpentError(Exception):
@@ -90,11 +84,59 @@ class TrialWrite:
     checkpoint: StoredCheckpoint | None = None
 
 
+LARGEST_VALUE = 2**28
+"""Bytes; databases refuse values of a gigabyte."""
+
+
+@patient(
+    "get_study_id_from_name",
+    "get_study_name_from_id",
+    "get_study_directions",
+    "get_study_user_attrs",
+    "get_study_system_attrs",
+    "set_study_user_attr",
+    "set_study_system_attr",
+    "get_all_studies",
+    "get_all_trials",
+    "get_n_trials",
+    "get_trial",
+    "_get_trials",
+    "set_trial_state_values",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+    "checkpoint",
+    "count_trials",
+    "create_study",
+    "set_budget",
+    "take_waiting",
+    "replace_trial",
+    "write",
+)
 class LedgerStorage(RDBStorage):
     """An RDBStorage in which workers never create more trials than their study's budget holds.
 
-    Optuna's own limits count before or after the creation, so N workers overshoot by up to N trials.
+    Optuna's own limits count before or after the creation, so N workers overshoot by up to N trials. Whatever a search
+    asks of it waits for a database that is away, and may be done twice.
+
+    Attributes:
+        patience_s: How long it waits.
     """
+
+    patience_s = 0.0
+
+    def session(self) -> AbstractContextManager[Session]:
+        """A transaction: committed at its end, or rolled back by an error."""
+        return _create_scoped_session(self.scoped_session)
+
+    @functools.cached_property
+    def largest_value(self) -> int:
+        """Bytes of the largest value that the database takes."""
+        if self.engine.name != "mysql":
+            return LARGEST_VALUE
+        with self.session() as session:
+            packet = session.execute(text("SELECT @@max_allowed_packet")).scalar_one()
+        # Bytes that are no letters are written as two.
+        return min(LARGEST_VALUE, int(packet) // 2 - 2**16)
 
     @staticmethod
     def _budget(session: Session, study_id: int) -> tuple[int, int]:
@@ -130,7 +172,7 @@ class LedgerStorage(RDBStorage):
         """
         # test_a_study_is_made_as_optuna_makes_one compares the rows.
         try:
-            with _create_scoped_session(self.scoped_session) as session:
+            with self.session() as session:
                 columns = [
                     models.StudyDirectionModel(objective=objective, direction=direction)
                     for objective, direction in enumerate(directions)
@@ -156,7 +198,7 @@ class LedgerStorage(RDBStorage):
         Raises:
             BudgetSpentError: If more do already.
         """
-        with _create_scoped_session(self.scoped_session) as session:
+        with self.session() as session:
             self._lock_study(session, study_id)
             _, n_counted = self._budget(session, study_id)
             if n_counted > n_trials:
@@ -166,15 +208,16 @@ class LedgerStorage(RDBStorage):
                 of_study.filter_by(key=key).update({"value_json": json.dumps(value)})
 
     def create_trials(
-        self, study_id: int, templates: Sequence[FrozenTrial], n_seen: int, mark: str
+        self, study_id: int, templates: Sequence[FrozenTrial], n_seen: int, mark: str, owner: str
     ) -> list[tuple[FrozenTrial, int, int]]:
-        """Create running trials, whole and with a sign of life, in one transaction.
+        """Create running trials, whole, in one transaction.
 
         Args:
             study_id: Of their study.
             templates: What they are made of.
             n_seen: How many trials the study had when they were drawn.
             mark: Key of the attribute by which two templates are known to be the same.
+            owner: Key of the attribute that names whoever creates them.
 
         Returns:
             Template, id and number of each. Left out are the last ones where the budget does not hold all, and
@@ -183,22 +226,75 @@ class LedgerStorage(RDBStorage):
         Raises:
             BudgetSpentError: If the budget holds none.
         """
-        with _create_scoped_session(self.scoped_session) as session:
+        tries = itertools.count()
+
+        def create() -> list[tuple[FrozenTrial, int, int]]:
+            return self._create_trials(study_id, templates, n_seen, mark, owner if next(tries) else None)
+
+        return wait_for(create, self.patience_s)
+
+    def _create_trials(
+        self, study_id: int, templates: Sequence[FrozenTrial], n_seen: int, mark: str, owner: str | None
+    ) -> list[tuple[FrozenTrial, int, int]]:
+        """`create_trials`; with an owner those are looked for that a first try created whose answer was lost."""
+        with self.session() as session:
             self._lock_study(session, study_id)
             budget, n_counted = self._budget(session, study_id)
-            if n_counted >= budget:
+            since = self._created_since(session, study_id, n_seen, (mark, owner or mark))
+            taken = {attrs.get(mark) for _, _, attrs in since}
+            ours = [
+                (template, trial_id, number)
+                for trial_id, number, attrs in since
+                for template in templates
+                if owner and all(attrs.get(key) == template.user_attrs[key] for key in (mark, owner))
+            ]
+            if n_counted >= budget and not ours:
                 raise BudgetSpentError(n_counted)
-            since = (
-                session.query(models.TrialUserAttributeModel.value_json)
-                .join(models.TrialModel)
-                .filter(models.TrialModel.study_id == study_id, models.TrialModel.number >= n_seen)
-                .filter(models.TrialUserAttributeModel.key == mark)
-            )
-            taken = {value for (value,) in since}
-            ours = [template for template in templates if json.dumps(template.user_attrs[mark]) not in taken]
-            ours = ours[: budget - n_counted]
-            created = self._insert_trials(session, study_id, ours)
-            return [(template, *ids) for template, ids in zip(ours, created, strict=True)]
+            new = [template for template in templates if template.user_attrs[mark] not in taken]
+            new = new[: max(0, budget - n_counted)]
+            created = self._insert_trials(session, study_id, new)
+            return [*ours, *((template, *ids) for template, ids in zip(new, created, strict=True))]
+
+    @staticmethod
+    def _created_since(
+        session: Session, study_id: int, n_seen: int, keys: Sequence[str]
+    ) -> list[tuple[int, int, dict[str, Any]]]:
+        """Id, number and some attributes of the trials that a study got since it had so many."""
+        attribute = models.TrialUserAttributeModel
+        rows = (
+            session.query(models.TrialModel.trial_id, models.TrialModel.number, attribute.key, attribute.value_json)
+            .join(attribute, attribute.trial_id == models.TrialModel.trial_id)
+            .filter(models.TrialModel.study_id == study_id, models.TrialModel.number >= n_seen)
+            .filter(attribute.key.in_(keys))
+            .order_by(models.TrialModel.trial_id)
+        )
+        found: dict[tuple[int, int], dict[str, Any]] = {}
+        for trial_id, number, key, value in rows:
+            found.setdefault((trial_id, number), {})[key] = json.loads(value)
+        return [(*ids, attrs) for ids, attrs in found.items()]
+
+    def take_waiting(self, trial_id: int, owner: str, name: str) -> bool:
+        """Let a waiting trial run, in one transaction; returns whether it is ours.
+
+        Args:
+            trial_id: Of the trial.
+            owner: Key of the attribute that names whoever trains it.
+            name: Who that is.
+        """
+        with self.session() as session:
+            row = session.query(models.TrialModel).filter_by(trial_id=trial_id)
+            # A write takes the row's lock, or SQLite's, before anything is read.
+            row.update({"trial_id": trial_id}, synchronize_session=False)
+            session.expire_all()
+            trial: Any = row.one()
+            attribute = session.query(models.TrialUserAttributeModel).filter_by(trial_id=trial_id, key=owner)
+            if trial.state is not TrialState.WAITING:
+                # Perhaps of a first try whose answer was lost.
+                value = attribute.with_entities(models.TrialUserAttributeModel.value_json).scalar()
+                return bool(trial.state is TrialState.RUNNING and value == json.dumps(name))
+            trial.state, trial.datetime_start = TrialState.RUNNING, _now()
+            self._write_details(session, [TrialWrite(trial_id, {owner: name})])
+            return True
 
     def _insert_trials(
         self, session: Session, study_id: int, templates: Sequence[FrozenTrial]
@@ -240,9 +336,6 @@ class LedgerStorage(RDBStorage):
                 for trial_id, template in trials
             ],
         )
-        alive = [{"trial_id": trial_id} for trial_id, template in trials if template.state is TrialState.RUNNING]
-        if alive:
-            session.execute(models.TrialHeartbeatModel.__table__.insert(), alive)
         return created
 
     def replace_trial(
@@ -267,7 +360,7 @@ class LedgerStorage(RDBStorage):
         Returns:
             Whether there is a waiting one; not where the trial had ended before.
         """
-        with _create_scoped_session(self.scoped_session) as session:
+        with self.session() as session:
             self._lock_study(session, study_id)
             row = session.query(models.TrialModel).filter_by(trial_id=trial_id).with_for_update().one()
             if row.state.is_finished():
@@ -298,7 +391,7 @@ class LedgerStorage(RDBStorage):
         if not writes:
             return set()
         ids = {write.trial_id for write in writes}
-        with _create_scoped_session(self.scoped_session) as session:
+        with self.session() as session:
             of_them = session.query(models.TrialModel).filter(models.TrialModel.trial_id.in_(ids))
             # A write takes the rows' locks, or SQLite's, before anything is read.
             of_them.update({"trial_id": models.TrialModel.trial_id}, synchronize_session=False)
@@ -345,9 +438,21 @@ class LedgerStorage(RDBStorage):
                 upsert = _upsert(self.engine.name, model, columns)
                 session.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
 
+    def count_trials(self, study_id: int, handed_back: str) -> dict[str, int]:
+        """Trials of a study by state, in small letters; `broken` counts failed ones without an attribute of a name."""
+        with self.session() as session:
+            trial, attribute = models.TrialModel, models.TrialUserAttributeModel
+            of_study = session.query(func.count(trial.trial_id)).filter(trial.study_id == study_id)
+            states = of_study.with_entities(trial.state, func.count(trial.trial_id)).group_by(trial.state)
+            counts = {state.name.lower(): 0 for state in TrialState}
+            counts |= {state.name.lower(): int(number) for state, number in states}
+            failed = of_study.filter(trial.state == TrialState.FAIL)
+            n_handed_back: Any = failed.join(attribute).filter(attribute.key == handed_back).scalar()
+            return {**counts, "broken": counts["fail"] - int(n_handed_back)}
+
     def checkpoint(self, trial_id: int) -> StoredCheckpoint | None:
         """The latest checkpoint of a trial that has not ended."""
-        with _create_scoped_session(self.scoped_session) as session:
+        with self.session() as session:
             row = session.query(CheckpointModel).filter_by(trial_id=trial_id).one_or_none()
             return None if row is None else StoredCheckpoint(int(row.epoch), bytes(row.state))
 
@@ -361,46 +466,28 @@ class LedgerStorage(RDBStorage):
         if states is not None:
             return super()._get_trials(study_id, states, included_trial_ids, trial_id_greater_than)
         older = [trial_id for trial_id in included_trial_ids if trial_id <= trial_id_greater_than]
-        with _create_scoped_session(self.scoped_session) as session:
+        with self.session() as session:
             return list(read_changed_trials(session, study_id, trial_id_greater_than, older))
-
-    def beat(self, trial_ids: Iterable[int]) -> None:
-        """Give a sign of life for each of these trials."""
-        with _create_scoped_session(self.scoped_session) as session:
-            session.query(models.TrialHeartbeatModel).filter(
-                models.TrialHeartbeatModel.trial_id.in_(list(trial_ids))
-            ).update({"heartbeat": func.current_timestamp()}, synchronize_session=False)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Change a trial's state, once: of several processes that try at the same time, one is told True."""
         # SQLite has no row locks, so super() would check a state that another process is just changing. A write
         # first takes SQLite's write lock; super() then works in the same thread-local session.
         # test_only_one_process_gets_a_waiting_trial fails without it.
-        with _create_scoped_session(self.scoped_session) as session:
+        with self.session() as session:
             session.query(models.TrialModel).filter_by(trial_id=trial_id).update({"trial_id": trial_id})
             session.expire_all()
             changed: bool = super().set_trial_state_values(trial_id, state, values)
             return changed
-
-    def silent_trial_ids(self, study_id: int) -> set[int]:
-        """Running trials that never gave a sign of life; Optuna does not count these as stale."""
-        with _create_scoped_session(self.scoped_session) as session:
-            running = (
-                session.query(models.TrialModel.trial_id)
-                .outerjoin(models.TrialHeartbeatModel)
-                .filter(
-                    models.TrialModel.study_id == study_id,
-                    models.TrialModel.state == TrialState.RUNNING,
-                    models.TrialHeartbeatModel.trial_id.is_(None),
-                )
-            )
-            return {trial_id for (trial_id,) in running}
 
 
 @functools.cache
 def _upsert(dialect: str, model: Any, columns: tuple[str, ...]) -> Any:
     """The statement that inserts a row, or updates the one with the same key; made once, for that takes long."""
     keys = [name for name in columns if name in ("trial_id", "objective", "step", "key")]
+    if dialect == "mysql":
+        into: Any = mysql.insert(model)
+        return into.on_duplicate_key_update({name: into.inserted[name] for name in columns if name not in keys})
     insert: Any = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect](model)
     changed = {name: insert.excluded[name] for name in columns if name not in keys}
     return insert.on_conflict_do_update(index_elements=keys, set_=changed)
@@ -420,3 +507,8 @@ class Storage(_CachedStorage):
     def __init__(self, ledger: LedgerStorage) -> None:
         super().__init__(ledger)
         self.ledger = ledger
+
+    def close(self) -> None:
+        """Give the connections back; the next use makes new ones."""
+        self.ledger.remove_session()
+        self.ledger.engine.dispose()

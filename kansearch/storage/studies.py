@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -16,12 +17,17 @@ from kansearch.specs.study import Budget, StudySpec
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.ledger import BUDGET, BudgetSpentError, Storage
 from kansearch.storage.reading import StoredTrial
+from kansearch.storage.workers import Watch
 
 SPEC = "kansearch:spec"
 DIGEST = "kansearch:data_digest"
 VERSIONS = "kansearch:versions"
 DATA = "kansearch:data"
 WARNINGS = "kansearch:warnings"
+STOPPED = "kansearch:stopped"
+HANDED_BACK = "kansearch:handed_back"
+"""The attribute of a trial that failed with its worker and has, or may have had, a second try."""
+
 METRIC_NAMES = "study:metric_names"
 """What Optuna and its dashboard call the objectives."""
 
@@ -35,8 +41,8 @@ class StoredStudy:
         self.spec = spec
         self.finished: dict[int, TrialRecord] = {}
         """Records that can no longer change, by trial number: a study is read again every second."""
-        self.silent_since: dict[int, float] = {}
-        """When this process first saw a running trial without a sign of life, by its own clock."""
+        self.watch = Watch()
+        """What this process knows of the signs of life of the study's workers."""
 
     @property
     def budget(self) -> int:
@@ -63,15 +69,35 @@ class StoredStudy:
         """What the user should know about the study's space."""
         return tuple(str(text) for text in self._attribute(WARNINGS) or ())
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody wants no worker to serve it."""
+        return bool(self._attribute(STOPPED))
+
+    def stop(self) -> None:
+        """Let all workers leave it, and none come, until somebody sets its budget anew."""
+        self.storage.ledger.set_study_user_attr(self.study_id, STOPPED, value=True)
+
+    def counts(self) -> dict[str, int]:
+        """Trials by state, in small letters; `broken` counts those that failed by themselves, not with their worker."""
+        return self.storage.ledger.count_trials(self.study_id, HANDED_BACK)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its budget is spent and all its trials ended."""
+        counts = self.counts()
+        return counts["complete"] + counts["pruned"] >= self.budget
+
     def set_budget(self, budget: Budget) -> None:
-        """Let so many trials count from now on.
+        """Let so many trials count from now on, and workers serve it.
 
         Raises:
             UserError: If more do already.
         """
         spec = self.spec.model_copy(update={"budget": budget})
         try:
-            self.storage.ledger.set_budget(self.study_id, budget.trials, {SPEC: spec.model_dump_json()})
+            attrs = {SPEC: spec.model_dump_json(), STOPPED: False}
+            self.storage.ledger.set_budget(self.study_id, budget.trials, attrs)
         except BudgetSpentError as error:
             raise UserError(
                 f'budget.trials (--trials) is {budget.trials}; study "{self.spec.name}" has {error.n_counted} trials '
@@ -108,6 +134,7 @@ def create_study(
         DATA: data_line,
         VERSIONS: dict(versions),
         WARNINGS: list(warnings),
+        STOPPED: False,
         BUDGET: spec.budget.trials,
     }
     names = {METRIC_NAMES: list(spec.objectives)}
@@ -162,6 +189,20 @@ def load_study(storage: Storage, name: str) -> StoredStudy:
 def study_names(storage: Storage) -> list[str]:
     """Names of our studies, oldest first."""
     return [study.study_name for study in storage.get_all_studies() if SPEC in study.user_attrs]
+
+
+def open_studies(storage: Storage) -> list[StoredStudy]:
+    """Our studies that workers may serve, oldest first: not done, not stopped, and with failures below their ceiling.
+
+    Those that another version of kansearch made are left out.
+    """
+    found = []
+    for name in study_names(storage):
+        with contextlib.suppress(UserError):
+            study = load_study(storage, name)
+            if not (study.is_stopped or study.is_done or study.counts()["broken"] >= study.spec.budget.failures):
+                found.append(study)
+    return found
 
 
 def refuse_changes(study: StoredStudy, spec: StudySpec, digest: str) -> None:

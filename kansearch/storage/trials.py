@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import os
-import socket
-import threading
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
 from kansearch.storage.ledger import StoredCheckpoint, TrialWrite
 from kansearch.storage.reading import RUNG, StoredTrial
-from kansearch.storage.studies import StoredStudy
-from kansearch.storage.url import GRACE_S, HEARTBEAT_S
+from kansearch.storage.studies import HANDED_BACK, StoredStudy
+from kansearch.storage.workers import worker_name
 
 SEED = "kansearch:seed"
 WORKER = "kansearch:worker"
@@ -35,7 +27,6 @@ DEATHS = "kansearch:deaths"
 RESUMED_AT = "kansearch:resumed_at"
 """On a second try only: the epoch of the checkpoint from which it goes on."""
 
-HANDED_BACK = "kansearch:handed_back"
 REJECTED = "kansearch:rejected"
 PRUNED = "kansearch:pruned"
 
@@ -47,21 +38,6 @@ COMPLETED_RUNG = "completed_rung_"
 
 MAX_DEATHS = 2
 """A trial that outlived so many workers is not tried again after the next one."""
-
-
-def worker_id() -> str:
-    """This process, as trials remember it: where it runs and its number there."""
-    return f"{_here()}/{os.getpid()}"
-
-
-@functools.cache
-def _here() -> str:
-    """The host, and the boot and the namespace in which process numbers mean something."""
-    parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8])
-        parts.append(str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]"))
-    return "-".join(parts)
 
 
 @dataclass(frozen=True)
@@ -119,13 +95,13 @@ def begin_trials(study: StoredStudy, candidates: Sequence[Candidate], n_seen: in
             state=TrialState.RUNNING,
             params=dict(candidate.params),
             distributions=dict(candidate.distributions),
-            user_attrs={SEED: candidate.seed, WORKER: worker_id(), REJECTED: candidate.rejected},
+            user_attrs={SEED: candidate.seed, WORKER: worker_name(), REJECTED: candidate.rejected},
             system_attrs=dict(candidate.system_attrs),
         )
         for candidate in candidates
     ]
     # A seed is made of the hyperparameters.
-    created = study.storage.ledger.create_trials(study.study_id, templates, n_seen, mark=SEED)
+    created = study.storage.ledger.create_trials(study.study_id, templates, n_seen, mark=SEED, owner=WORKER)
     return [
         RunningTrial(trial_id, number, template.params, template.user_attrs[SEED])
         for template, trial_id, number in created
@@ -134,43 +110,12 @@ def begin_trials(study: StoredStudy, candidates: Sequence[Candidate], n_seen: in
 
 def resume_trial(study: StoredStudy) -> RunningTrial | None:
     """Take a trial that waits for a second try; None where none waits."""
+    ledger = study.storage.ledger
     for trial in study.trials(TrialState.WAITING):
-        with contextlib.suppress(UpdateFinishedTrialError):
-            if study.storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING):
-                study.storage.ledger.record_heartbeat(trial._trial_id)
-                study.storage.set_trial_user_attr(trial._trial_id, WORKER, worker_id())
-                checkpoint = study.storage.ledger.checkpoint(trial._trial_id)
-                return RunningTrial(trial._trial_id, trial.number, trial.params, trial.user_attrs[SEED], checkpoint)
+        if ledger.take_waiting(trial._trial_id, WORKER, worker_name()):
+            checkpoint = ledger.checkpoint(trial._trial_id)
+            return RunningTrial(trial._trial_id, trial.number, trial.params, trial.user_attrs[SEED], checkpoint)
     return None
-
-
-class Heartbeat:
-    """Gives signs of life for trials while they are trained.
-
-    Attributes:
-        trial_ids: Of the trials; a thread reads it, so it is replaced and never changed.
-    """
-
-    def __init__(self, study: StoredStudy) -> None:
-        self.trial_ids: frozenset[int] = frozenset()
-        self._study = study
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._over.wait(HEARTBEAT_S):
-            # A database that is away for a while must not end the training; GRACE_S is much longer than a beat.
-            with contextlib.suppress(Exception):
-                if self.trial_ids:
-                    self._study.storage.ledger.beat(self.trial_ids)
 
 
 def write(study: StoredStudy, writes: Sequence[TrialWrite]) -> set[int]:
@@ -301,60 +246,19 @@ def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool, fro
 def rescue_lost_trials(study: StoredStudy, ours: Collection[int] = ()) -> int:
     """Hand back the running trials whose worker is dead; returns how many there were.
 
-    A worker of this host is dead when its process is gone; one elsewhere when its trial gave no sign of life
-    for GRACE_S seconds.
-
     Args:
         study: Of the trials.
-        ours: Ids of trials that this process trains: alive, even if it was paused and their signs are late.
+        ours: Ids of trials that this process trains: alive, even if it was paused and its signs are late.
     """
-    running = study.trials(TrialState.RUNNING)
-    if not running:
+    others = [trial for trial in study.trials(TrialState.RUNNING) if trial._trial_id not in ours]
+    if not others:
         return 0
-    stale = {*study.storage.ledger._get_stale_trial_ids(study.study_id), *_silent_for_long(study)}
-    lost = [
-        trial._trial_id
-        for trial in running
-        if trial._trial_id not in ours and (trial._trial_id in stale or _is_gone(trial.user_attrs.get(WORKER)))
-    ]
+    workers = {trial._trial_id: str(trial.user_attrs.get(WORKER)) for trial in others}
+    dead = study.watch.lost(study.storage.ledger, set(workers.values()) - {worker_name()})
+    lost = [trial_id for trial_id, worker in workers.items() if worker in dead]
     for trial_id in lost:
         hand_back(study, trial_id, "its worker died", died=True)
     return len(lost)
-
-
-def _silent_for_long(study: StoredStudy) -> set[int]:
-    """Trials whose worker died before their first sign of life, in the moment after it took them."""
-    now = time.monotonic()
-    silent = study.storage.ledger.silent_trial_ids(study.study_id)
-    study.silent_since = {trial_id: study.silent_since.get(trial_id, now) for trial_id in silent}
-    return {trial_id for trial_id, since in study.silent_since.items() if now - since > GRACE_S}
-
-
-def _is_gone(worker: str | None) -> bool:
-    """Whether a worker of this host no longer runs."""
-    place, _, pid = (worker or "").rpartition("/")
-    if place != _here() or not pid.isdigit():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    # A process that has ended but whose parent has not asked about it yet still has a number.
-    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", encoding="utf-8") as stat:  # noqa: PTH123
-        return stat.read().rpartition(")")[2].split()[0] == "Z"
-    return False
-
-
-def count_states(study: StoredStudy) -> dict[str, int]:
-    """Trials by state, in small letters; `broken` counts those that failed by themselves, not with their worker."""
-    counts = {state.name.lower(): 0 for state in TrialState} | {"broken": 0}
-    for trial in study.trials():
-        counts[trial.state.name.lower()] += 1
-        if trial.state is TrialState.FAIL and not trial.user_attrs.get(HANDED_BACK):
-            counts["broken"] += 1
-    return counts
 
 
 def read_records(study: StoredStudy) -> tuple[TrialRecord, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import optuna
+from alembic.util import CommandError
 from optuna.storages._rdb import models
 from sqlalchemy import create_engine, event, exc, inspect
 from sqlalchemy.engine import URL, make_url
@@ -22,6 +23,9 @@ from sqlalchemy.pool import NullPool
 
 from kansearch.errors import EmptyStorageError, StorageError, StorageUrlError
 from kansearch.storage.ledger import LedgerStorage, Storage
+from kansearch.storage.patience import PATIENCE_S, does_pass, wait_for
+from kansearch.storage.schema import migrate, refuse_newer
+from kansearch.storage.tables import PREFIX
 
 DEFAULT_URL = "sqlite:///kansearch.db"
 """A file in the current folder."""
@@ -29,8 +33,17 @@ DEFAULT_URL = "sqlite:///kansearch.db"
 ENVIRONMENT = "KANSEARCH_STORAGE"
 """The environment variable that holds a storage URL; passwords belong here, not on a command line."""
 
-_EXAMPLES = "sqlite:///study.db or postgresql://USER:PASSWORD@HOST/DATABASE"
-_DRIVERS = {"sqlite": "sqlite", "postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_EXAMPLES = "sqlite:///study.db, or postgresql:// or mysql://USER:PASSWORD@HOST/DATABASE"
+_DRIVERS = {
+    "sqlite": "sqlite",
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+}
+_EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
+"""Of each server: what kansearch is installed with to reach it."""
+
 _SQLITE_WAIT_S = 60
 
 MAX_PORT = 65535
@@ -39,6 +52,7 @@ _REFUSALS = (
     exc.SQLAlchemyError,
     sqlite3.Error,
     optuna.exceptions.StorageInternalError,
+    CommandError,
     RuntimeError,
     # What drivers raise of options that make no sense.
     ValueError,
@@ -47,12 +61,6 @@ _REFUSALS = (
 
 OPEN_TRIES = 6
 """Processes that make the same tables at the same moment find out from each other in so many attempts."""
-
-HEARTBEAT_S = 5
-"""Between two signs of life of a running trial."""
-
-GRACE_S = 30
-"""Without a sign of life for so long, a trial counts as lost."""
 
 
 def parse_url(text: str) -> URL:
@@ -122,13 +130,15 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if len(text) <= 200 else f'"{text[:197]}..."'
 
 
-def open_storage(text: str, *, read_only: bool = False) -> Storage:
+def open_storage(text: str, *, read_only: bool = False, patience_s: float = 0.0) -> Storage:
     """Connect to a storage.
 
     Args:
         text: The URL.
         read_only: Whether it is only looked at: its content is left as it is, and it need not be writable.
             Otherwise its tables are created where they are missing, and a SQLite file likewise.
+        patience_s: How long to wait for a server that does not answer. Whoever writes waits later on as well, for
+            PATIENCE_S at most.
 
     Raises:
         StorageUrlError: If the URL cannot be a storage, or names a file that cannot be opened.
@@ -143,27 +153,40 @@ def open_storage(text: str, *, read_only: bool = False) -> Storage:
         _check_file(url, text, read_only=read_only)
         engine["connect_args"] = {"timeout": _SQLITE_WAIT_S}
     else:
-        # One connection for the trials and one for their heartbeat.
+        # One connection for the trials and one for the signs of life.
         engine |= {"pool_size": 1, "max_overflow": 1, "connect_args": {"connect_timeout": 10}}
+    if url.get_backend_name() == "postgresql":
+        # Behind a pgbouncer the next transaction may have another connection, which knows no prepared statements.
+        engine["connect_args"]["prepare_threshold"] = None
+    if url.get_backend_name() == "mysql":
+        # As on PostgreSQL: who holds a lock sees what others wrote before.
+        engine["isolation_level"] = "READ COMMITTED"
     try:
-        if read_only:
-            return Storage(_open_to_read(url, text, engine))
-        _refuse_foreign(url, text, engine)
-        if is_sqlite:
-            _use_write_ahead_log(str(url.database))
-        ledger = _open_ledger(url, engine)
-        if is_sqlite:
-            event.listen(ledger.engine, "connect", _sync_at_checkpoints)
-            # The connections that made the tables are replaced by ones that listen.
-            ledger.engine.dispose()
+        return wait_for(lambda: Storage(_open(url, text, engine, read_only=read_only)), patience_s)
     except ModuleNotFoundError as error:
+        extra = _EXTRAS[url.get_backend_name()]
         raise StorageUrlError(
-            f"storage {shown(text)} needs the module {error.name}: pip install 'kansearch[postgres]'"
+            f"storage {shown(text)} needs the module {error.name}: pip install 'kansearch[{extra}]'"
         ) from None
     except _REFUSALS as error:
         kind = StorageUrlError if is_sqlite else StorageError
         raise kind(f"storage {shown(text)} cannot be opened: {reason(error, url)}") from None
-    return Storage(ledger)
+
+
+def _open(url: URL, text: str, engine: Mapping[str, Any], *, read_only: bool) -> LedgerStorage:
+    if read_only:
+        return _open_to_read(url, text, engine)
+    _refuse_foreign(url, text, engine)
+    is_sqlite = url.get_backend_name() == "sqlite"
+    if is_sqlite:
+        _use_write_ahead_log(str(url.database))
+    ledger = _open_ledger(url, engine)
+    if is_sqlite:
+        event.listen(ledger.engine, "connect", _sync_at_checkpoints)
+        # The connections that made the tables are replaced by ones that listen.
+        ledger.engine.dispose()
+    ledger.patience_s = PATIENCE_S
+    return ledger
 
 
 def _open_to_read(url: URL, text: str, engine: Mapping[str, Any]) -> LedgerStorage:
@@ -176,7 +199,9 @@ def _open_to_read(url: URL, text: str, engine: Mapping[str, Any]) -> LedgerStora
         # Whoever closes a file last removes the companions of its write-ahead log.
         engine = {**engine, "poolclass": NullPool}
     probe = create_engine(url, **engine)
-    has_studies = inspect(probe).has_table("version_info")
+    with probe.connect() as connection:
+        has_studies = inspect(connection).has_table("version_info")
+        refuse_newer(connection, shown(text))
     probe.dispose()
     if not has_studies:
         raise EmptyStorageError(f"storage {shown(text)} holds no studies; `kansearch optimize` makes them")
@@ -208,18 +233,17 @@ def _open_ledger(url: URL, engine: Mapping[str, Any]) -> LedgerStorage:
     """Connect, and make the tables where they are missing."""
     for attempt in range(OPEN_TRIES):
         try:
-            return LedgerStorage(
-                url.render_as_string(hide_password=False),
-                engine_kwargs=dict(engine),
-                heartbeat_interval=HEARTBEAT_S,
-                grace_period=GRACE_S,
-            )
-        except (exc.IntegrityError, exc.ProgrammingError, exc.OperationalError) as error:
+            ledger = LedgerStorage(url.render_as_string(hide_password=False), engine_kwargs=dict(engine))
+            migrate(ledger.engine)
+        except (exc.IntegrityError, exc.ProgrammingError, exc.OperationalError, CommandError) as error:
             # Another process is making the same tables at this moment.
-            raced = isinstance(error, exc.IntegrityError) or "already exists" in str(error)
+            sure = isinstance(error, exc.IntegrityError | CommandError)
+            raced = sure or "already exists" in str(error) or does_pass(error)
             if not raced or attempt == OPEN_TRIES - 1:
                 raise
             time.sleep(0.1 * 2**attempt)
+        else:
+            return ledger
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -267,12 +291,16 @@ def _use_write_ahead_log(path: str) -> None:
 
 def _refuse_foreign(url: URL, text: str, engine: Mapping[str, Any]) -> None:
     """Leave a database alone that is another program's."""
-    found = inspect(create_engine(url, connect_args=engine["connect_args"], poolclass=NullPool))
-    tables = set(found.get_table_names())
-    strange = tables - set(models.BaseModel.metadata.tables) - {"alembic_version"}
+    with create_engine(url, connect_args=engine["connect_args"], poolclass=NullPool).connect() as connection:
+        refuse_newer(connection, shown(text))
+        found = inspect(connection)
+        tables = set(found.get_table_names())
+        columns = found.get_columns("studies") if "studies" in tables else []
+    strange = {table for table in tables - set(models.BaseModel.metadata.tables) if not table.startswith(PREFIX)}
+    strange -= {"alembic_version"}
     # A server's database may be shared; a file is one program's.
     is_others = url.get_backend_name() == "sqlite" and strange and "version_info" not in tables
-    has_others = "studies" in tables and all(column["name"] != "study_id" for column in found.get_columns("studies"))
+    has_others = "studies" in tables and all(column["name"] != "study_id" for column in columns)
     if is_others or has_others:
         names = ", ".join(sorted(strange or tables)[:5])
         raise StorageUrlError(f"storage {shown(text)} is another program's database (tables: {names}); name another")

@@ -25,6 +25,7 @@ class Checkpoint:
         seed: Of the trial; a checkpoint serves no other.
         epoch: How many the trial has had.
         seconds: Its share of the training's.
+        points: Epoch, training and validation loss of its curve since the last rung.
         weights: All parameters.
         first: Adam's running means of the gradients.
         second: Adam's running means of their squares.
@@ -39,6 +40,7 @@ class Checkpoint:
     seed: int
     epoch: int
     seconds: float
+    points: Float[Tensor, "_ 3"]
     weights: Float[Tensor, " R"]
     first: Float[Tensor, " R"]
     second: Float[Tensor, " R"]

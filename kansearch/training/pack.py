@@ -32,7 +32,7 @@ from kansearch.models.network import Network
 from kansearch.models.shapes import widest
 from kansearch.models.stack import NARROWEST, Stack, structure
 from kansearch.specs.metrics import Task
-from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
+from kansearch.specs.trial import End, EpochPoint, ModelSpec, RungResult, TrialSpec
 from kansearch.training.augmentation import draw_moves, moved
 from kansearch.training.checkpoints import Checkpoint, CheckpointError
 from kansearch.training.features import FeatureCache
@@ -160,20 +160,32 @@ class Pack:
             self._enter(new, trainee, enter)
             self._kinds[slot] = new
 
-    def advance(self) -> list[RungResult]:
-        """Train the group whose turn it is until some of its trials reach a rung, or their end: their results."""
+    def advance(self, is_over: Callable[[], bool] = lambda: False) -> list[RungResult]:
+        """Train the group whose turn it is until some of its trials reach a rung, or their end: their results.
+
+        Args:
+            is_over: Asked after every epoch: whether to leave it at that, with no results.
+        """
         while True:
             if ended := self._regroup():
                 return ended
             kind = next(iter(self._groups))
             group = self._groups.pop(kind)
             self._groups[kind] = group
-            if results := group.advance():
+            if (results := group.advance(is_over)) or is_over():
                 return results
 
     def checkpoint(self, slot: int) -> bytes:
         """From which a trial can go on in another pack as if it had stayed in this one."""
         return self._groups[self._kinds[slot]].checkpoint(self._trainees[slot]).to_bytes()
+
+    def checkpoint_since(self, slot: int) -> tuple[int, bytes] | None:
+        """The epochs and the checkpoint of a trial on its way to a rung; None where the last rung's is as good."""
+        trainee, kind = self._trainees[slot], self._kinds[slot]
+        # Polishers remember their steps, and no checkpoint does.
+        if trainee.is_at_rung or not trainee.epoch or kind.phase.is_polishing:
+            return None
+        return trainee.epoch, self.checkpoint(slot)
 
     def network(self, slot: int) -> Network:
         """A trial's network as it stands; after its last result the one that was judged."""
@@ -385,6 +397,9 @@ class _Group:
             seed=trainee.spec.seed,
             epoch=trainee.epoch,
             seconds=trainee.seconds,
+            points=torch.tensor(
+                [(p.epoch, p.train_loss, p.validation_loss) for p in trainee.points], dtype=torch.float64
+            ).view(-1, 3),
             weights=self._weights[row].cpu()[real],
             first=state.first[row].cpu()[real],
             second=state.second[row].cpu()[real],
@@ -415,6 +430,10 @@ class _Group:
         trainee.random.set_state(checkpoint.random)
         trainee.network.generator.set_state(checkpoint.dropout)
         trainee.seconds = checkpoint.seconds
+        trainee.points = [
+            EpochPoint(epoch=int(epoch), train_loss=train_loss, validation_loss=validation_loss)
+            for epoch, train_loss, validation_loss in checkpoint.points.tolist()
+        ]
         trainee.best_loss, trainee.best_epoch = checkpoint.best_loss, checkpoint.best_epoch
         if checkpoint.best_weights is not None:
             trainee.best_weights = self._padded(checkpoint.best_weights, real)
@@ -437,11 +456,11 @@ class _Group:
 
     # --- training ---------------------------------------------------------------------------------------
 
-    def advance(self) -> list[RungResult]:
+    def advance(self, is_over: Callable[[], bool]) -> list[RungResult]:
         """Train until trials reach a rung, and give their results; none where trials must go on in another group."""
         while True:
             outputs = self._train_epoch()
-            if any(t.is_at_rung or t.phase != self._kind.phase or t.is_due for t in self.trainees):
+            if is_over() or any(t.is_at_rung or t.phase != self._kind.phase or t.is_due for t in self.trainees):
                 return [
                     self._result_or_end(trainee, outputs[row])
                     for row, trainee in enumerate(self.trainees)

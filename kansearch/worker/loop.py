@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
+from collections.abc import Callable
 
 import torch
 from optuna.trial import TrialState
@@ -14,7 +15,8 @@ from kansearch.search.data import load_study_split
 from kansearch.search.objective import BROKEN, StudyPack, describe
 from kansearch.search.pack_size import pack_size
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import Heartbeat, count_states, hand_back, rescue_lost_trials
+from kansearch.storage.trials import rescue_lost_trials
+from kansearch.storage.workers import Presence
 from kansearch.training.pack import CPU
 from kansearch.worker.signals import StopRequestedError, StopSignals
 
@@ -22,7 +24,7 @@ WAIT_S = 0.5
 """Between two looks at the trials of others, when the budget is claimed but not yet done."""
 
 LOOK_S = 2.0
-"""Between two looks for trials that lost their worker, while there are trials of our own."""
+"""Between two looks at what others do, while there are trials of our own."""
 
 
 class BrokenStudyError(KansearchError):
@@ -34,7 +36,7 @@ class BrokenStudyError(KansearchError):
 def work(
     study: StoredStudy, number: int, stop: StopSignals, size: int | None = None, device: torch.device = CPU
 ) -> None:
-    """Train trials of a study until its budget is done.
+    """Train trials of a study until its budget is done, or it is stopped.
 
     Args:
         study: Of the trials.
@@ -48,50 +50,87 @@ def work(
         DataError: If the data changed since the study began.
         UserError: If no network of the space keeps to the limits.
     """
+    with Presence(study.storage.ledger, str(device)) as presence:
+        serve(study, number, stop, presence, size, device)
+
+
+def serve(
+    study: StoredStudy,
+    number: int,
+    stop: StopSignals,
+    presence: Presence,
+    size: int | None = None,
+    device: torch.device = CPU,
+    is_over: Callable[[], bool] = lambda: False,
+) -> None:
+    """Train trials of a study until its budget is done, or it is stopped, or it is time for another one.
+
+    Args:
+        study: Of the trials.
+        number: Of this worker; it decides its stream of random draws.
+        stop: Who may ask us to end before that.
+        presence: Of this worker.
+        size: Trials that are trained together; None lets the networks of the space decide.
+        device: On which they are trained.
+        is_over: Asked now and then: whether this worker is to leave the study.
+
+    Raises:
+        KansearchError: As `work`.
+    """
     # One thread: these networks are small, and pools of threads on shared cores were seen to fight each other.
     torch.set_num_threads(1)
     split = load_study_split(study.spec)
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
     pack = StudyPack(study, split, number, size or pack_size(study.spec, split, device), device)
-    next_look = 0.0
+    presence.serve(study.study_id)
+    n_before, next_look = presence.n_ended, 0.0
+    why = "its worker gave up"
     try:
-        with Heartbeat(study) as heartbeat:
-            while not stop.requested:
-                if time.monotonic() >= next_look or not pack.trials:
-                    rescue_lost_trials(study, ours=heartbeat.trial_ids)
-                    _refuse_broken(study)
-                    next_look = time.monotonic() + LOOK_S
-                pack.fill()
-                heartbeat.trial_ids = frozenset(trial.id for trial in pack.trials)
-                if pack.trials:
-                    _advance(pack, stop)
-                elif study.trials(TrialState.RUNNING, TrialState.WAITING):
-                    # A trial of another worker may still be lost and come back: the last to leave finishes last.
-                    time.sleep(WAIT_S)
-                elif pack.budget_left <= 0:
+        while not stop.requested:
+            if time.monotonic() >= next_look or not pack.trials:
+                if study.is_stopped or is_over():
+                    why = "its worker left the study"
                     return
-                # Else all that began here failed; the ceiling of failures ends that.
+                rescue_lost_trials(study, ours={trial.id for trial in pack.trials})
+                refuse_broken(study)
+                next_look = time.monotonic() + LOOK_S
+            pack.fill()
+            presence.trials = tuple(trial.number for trial in pack.trials)
+            if pack.trials:
+                _advance(pack, stop, next_look)
+                presence.n_ended = n_before + pack.n_ended
+            elif study.trials(TrialState.RUNNING, TrialState.WAITING):
+                # A trial of another worker may still be lost and come back: the last to leave finishes last.
+                stop.sleep(WAIT_S)
+            elif pack.budget_left <= 0:
+                return
+            # Else all that began here failed; the ceiling of failures ends that.
+        why = presence.ended = "its worker was asked to stop"
     finally:
-        for trial in pack.trials:
-            why = "its worker was asked to stop" if stop.requested else "its worker gave up"
-            hand_back(study, trial.id, why, died=False)
+        pack.hand_back(why)
+        presence.serve(None)
 
 
-def _advance(pack: StudyPack, stop: StopSignals) -> None:
-    # Whoever asks us to stop finds the trials in the pack, from which they are handed back.
-    with contextlib.suppress(StopRequestedError):
-        try:
-            pack.advance(stop.interruptible)
-        except BROKEN as error:
-            traceback.print_exc()
-            pack.fail(describe(error))
+def refuse_broken(study: StoredStudy) -> None:
+    """Make sure that a study is worth going on.
 
-
-def _refuse_broken(study: StoredStudy) -> None:
+    Raises:
+        BrokenStudyError: If its ceiling of failures is reached.
+    """
     failures = study.spec.budget.failures
-    if count_states(study)["broken"] >= failures:
+    if study.counts()["broken"] >= failures:
         raise BrokenStudyError(
             f'study "{study.spec.name}" stopped: {failures} trials failed (budget.failures); '
             f"`kansearch status {study.spec.name}` shows why"
         )
+
+
+def _advance(pack: StudyPack, stop: StopSignals, until: float) -> None:
+    # Whoever asks us to stop finds the trials in the pack, from which they are handed back.
+    with contextlib.suppress(StopRequestedError):
+        try:
+            pack.advance(stop.interruptible, lambda: stop.requested or time.monotonic() >= until)
+        except BROKEN as error:
+            traceback.print_exc()
+            pack.fail(describe(error))

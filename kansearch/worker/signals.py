@@ -1,4 +1,4 @@
-"""Being asked to stop: between trials a worker finishes its write first, in training it lets go at once."""
+"""Being asked to stop: a worker ends its epoch, and lets go at once where that takes too long."""
 
 from __future__ import annotations
 
@@ -13,30 +13,40 @@ from types import FrameType
 LAUNCHER_LOOK_S = 1.0
 """Between two looks whether the launcher still runs."""
 
+GRACE_S = 10.0
+"""For an epoch to end after somebody asked to stop; schedulers mostly give 30 s until they kill."""
+
 
 class StopRequestedError(Exception):
-    """The scheduler, the launcher or a person wants this worker to end."""
+    """The scheduler, the launcher or a person wants this worker to end, and does not wait any longer."""
 
 
 class StopSignals:
-    """SIGTERM and SIGUSR1 as a request to stop.
+    """SIGTERM, SIGUSR1 and SIGINT as a request to stop.
 
-    Inside `interruptible` the request is raised as StopRequestedError; elsewhere, where the storage may be in
-    the middle of a write, it only waits in `requested`. SIGINT is left to whoever started the worker: a
-    terminal sends it to the whole group, and one process must decide what it means.
+    Whoever is `interruptible` and does not look at `requested` in time gets StopRequestedError at any instruction, and
+    so does everybody who is asked a second time; elsewhere, where the storage may be in the middle of a write, a
+    request only waits.
 
     Args:
         launcher_pid: Process number of whoever started the worker and cares for it: when that is killed, the worker is
-            asked to stop. None where it may outlive whoever started it.
+            asked to stop. SIGINT is left to it: a terminal sends that to the whole group, and one process must decide
+            what it means. None where the worker may outlive whoever started it.
+        grace_s: How long is in time.
     """
 
-    def __init__(self, launcher_pid: int | None = None) -> None:
+    def __init__(self, launcher_pid: int | None = None, grace_s: float = GRACE_S) -> None:
         self.requested = False
+        self.exit_code = 0
+        """128 and the number of the signal, by which schedulers know that a process did not end by itself."""
+        self._grace_s = grace_s
+        self._is_late = False
         self._interruptible = False
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(signal.SIGALRM, self._time_is_up)
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             signal.signal(number, self._receive)
         if launcher_pid is not None:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             threading.Thread(target=_stop_after, args=(launcher_pid,), daemon=True).start()
 
     @contextlib.contextmanager
@@ -44,14 +54,28 @@ class StopSignals:
         """Code that may be left at any instruction."""
         self._interruptible = True
         try:
-            if self.requested:
+            if self._is_late:
                 raise StopRequestedError
             yield
         finally:
             self._interruptible = False
 
-    def _receive(self, _number: int, _frame: FrameType | None) -> None:
+    def sleep(self, seconds: float) -> None:
+        """Do nothing until somebody asks, for so many seconds at most."""
+        deadline = time.monotonic() + seconds
+        while not self.requested and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, 0.5))
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.requested:
+            self._time_is_up(number, frame)
+            return
         self.requested = True
+        self.exit_code = 128 + number
+        signal.setitimer(signal.ITIMER_REAL, max(1e-3, self._grace_s))
+
+    def _time_is_up(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_late = True
         if self._interruptible:
             self._interruptible = False
             raise StopRequestedError

@@ -6,15 +6,18 @@ import io
 import os
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from kansearch.data.splits import Split, load_split
 from kansearch.specs.data import DataSpec
-from kansearch.specs.trial import TrainingSpec, TrialSpec
+from kansearch.specs.trial import ModelSpec, RungResult, TrainingSpec, TrialSpec
 from kansearch.training.checkpoints import CheckpointError
 from kansearch.training.pack import Pack
+
+from .running import curve, results_of
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +48,39 @@ def test_a_pickle_that_runs_commands_does_not_run(iris: Split, tmp_path: Path) -
     assert not trace.exists()
     pickle.loads(pickle.dumps(Bomb(trace)))
     assert trace.exists()
+
+
+MIXED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"family": "kan"}, {}),
+    ({"family": "mlp", "dropout": 0.3}, {"patience": 3}),
+    ({"base_function": "b_spline", "grid": "fitted", "n_basis": 8}, {"refinements": 2}),
+    ({"family": "hybrid"}, {"unfreeze": "gradual_forward", "weight_decay": 0.1}),
+    ({}, {"polish": 0.5}),
+]
+
+
+@pytest.mark.parametrize(("model", "training"), MIXED, ids=str)
+def test_a_trial_that_is_stopped_between_rungs_goes_on_as_if_it_had_not_been(
+    model: dict[str, Any], training: dict[str, Any], iris: Split
+) -> None:
+    """At any epoch, to the bit, with its whole curve; where a polisher is at work from the last rung."""
+    spec = TrialSpec(model=ModelSpec(**model), training=TrainingSpec(epochs=8, **training), rungs=(4, 8), seed=3)
+    whole = curve(results_of([spec], iris)[0])
+    for n_epochs in range(1, 8):
+        pack = Pack(iris)
+        slot = pack.admit(spec)
+        results: list[RungResult] = []
+        for _ in range(n_epochs):
+            results += pack.advance(lambda: True)
+        since = pack.checkpoint_since(slot)
+        if n_epochs in spec.rungs or (training.get("polish") and n_epochs > 4):
+            assert since is None
+            continue
+        assert since is not None
+        epoch, checkpoint = since
+        assert epoch == n_epochs
+        other = Pack(iris)
+        other.admit(spec, checkpoint)
+        while not (results and results[-1].end):
+            results += other.advance()
+        assert curve(results) == whole

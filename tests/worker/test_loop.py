@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,7 +26,7 @@ def make(make_study: Callable[..., StoredStudy]) -> Callable[..., StoredStudy]:
 
 def stop() -> Any:
     """Nobody asks this worker to stop."""
-    return SimpleNamespace(requested=False, interruptible=None)
+    return SimpleNamespace(requested=False, interruptible=nullcontext, sleep=time.sleep)
 
 
 def test_a_worker_for_which_memory_never_suffices_ends_at_the_ceiling_of_failures(

@@ -1,0 +1,66 @@
+"""From a study file to a study in the storage, with everything checked before anything is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from kansearch.cli.tables import say
+from kansearch.errors import StudyExistsError
+from kansearch.specs.study import StudySpec
+from kansearch.storage.studies import StoredStudy, create_study, find_study, load_study, refuse_changes
+from kansearch.storage.url import open_storage
+from kansearch.versions import versions
+
+if TYPE_CHECKING:
+    from kansearch.data.splits import Split
+    from kansearch.storage.ledger import Storage
+
+
+def enter_study(spec: StudySpec, storage_url: str, console: Console) -> StoredStudy:
+    """The study of a file in the storage: found and unchanged, or new; with the budget of the file, and not stopped.
+
+    Args:
+        spec: What the file says.
+        storage_url: Where it is kept.
+        console: On which is said what the study is, and what its author should know.
+
+    Raises:
+        KansearchError: If the data, the space, the storage or a study of that name do not allow it.
+    """
+    # One thread for the trainings of the check, like everywhere.
+    import torch
+
+    torch.set_num_threads(1)
+    # Data before storage: a study whose data cannot be read must not be created.
+    from kansearch.data.splits import describe
+    from kansearch.search.data import load_study_split
+
+    split = load_study_split(spec)
+    storage = open_storage(storage_url)
+    data_line = describe(spec.data, split)
+    known = find_study(storage, spec.name)
+    new = None if known else _new_study(spec, storage, split, data_line)
+    study = new or known or load_study(storage, spec.name)
+    if new is None:
+        refuse_changes(study, spec, split.digest)
+        study.set_budget(spec.budget)
+    say(console, f"Study {spec.name}{' goes on' if new is None else ''}  ({data_line})")
+    for warning in study.warnings:
+        say(console, f"warning: {warning}", style="yellow")
+    return study
+
+
+def _new_study(spec: StudySpec, storage: Storage, split: Split, data_line: str) -> StoredStudy | None:
+    """The study of the file, created; None where somebody else created it at the same time."""
+    from kansearch.search.effects import check_feasible, search_warnings
+
+    check_feasible(spec, split.inputs, split.n_outputs)
+    warnings = search_warnings(spec, split)
+    try:
+        return create_study(
+            storage, spec, digest=split.digest, data_line=data_line, versions=versions(), warnings=warnings
+        )
+    except StudyExistsError:
+        return None

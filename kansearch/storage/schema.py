@@ -1,0 +1,56 @@
+"""The version of our own tables, and how they get to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine
+
+from kansearch.errors import StorageError
+from kansearch.storage.tables import VERSION_TABLE
+
+NEWEST = 2
+"""The number of the last migration."""
+
+
+def version(connection: Connection) -> int:
+    """Of the tables of a database; 0 where there are none of ours, or from before they had a version."""
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    return int(context.get_current_revision() or 0)
+
+
+def refuse_newer(connection: Connection, shown: str) -> None:
+    """Leave a database alone whose tables a newer kansearch made.
+
+    Args:
+        connection: To the database.
+        shown: Its URL for people.
+
+    Raises:
+        StorageError: If it is one.
+    """
+    found = version(connection)
+    if found > NEWEST:
+        raise StorageError(
+            f"storage {shown} has tables of a newer kansearch (version {found}); this one knows up to {NEWEST}: "
+            "install a newer one, or name another storage"
+        )
+
+
+def migrate(engine: Engine) -> None:
+    """Bring our tables up to date; nothing where they are.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: If another process does it at this moment, or nobody may.
+    """
+    with engine.connect() as connection:
+        if version(connection) == NEWEST:
+            return
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

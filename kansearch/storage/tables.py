@@ -1,0 +1,59 @@
+"""Our own tables, beside Optuna's; `kansearch.storage.migrations` makes them and changes them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import LargeBinary, String, Text
+from sqlalchemy.dialects import mysql
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+PREFIX = "kansearch_"
+"""Of the names of our tables."""
+
+VERSION_TABLE = "kansearch_version"
+"""Holds the number of the last migration."""
+
+
+class OwnTable(DeclarativeBase):
+    """What our tables have in common."""
+
+
+class CheckpointModel(OwnTable):
+    """The latest checkpoint of a trial that has not ended; whichever takes its place takes it over."""
+
+    __tablename__ = "kansearch_trial_checkpoints"
+    trial_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    epoch: Mapped[int]
+    state: Mapped[bytes] = mapped_column(LargeBinary().with_variant(mysql.LONGBLOB(), "mysql"))
+
+
+class WorkerModel(OwnTable):
+    """A process that trains.
+
+    Attributes:
+        worker: Its name, as trials remember it.
+        host: Where it runs.
+        pid: Its number there.
+        device: On which it trains.
+        study_id: Of the study that it serves.
+        trials: Numbers of the trials that it trains, as JSON.
+        n_ended: Trials that ended in its hands.
+        started_at: By the clock of the database.
+        seen_at: Its last sign of life, by the same clock.
+        beats: How many signs of life it gave: whoever watches it needs no clock but his own.
+        ended: Why it ended; None while it works.
+    """
+
+    __tablename__ = "kansearch_workers"
+    worker: Mapped[str] = mapped_column(String(255), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int]
+    device: Mapped[str] = mapped_column(String(64))
+    study_id: Mapped[int | None]
+    trials: Mapped[str] = mapped_column(Text)
+    n_ended: Mapped[int]
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime]
+    beats: Mapped[int]
+    ended: Mapped[str | None] = mapped_column(String(255))

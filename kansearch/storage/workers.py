@@ -1,0 +1,242 @@
+"""Workers in the storage: who trains what, and who is still there."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import func, inspect, select, update
+
+from kansearch.storage.ledger import LedgerStorage
+from kansearch.storage.tables import WorkerModel
+
+HEARTBEAT_S = 5.0
+"""Between two signs of life of a worker."""
+
+LATE_S = 15.0
+"""A worker that was silent for so long is late."""
+
+GRACE_S = 30.0
+"""One that was silent for so long counts as dead, and others take its trials over."""
+
+FORGOTTEN_AFTER = timedelta(days=1)
+"""Workers that ended, or were last seen, so long ago are forgotten."""
+
+
+@functools.cache
+def worker_name() -> str:
+    """This process, as trials remember it: where it runs, its number there, and what no other process has."""
+    return f"{_here()}/{os.getpid()}-{secrets.token_hex(3)}"
+
+
+@functools.cache
+def _here() -> str:
+    """The host, and the boot and the namespace in which process numbers mean something."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8])
+        parts.append(str(Path("/proc/self/ns/pid").readlink()).strip("pid:[]"))
+    return "-".join(parts)
+
+
+def is_gone(worker: str | None) -> bool:
+    """Whether a worker of this host no longer runs."""
+    place, _, process = (worker or "").rpartition("/")
+    pid = process.partition("-")[0]
+    if place != _here() or not pid.isdigit():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    # A process that has ended but whose parent has not asked about it yet still has a number.
+    with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/stat", encoding="utf-8") as stat:  # noqa: PTH123
+        return stat.read().rpartition(")")[2].split()[0] == "Z"
+    return False
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """A worker as read back from the storage.
+
+    Attributes:
+        name: As trials remember it.
+        host: Where it runs.
+        pid: Its number there.
+        device: On which it trains.
+        study_id: Of the study that it serves; None between two.
+        trials: Numbers of the trials that it trains.
+        n_ended: Trials that ended in its hands.
+        seconds: From its start to its last sign of life.
+        silent_s: Since that sign.
+        ended: Why it ended; None where it did not.
+    """
+
+    name: str
+    host: str
+    pid: int
+    device: str
+    study_id: int | None
+    trials: tuple[int, ...]
+    n_ended: int
+    seconds: float
+    silent_s: float
+    ended: str | None
+
+    @property
+    def state(self) -> str:
+        """live, late, dead or ended."""
+        if self.ended is not None:
+            return "ended"
+        if is_gone(self.name) or self.silent_s > GRACE_S:
+            return "dead"
+        return "late" if self.silent_s > LATE_S else "live"
+
+    @property
+    def rate(self) -> float:
+        """Trials a minute."""
+        return 60 * self.n_ended / self.seconds if self.seconds else 0.0
+
+
+class Presence:
+    """This process among the workers of a storage, with a sign of life every HEARTBEAT_S seconds from a thread.
+
+    Args:
+        ledger: Of the storage.
+        device: On which it trains.
+
+    Attributes:
+        study_id: Of the study that it serves.
+        trials: Numbers of the trials that it trains; the thread reads it, so it is replaced and never changed.
+        n_ended: Trials that ended in its hands.
+        ended: Said when it leaves.
+    """
+
+    def __init__(self, ledger: LedgerStorage, device: str) -> None:
+        self.study_id: int | None = None
+        self.trials: tuple[int, ...] = ()
+        self.n_ended = 0
+        self.ended = "its work was done"
+        self._ledger = ledger
+        self._device = device
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._beat_on, daemon=True)
+
+    def __enter__(self) -> Self:
+        with self._ledger.session() as session:
+            now = session.execute(select(func.current_timestamp())).scalar_one()
+            forgotten = WorkerModel.seen_at < now - FORGOTTEN_AFTER
+            session.query(WorkerModel).filter(forgotten).delete(synchronize_session=False)
+            session.merge(
+                WorkerModel(
+                    worker=worker_name(),
+                    host=socket.gethostname()[:255],
+                    pid=os.getpid(),
+                    device=self._device[:64],
+                    started_at=now,
+                    seen_at=now,
+                    beats=0,
+                    **self._work(),
+                )
+            )
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self.trials, self.study_id = (), None
+        with contextlib.suppress(Exception):  # others find out from its silence
+            self._beat(ended=self.ended[:255])
+
+    def serve(self, study_id: int | None) -> None:
+        """Say at once that it serves another study, or none."""
+        self.study_id, self.trials = study_id, ()
+        with contextlib.suppress(Exception):  # the next sign of life says it too
+            self._beat()
+
+    def _work(self) -> dict[str, Any]:
+        return {"study_id": self.study_id, "trials": json.dumps(self.trials), "n_ended": self.n_ended}
+
+    def _beat(self, **said: str) -> None:
+        changed = {**self._work(), **said, "seen_at": func.current_timestamp(), "beats": WorkerModel.beats + 1}
+        with self._ledger.session() as session:
+            session.execute(update(WorkerModel).where(WorkerModel.worker == worker_name()).values(changed))
+
+    def _beat_on(self) -> None:
+        while not self._over.wait(HEARTBEAT_S):
+            # A database that is away for a while must not end the training.
+            with contextlib.suppress(Exception):
+                self._beat()
+
+
+@dataclass
+class Watch:
+    """What a process knows of the signs of life of others, by its own clock: those of others may jump.
+
+    Attributes:
+        seen: Of each worker its last sign, and when this process first saw it.
+        clock: Its own, in seconds.
+    """
+
+    seen: dict[str, tuple[object, float]] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+
+    def lost(self, ledger: LedgerStorage, names: set[str]) -> set[str]:
+        """Those of some workers that are dead: gone, ended, or silent for GRACE_S seconds."""
+        signs = _signs(ledger)
+        now = self.clock()
+        before, self.seen = self.seen, {}
+        lost = set()
+        for name in names:
+            beats, has_ended = signs.get(name, (None, False))
+            last, since = before.get(name, (None, now))
+            self.seen[name] = (beats, since if beats == last else now)
+            if has_ended or is_gone(name) or now - self.seen[name][1] > GRACE_S:
+                lost.add(name)
+        return lost
+
+
+def _signs(ledger: LedgerStorage) -> Mapping[str, tuple[int, bool]]:
+    with ledger.session() as session:
+        rows = session.execute(select(WorkerModel.worker, WorkerModel.beats, WorkerModel.ended))
+        return {name: (beats, ended is not None) for name, beats, ended in rows}
+
+
+def read_workers(ledger: LedgerStorage) -> tuple[WorkerRecord, ...]:
+    """All workers that the storage remembers, in the order of their start."""
+    # A storage that is only read may be older than the table.
+    if not inspect(ledger.engine).has_table(WorkerModel.__tablename__):
+        return ()
+    with ledger.session() as session:
+        now = session.execute(select(func.current_timestamp())).scalar_one()
+        rows = list(session.scalars(select(WorkerModel).order_by(WorkerModel.started_at, WorkerModel.worker)))
+        return tuple(_record(row, now) for row in rows)
+
+
+def _record(row: WorkerModel, now: datetime) -> WorkerRecord:
+    return WorkerRecord(
+        name=row.worker,
+        host=row.host,
+        pid=row.pid,
+        device=row.device,
+        study_id=row.study_id,
+        trials=tuple(json.loads(row.trials)),
+        n_ended=row.n_ended,
+        seconds=(row.seen_at - row.started_at).total_seconds(),
+        silent_s=(now.replace(tzinfo=None) - row.seen_at).total_seconds(),
+        ended=row.ended,
+    )

@@ -1,0 +1,147 @@
+"""The service as its users run it: submit, standing workers, stop, signals, status."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kansearch.specs.trial import TrialRecord
+from kansearch.storage.studies import load_study
+from kansearch.storage.trials import read_records
+from kansearch.storage.url import open_storage
+from tests.conftest import SMALL
+
+SLOW = SMALL.replace("epochs: 3", "epochs: 60000")
+"""A trial takes minutes."""
+
+PATIENCE_S = 90
+
+
+class Service:
+    """A folder with study files, and commands that run there on one storage."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self.folder, self.url = folder, url
+        self.environment = {**os.environ, "KANSEARCH_STORAGE": url, "OMP_NUM_THREADS": "1"}
+
+    def study(self, name: str, text: str = SMALL) -> Path:
+        path = self.folder / f"{name}.yaml"
+        path.write_text(text.replace("name: small", f"name: {name}"))
+        return path
+
+    def run(self, *arguments: object) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "kansearch", *map(str, arguments)],
+            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    @contextlib.contextmanager
+    def start(self, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kansearch", *map(str, arguments)],
+            cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing else runs here
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+    def records(self, name: str) -> tuple[TrialRecord, ...]:
+        return read_records(load_study(open_storage(self.url), name))
+
+    def wait(self, what: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not what():
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+
+    def n_done(self, name: str) -> int:
+        return sum(record.state in ("complete", "pruned") for record in self.records(name))
+
+
+@pytest.fixture
+def service(tmp_path: Path, storage_url: str) -> Service:
+    return Service(tmp_path, storage_url)
+
+
+def test_a_standing_worker_serves_all_studies_and_what_comes_later(service: Service) -> None:
+    """Two studies, then a larger budget for one of them; asked to stop it ends as schedulers expect."""
+    for name in ("first", "second"):
+        said = service.run("submit", service.study(name))
+        assert "6 trials for whoever serves this storage" in said
+    with service.start("worker", "--all", "--pack", 2) as worker:
+        service.wait(lambda: service.n_done("first") == service.n_done("second") == 6)
+        service.run("submit", service.study("first"), "--trials", 9)
+        service.wait(lambda: service.n_done("first") == 9)
+        overview = service.run("status")
+        assert re.search(r"first .* 9/9 ", overview)
+        assert "1 worker without a study" in overview
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE_S) == 128 + signal.SIGTERM
+    assert "1 worker" not in service.run("status")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_worker_that_is_asked_to_stop_loses_nothing(service: Service, number: signal.Signals) -> None:
+    """It ends its epoch and hands its trials back with a checkpoint from there, in time and with its signal's code."""
+    service.run("submit", service.study("slow", SLOW), "--set", "search.pruner=none")
+    with service.start("worker", "slow", "--pack", 2) as worker:
+        service.wait(lambda: sum(record.state == "running" for record in service.records("slow")) == 2)
+        shown = re.compile(r"workers: 1 live · .*\n  live .*: 2 running, 0 ended")
+        service.wait(lambda: shown.search(service.run("status", "slow")) is not None)
+        worker.send_signal(number)
+        assert worker.wait(8) == 128 + number, worker.communicate()[1]
+    records = service.records("slow")
+    assert [record.state for record in records] == ["fail", "fail", "waiting", "waiting"]
+    assert {record.reason for record in records[:2]} == {"its worker was asked to stop"}
+    assert all(record.resumed_at > 0 for record in records[2:])
+
+
+def test_a_stopped_study_is_left_and_goes_on_later(service: Service) -> None:
+    """By its standing worker and by optimize, whose user is told; a new budget lets it go on."""
+    slow = service.study("slow", SLOW)
+    service.run("submit", slow, "--set", "search.pruner=none")
+    with service.start("worker", "--all", "--pack", 2):
+        service.wait(lambda: any(record.state == "running" for record in service.records("slow")))
+        assert "Study slow is stopped" in service.run("stop", "slow")
+        service.wait(lambda: all(record.state != "running" for record in service.records("slow")))
+        assert "stopped by `kansearch stop`" in service.run("status", "slow")
+        assert re.search(r"0/6 stopped", service.run("status"))
+        service.run("submit", slow, "--set", "search.pruner=none")
+        service.wait(lambda: any(record.state == "running" for record in service.records("slow")))
+
+
+def test_optimize_says_that_somebody_stopped_its_study(service: Service) -> None:
+    """With the report of what is there, and how to go on."""
+    with service.start("optimize", service.study("slow", SLOW), "--workers", 1, "--pack", 2) as command:
+        service.wait((service.folder / "kansearch.db").exists)
+        service.wait(lambda: "slow" in service.run("status"))
+        service.wait(lambda: any(record.state == "running" for record in service.records("slow")))
+        service.run("stop", "slow")
+        output, errors = command.communicate(timeout=PATIENCE_S)
+        assert command.returncode == 130, errors
+    assert "Somebody stopped the study" in output
+    assert "go on with: kansearch optimize" in output
+
+
+@pytest.mark.parametrize("arguments", [(), ("small", "--all")])
+def test_a_worker_serves_one_study_or_all(service: Service, arguments: tuple[str, ...]) -> None:
+    """One line; exit code 2."""
+    done = subprocess.run(
+        [sys.executable, "-m", "kansearch", "worker", *arguments],
+        cwd=service.folder, env=service.environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "kansearch: a worker needs the NAME of a study, or --all\n")

@@ -1,0 +1,114 @@
+"""Workers in the storage: who is there, who is late, who is dead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import update
+
+from kansearch.storage.ledger import LedgerStorage
+from kansearch.storage.studies import StoredStudy, open_studies
+from kansearch.storage.tables import WorkerModel
+from kansearch.storage.url import open_storage
+from kansearch.storage.workers import GRACE_S, LATE_S, Presence, Watch, is_gone, read_workers, worker_name
+
+
+@pytest.fixture
+def ledger(database_url: str) -> LedgerStorage:
+    return open_storage(database_url).ledger
+
+
+def change(ledger: LedgerStorage, **values: object) -> None:
+    with ledger.session() as session:
+        session.execute(update(WorkerModel).values(values))
+
+
+def test_a_worker_is_there_from_its_start_to_its_end(ledger: LedgerStorage) -> None:
+    """With what it trains; afterwards it says why it ended."""
+    with Presence(ledger, "cpu") as presence:
+        presence.study_id, presence.trials, presence.n_ended = 3, (4, 7), 12
+        presence._beat()
+        (worker,) = read_workers(ledger)
+        assert (worker.name, worker.state, worker.device) == (worker_name(), "live", "cpu")
+        assert (worker.study_id, worker.trials, worker.n_ended) == (3, (4, 7), 12)
+        presence.ended = "it was asked to stop"
+    (worker,) = read_workers(ledger)
+    assert (worker.state, worker.ended, worker.trials) == ("ended", "it was asked to stop", ())
+
+
+def test_a_silent_worker_is_late_and_then_dead(ledger: LedgerStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of another host, of whose process nobody knows."""
+    with Presence(ledger, "cpu"):
+        change(ledger, worker="elsewhere/7-abc")
+    with ledger.session() as session:
+        seen = session.query(WorkerModel).one().seen_at
+    change(ledger, ended=None)
+    states = {}
+    for seconds in (0.0, LATE_S + 2, GRACE_S + 2):
+        monkeypatch.setattr("kansearch.storage.workers.LATE_S", LATE_S - seconds)
+        monkeypatch.setattr("kansearch.storage.workers.GRACE_S", GRACE_S - seconds)
+        states[seconds] = read_workers(ledger)[0].state
+    assert list(states.values()) == ["live", "late", "dead"], seen
+
+
+def test_others_are_watched_by_ones_own_clock(ledger: LedgerStorage) -> None:
+    """However the clock of the database jumps: only a worker that gives no new sign in our grace is dead."""
+    times = iter([0.0, 20.0, 40.0, 60.0, 80.0])
+    watch = Watch(clock=lambda: next(times))
+    names = {"elsewhere/7-abc", "unknown/1-aaa"}
+    with Presence(ledger, "cpu"):
+        change(ledger, worker="elsewhere/7-abc")
+    change(ledger, ended=None)
+    found = []
+    for beats, seen in (
+        (1, "2020-01-01 00:00:00"),
+        (2, "2030-01-01 00:00:00"),
+        (3, "2020-01-01"),
+        (3, None),
+        (3, None),
+    ):
+        with ledger.session() as session:
+            row = session.query(WorkerModel).one()
+            row.beats = beats
+            if seen is not None:
+                row.seen_at = type(row.seen_at).fromisoformat(seen)
+        found.append(watch.lost(ledger, names))
+    assert found == [set(), set(), {"unknown/1-aaa"}, {"unknown/1-aaa"}, names]
+
+
+def test_a_worker_that_ended_or_whose_process_is_gone_is_dead_at_once(ledger: LedgerStorage) -> None:
+    """Nobody waits for it."""
+    with Presence(ledger, "cpu"):
+        pass
+    assert Watch().lost(ledger, {worker_name()}) == {worker_name()}
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    place = worker_name().rpartition("/")[0]
+    assert is_gone(f"{place}/{process.pid}-abc")
+    assert not is_gone(worker_name())
+    assert not is_gone(f"elsewhere/{process.pid}-abc")
+    assert Watch().lost(ledger, {f"{place}/{process.pid}-abc"})
+
+
+def test_workers_of_long_ago_are_forgotten(ledger: LedgerStorage) -> None:
+    """When the next one begins."""
+    with Presence(ledger, "cpu"):
+        change(ledger, worker="elsewhere/7-abc")
+    with ledger.session() as session:
+        row = session.query(WorkerModel).one()
+        row.seen_at = row.seen_at.replace(year=2020)
+    with Presence(ledger, "cpu"):
+        assert [worker.name for worker in read_workers(ledger)] == [worker_name()]
+
+
+def test_open_are_studies_that_workers_may_serve(make_study: Callable[..., StoredStudy]) -> None:
+    """Not those that were stopped, until somebody sets their budget anew."""
+    study = make_study()
+    assert [found.spec.name for found in open_studies(study.storage)] == ["small"]
+    study.stop()
+    assert open_studies(study.storage) == []
+    study.set_budget(study.spec.budget)
+    assert [found.spec.name for found in open_studies(study.storage)] == ["small"]
