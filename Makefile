@@ -15,7 +15,7 @@ demo: $(READY)  ## a real search on scikit-learn's digits, with its report
 
 test: $(READY)  ## every check and every test but the slow ones
 	@$(MAKE) --no-print-directory check
-	$(PYTEST) -m "not slow"
+	$(PYTEST) -m "not slow" -n auto --dist loadfile
 
 test-slow: $(READY)  ## the tests that take minutes
 	$(PYTEST) -m slow

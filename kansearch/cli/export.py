@@ -7,6 +7,7 @@ from pathlib import Path
 from kansearch.cli.again import finished_trial, network_of
 from kansearch.cli.tables import console, say
 from kansearch.errors import UserError
+from kansearch.models.cost import cost
 from kansearch.models.saved import SavedNetwork, backbones_from, save_network
 from kansearch.report.architecture import describe_architecture, family_name
 from kansearch.report.comparison import best_of
@@ -40,8 +41,11 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
     needed = (file for backbone in backbones_of(study.spec) for file in backbones_from(backbone))
     if path.resolve() in {Path(file).resolve() for file in needed}:
         raise UserError(f"--output is {path}, a backbone of this study; name another file")
-    check_writable(path.parent)
+    check_writable(path.parent, "network")
     network, model, split, measured = network_of(study, record)
+    # A trial that was pruned may have a network that is not yet as fine as the recorded costs say.
+    costs = cost(model, split.inputs, split.n_outputs)
+    own = {"parameters": float(costs.parameters), "flops": float(costs.flops)}
     about = SavedNetwork(
         model=model,
         images=split.image_shape,
@@ -56,7 +60,7 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
         encoder=split.encoder.model_dump(mode="json"),
         study=study.spec.name,
         trial=record.number,
-        metrics=measured,
+        metrics={**measured, **own},
     )
     try:
         save_network(path, network, about)

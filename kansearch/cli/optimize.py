@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kansearch.cli.progress import Progress
 from kansearch.cli.results import report_study
+from kansearch.cli.status import say_divergences
 from kansearch.cli.studies import enter_study
 from kansearch.cli.tables import console, say, table
 from kansearch.errors import KansearchError, LaunchError, UserError
@@ -20,7 +21,7 @@ from kansearch.report.words import count, front_rows, verdict_sentences
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import rescue_lost_trials
+from kansearch.storage.trials import read_records, rescue_lost_trials
 from kansearch.storage.url import ENVIRONMENT
 
 POLL_S = 0.5
@@ -73,6 +74,7 @@ class Optimize:
                 say(self.console, sentence)
         else:
             self.console.print("No trial is complete yet, so there is no front.")
+            say_divergences(self.console, read_records(study))
         say(self.console, f"Report: {page}")
         if interrupted:
             say(

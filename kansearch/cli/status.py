@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
 
 from kansearch.cli.results import summarize_study
 from kansearch.cli.tables import console, duration, say, table
 from kansearch.report.words import count, front_rows, verdict_sentences
+from kansearch.specs.trial import End, TrialRecord
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, load_study, study_names
 from kansearch.storage.trials import read_records
@@ -66,6 +70,13 @@ def _show_workers(study: StoredStudy) -> None:
         say(out, f"  and {len(ours) - MAX_WORKERS} more")
 
 
+def say_divergences(out: Console, records: Sequence[TrialRecord]) -> None:
+    """Print how many trials diverged, and an example."""
+    diverged = [record for record in records if record.end is End.DIVERGED]
+    if diverged:
+        say(out, f"  {count(len(diverged), 'trial')} diverged; trial {diverged[0].number}: {diverged[0].reason}")
+
+
 def show_study(study: StoredStudy) -> None:
     """Print one study: its counts, its workers, its failures and its front."""
     out = console()
@@ -85,6 +96,7 @@ def show_study(study: StoredStudy) -> None:
     failures = Counter(record.reason or "no reason known" for record in records if record.state == "fail")
     for reason, n_trials in failures.most_common(10):
         say(out, f"  failed {n_trials} times: {reason}")
+    say_divergences(out, records)
     for warning in study.warnings:
         say(out, f"  warning: {warning}")
     summary = summarize_study(study)

@@ -93,6 +93,9 @@ def _why_no_backbone(spec: ModelSpec, inputs: Inputs | None) -> str | None:
             )
         return f"backbone {backbone} needs images, grey or in colour, and these data are {_given(inputs)[0]}"
     about = read_about(backbone)
+    reason = why_unbuildable(about.model, about.inputs)
+    if reason is not None:
+        return f"the network in {backbone} cannot be built: {reason}"
     if len(saved_shapes(backbone)) == 1:
         return f"the network in {backbone} has one layer, and a backbone is all layers but the last"
     if inputs is None or about.inputs == inputs:
@@ -163,8 +166,14 @@ def saved_network(path: str) -> tuple[Network, SavedNetwork]:
     about, tensors = read_about(path), read_tensors(path)
     dtype = next((tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()), torch.float32)
     network = build(about.model, about.inputs, about.n_outputs, torch.Generator(), dtype)
+    # With the versions that torch keeps beside the names: without them batch norms miss counters.
+    state = network.state_dict()
+    metadata = getattr(state, "_metadata", None)
+    state.clear()
+    state.update(tensors)
+    state._metadata = metadata  # type: ignore[attr-defined]  # noqa: SLF001 - torch's own way to pass it on
     try:
-        network.load_state_dict(dict(tensors))
+        network.load_state_dict(state)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise DataError(f"{path} holds weights of another network than it says: {reason}") from None

@@ -28,6 +28,8 @@ _STAGE_ENDS = {
 """Of networks that are one row of parts: behind which parts their stages end. ResNets name their stages."""
 
 
+_CLASSIFIERS = ("fc.", "classifier.")
+
 SMALLEST = {"convnext_tiny": 32}
 """Height and width that some networks need to have a map left at their end; others take what there is."""
 
@@ -87,14 +89,14 @@ def pretrained_stages(name: str) -> list[nn.Sequential]:
     Raises:
         DataError: As `weights`; or if they are those of another network.
     """
-    state = weights(name)
+    # A classifier is of no use here, and one's own may be for other classes.
+    state = {key: tensor for key, tensor in weights(name).items() if not key.startswith(_CLASSIFIERS)}
     with torch.device("meta"):
         network = _bare(name)
     try:
         network.load_state_dict(state, assign=True, strict=False)
         # torch itself fills in the counters, which the oldest files lack.
-        others = ("fc.", "classifier.")
-        needed = [key for key in network.state_dict() if not key.startswith(others)]
+        needed = [key for key in network.state_dict() if not key.startswith(_CLASSIFIERS)]
         missing = [key for key in needed if key not in state and not key.endswith("num_batches_tracked")]
         if missing:
             raise RuntimeError(f"{missing[0]} is missing")
@@ -153,7 +155,8 @@ def _read(file: Path) -> dict[str, Tensor]:
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+    reason = str(error).partition(chr(10))[0][:200]
+    return f"{type(error).__name__}: {reason}" if reason else type(error).__name__
 
 
 def _bare(name: str) -> nn.Module:

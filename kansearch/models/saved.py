@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -127,6 +128,8 @@ def _stamp(path: str) -> tuple[int, int]:
         raise DataError(
             f"{path} cannot be read: {error.strerror or error}; allowed: a file that kansearch export wrote"
         ) from None
+    if stat.S_ISDIR(state.st_mode):
+        raise DataError(f"{path} is a folder; allowed: a file that kansearch export wrote")
     return state.st_mtime_ns, state.st_size
 
 

@@ -43,7 +43,8 @@ def describe_architecture(params: Mapping[str, Any], study: StudySpec) -> str:
     if value("stem") == "backbone":
         tuned = value("tuned_stages")
         learning = f"{tuned} stage{'s' if tuned > 1 else ''} tuned" if tuned else "as it is"
-        parts.append(f"backbone {Path(str(value('backbone'))).name}, {learning}")
+        # Files that export wrote have the same names in other folders.
+        parts.append(f"backbone {'/'.join(Path(str(value('backbone'))).parts[-2:])}, {learning}")
         parts += [f"images enlarged {value('enlarge')} times"] if value("enlarge") > 1 else []
     if value("stem") == "recurrent":
         states = "mean state" if value("pooling") == "average" else "last state"

@@ -85,8 +85,12 @@ def _write_whole(folder: Path, texts: Mapping[str, str]) -> Path:
     return folder / list(texts)[-1]
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, what: str = "report") -> None:
     """Make the folder and see whether files can be made in it.
+
+    Args:
+        folder: Which.
+        what: Is to be written there.
 
     Raises:
         UserError: If not; the message names the folder and the reason.
@@ -96,11 +100,12 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise _unwritable(folder, error, what) from None
 
 
-def _unwritable(folder: Path, error: OSError) -> UserError:
-    return UserError(f"the report cannot be written to {folder}: {error.strerror or error}; name another folder")
+def _unwritable(folder: Path, error: OSError, what: str = "report") -> UserError:
+    reason = error.strerror or error
+    return UserError(f"the {what} cannot be written to {folder}: {reason}; name another folder with --output")
 
 
 def _write(path: Path, text: str) -> None:

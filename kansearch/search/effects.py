@@ -13,14 +13,17 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from kansearch.data.splits import Split
-from kansearch.errors import UserError
-from kansearch.models.build import why_unbuildable
+from kansearch.errors import DataError, UserError
+from kansearch.models.build import saved_network, why_unbuildable
 from kansearch.models.cost import cost
+from kansearch.models.pretrained import NAMES, pretrained_stages
+from kansearch.search.data import backbones_of
 from kansearch.search.samplers import takes_turns
 from kansearch.search.suggest import refusal, trial_spec
 from kansearch.specs.data import ImageShape, Inputs
-from kansearch.specs.space import Domain, Fixed, Range, Scalar
+from kansearch.specs.space import Choice, Domain, Fixed, Range, Scalar
 from kansearch.specs.study import StudySpec
+from kansearch.specs.trial import ModelSpec
 from kansearch.training.loop import train
 
 EPOCHS = 10
@@ -54,12 +57,14 @@ def check_feasible(spec: StudySpec, inputs: Inputs, n_outputs: int) -> None:
     """Make sure that some network of the space, and of every family with a turn, keeps to the limits.
 
     Raises:
+        DataError: If the weights of a backbone are not what they should be.
         UserError: Naming the family, the limit that most candidates break, and how near the best came.
     """
     for name in OF_IMAGES:
         domain = spec.space.domains.get(name)
         if domain is not None and not isinstance(inputs, ImageShape) and any(_options(domain)):
             raise UserError(f"space.{name} moves images, and these data are none; leave {name} out of the space")
+    _check_backbones(spec, inputs)
     random = np.random.default_rng(spec.search.seed)
     families = spec.space.families() if takes_turns(spec) else (None,)
     for family in families:
@@ -79,6 +84,16 @@ def check_feasible(spec: StudySpec, inputs: Inputs, n_outputs: int) -> None:
             if smallest is not None:
                 reason = f"most break {reason}; the smallest of {N_DRAWS} drawn has {smallest:,} parameters"
             raise UserError(f"no {family or 'network'} of this space can be trained: {reason}")
+
+
+def _check_backbones(spec: StudySpec, inputs: Inputs) -> None:
+    """Read the weights that trials may begin with, before there is a study that knows them."""
+    for name in backbones_of(spec):
+        if why_unbuildable(ModelSpec(family="mlp", stem="backbone", backbone=name, depth=1), inputs) is None:
+            stages = pretrained_stages(name) if name in NAMES else [saved_network(name)[0]]
+            numbers = (tensor for stage in stages for tensor in stage.state_dict().values())
+            if not all(tensor.isfinite().all() for tensor in numbers):
+                raise DataError(f"the weights of the backbone {name} are not all numbers; name another one")
 
 
 def _sampler_warnings(spec: StudySpec) -> Iterator[str]:
@@ -102,7 +117,11 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
     drawn.sort(key=lambda params: cost(trial_spec(spec, params).model, split.inputs, split.n_outputs).flops)
     for name in spec.space.searched():
         contexts = [params for params in drawn if name in params]
-        if not contexts:
+        useless = _useless_values(spec, split, name, contexts)
+        if useless:
+            for value, why in useless.items():
+                yield f"space.{name}: {value} can never be built: {why}"
+        elif not contexts:
             yield f"space.{name}: never used, for its conditions never hold"
         elif name not in ONLY_ENDS_TRIALS and not any(
             # Where the ends of a range break a limit, other values that were drawn do not.
@@ -110,6 +129,25 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
             for params in contexts[:: max(1, len(contexts) // N_CONTEXTS)]
         ):
             yield f"space.{name}: changes nothing in the loss of this study's networks"
+
+
+def _useless_values(spec: StudySpec, split: Split, name: str, contexts: Sequence[Params]) -> dict[Scalar, str]:
+    """Choices of a hyperparameter that cannot be built whatever the others are, and why."""
+    domain = spec.space.domains[name]
+    found: dict[Scalar, str] = {}
+    for value in domain.choices if isinstance(domain, Choice) else ():
+        reasons = [
+            why_unbuildable(trial_spec(spec, _changed(spec, params, name, value)).model, split.inputs)
+            for params in contexts
+        ]
+        if reasons and all(reasons):
+            found[value] = str(reasons[0])
+    return found
+
+
+def _changed(spec: StudySpec, params: Params, name: str, value: Scalar) -> Params:
+    """Another value, which may bring hyperparameters to life that were not drawn before."""
+    return {other: _options(domain)[0] for other, domain in spec.space.domains.items()} | params | {name: value}
 
 
 def _is_trainable(spec: StudySpec, split: Split, params: Params) -> bool:
@@ -158,10 +196,8 @@ def _options(domain: Domain) -> tuple[Scalar, ...]:
 def _changes_loss(spec: StudySpec, split: Split, params: Params, name: str, alternatives: Sequence[Scalar]) -> bool:
     """Whether another value gives another loss, given the same others and the same seed."""
     before = _losses(spec, split, params, name)
-    # A changed value may bring hyperparameters to life that were not drawn before.
-    others = {other: _options(domain)[0] for other, domain in spec.space.domains.items()} | params
     for value in (*_options(spec.space.domains[name]), *alternatives):
-        changed = {**others, name: value}
+        changed = _changed(spec, params, name, value)
         if value == params[name] or not _is_trainable(spec, split, changed):
             continue
         if _losses(spec, split, changed, name) != before:

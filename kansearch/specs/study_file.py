@@ -69,6 +69,11 @@ def load_study_file(path: Path, overrides: Sequence[str] = (), name: str | None 
     except RuntimeError:
         mistake = Mistake("space.backbone", "names a user who does not exist", _line(("space", "backbone"), lines))
         raise StudyFileError(str(path), [mistake]) from None
+    backbones = space.words("backbone")
+    for backbone in backbones:
+        if backbones.count(backbone) > 1:
+            mistake = Mistake("space.backbone", f"{backbone} stands here twice", _line(("space", "backbone"), lines))
+            raise StudyFileError(str(path), [mistake])
     return spec.model_copy(update={"data": spec.data.model_copy(update=absolute), "space": space})
 
 

@@ -249,7 +249,7 @@ def test_an_exported_network_is_where_another_study_begins(searched: Searched) -
     command = ("optimize", "behind.yaml", "--workers", 1)
     done = searched.run(*command)
     assert done.returncode == 0, done.stderr
-    assert "backbone first.safetensors" in done.stdout
+    assert "backbone nets/first.safetensors" in done.stdout
     itself = searched.run("export", "behind", "--output", "nets/first.safetensors")
     assert (itself.returncode, "a backbone of this study" in itself.stderr) == (2, True)
     other = searched.run("export", "small", "--trial", 0, "--output", "nets/first.safetensors")

@@ -340,3 +340,43 @@ def test_broken_files_are_refused(break_it: Any, message: str, tmp_path: Path) -
     with pytest.raises(DataError, match=message) as refused:
         saved_network(str(path))
     assert str(path) in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
+@pytest.mark.parametrize("n_tuned", [0, 1, 12])
+def test_a_saved_network_that_begins_with_torchvisions_is_a_backbone_too(
+    name: str, n_tuned: int, cache: Path, tmp_path: Path
+) -> None:
+    """Batch norms of frozen stages have buffers that its file does not hold."""
+    write_weights(cache, name)
+    images = ImageShape(1, 16, 16)
+    first = tmp_path / "first.safetensors"
+    network = saved(first, backbone(backbone=name, depth=2, width=4, tuned_stages=n_tuned), images)
+    again, _ = saved_network(str(first))
+    x = rows_of(images)
+    assert torch.equal(again(x), network(x))
+    second = build(ModelSpec(family="mlp", stem="backbone", backbone=str(first), depth=1), images, 3)
+    assert second(x).shape == (5, 3)
+
+
+def test_a_file_for_other_classes_serves(cache: Path) -> None:
+    """Whoever trained a network further has a classifier of his own, which nobody needs here."""
+    (cache / "backbones").mkdir()
+    network = import_torchvision().models.mobilenet_v3_small(num_classes=7)
+    torch.save(network.state_dict(), cache / "backbones" / "mobilenet_v3_small.pth")
+    weights.cache_clear()
+    built = build(backbone(backbone="mobilenet_v3_small"), ImageShape(3, 8, 8), 2)
+    assert built(torch.zeros(1, 192)).shape == (1, 2)
+
+
+def test_what_is_no_file_or_no_network_is_said(tmp_path: Path) -> None:
+    """A folder; and a header that names a network that cannot be built."""
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(DataError, match="is a folder"):
+        saved_network(str(tmp_path / "folder.safetensors"))
+    path = tmp_path / "net.safetensors"
+    saved(path, ModelSpec(family="mlp", depth=2, stem="attention", embedding=6, heads=3), 4)
+    text = path.read_bytes().replace(b'\\"heads\\":3', b'\\"heads\\":5')
+    path.write_bytes(text)
+    spec = ModelSpec(family="mlp", stem="backbone", backbone=str(path), depth=1)
+    assert f"the network in {path} cannot be built: heads must divide" in str(why_unbuildable(spec, 4))

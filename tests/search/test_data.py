@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from kansearch.data.splits import load_split
-from kansearch.errors import DataError
+from kansearch.errors import DataError, StudyFileError
 from kansearch.models.build import build
-from kansearch.models.saved import SavedNetwork, save_network
+from kansearch.models.saved import SavedNetwork, read_about, save_network
 from kansearch.search.data import load_study_split
+from kansearch.search.effects import check_feasible
 from kansearch.search.suggest import trial_spec
 from kansearch.specs.data import DataSpec, TextShape
 from kansearch.specs.study import StudySpec
@@ -77,6 +78,33 @@ def test_the_same_study_in_another_folder_has_the_same_seeds(tmp_path: Path) -> 
         write_network(folder, DataSpec(name="iris"))
         seeds.append(trial_spec(study(folder, "iris"), {}).seed)
     assert seeds[0] == seeds[1]
+
+
+def test_broken_backbones_are_found_before_there_is_a_study(tmp_path: Path) -> None:
+    """Weights of another network, and weights that are no numbers."""
+    spec = study(tmp_path, "iris")
+    split = load_split(DataSpec(name="iris"))
+    write_network(tmp_path, DataSpec(name="iris"))
+    check_feasible(spec, split.inputs, split.n_outputs)
+    path = tmp_path / "net.safetensors"
+    header = path.read_bytes()
+    path.write_bytes(header.replace(b'"layers.0.weight"', b'"layers.0.weighs"'))
+    with pytest.raises(DataError, match="holds weights of another network than it says"):
+        check_feasible(spec, split.inputs, split.n_outputs)
+    about, tensors = read_about(str(path)), torch.full((5, 4), torch.nan)
+    network = build(about.model, 4, 3)
+    network.load_state_dict({**network.state_dict(), "layers.0.weight": tensors})
+    save_network(path, network, about)
+    with pytest.raises(DataError, match="are not all numbers"):
+        check_feasible(spec, split.inputs, split.n_outputs)
+
+
+def test_one_file_by_two_paths_is_one_backbone(tmp_path: Path) -> None:
+    """And stands twice."""
+    text = STUDY.format(data="iris").replace("net.safetensors", "[net.safetensors, x/../net.safetensors]")
+    (tmp_path / "study.yaml").write_text(text)
+    with pytest.raises(StudyFileError, match="stands here twice"):
+        load_study_file(tmp_path / "study.yaml")
 
 
 def test_a_network_of_other_columns_is_refused(tmp_path: Path) -> None:

@@ -259,6 +259,24 @@ def test_what_is_searched_in_vain_is_found(make_spec: MakeSpec) -> None:
     assert [text.split(":")[0] for text in found] == ["space.width", "space.l1"]
 
 
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("{family: hybrid, depth: [1, 2]}", "space.depth: 1 can never be built: a hybrid of pattern last needs"),
+        ("{family: kan, layer: [edge, dictionary], base_function: b_spline}", "space.layer: edge can never be built"),
+        (
+            "{family: mlp, stem: attention, embedding: 6, heads: [4, 2]}",
+            "space.heads: 4 can never be built: heads must",
+        ),
+    ],
+)
+def test_values_that_can_never_be_built_are_said(make_spec: MakeSpec, space: str, message: str) -> None:
+    """And nothing else of them: a value that was never tried has no effect to be found."""
+    spec = make_spec(f"space={space}")
+    (warning,) = search_warnings(spec, load_study_split(spec))
+    assert warning.startswith(message)
+
+
 def test_all_hyperparameters_of_a_full_space_have_an_effect(make_spec: MakeSpec) -> None:
     """No false alarm: every hyperparameter that reaches the loss is seen to do so."""
     spec = make_spec(
