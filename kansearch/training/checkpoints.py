@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass, fields
 
@@ -52,10 +53,11 @@ class Checkpoint:
     best_weights: Float[Tensor, " R"] | None
 
     def to_bytes(self) -> bytes:
-        """As they are stored."""
+        """As they are stored: a digest, and what it is of."""
         buffer = io.BytesIO()
         torch.save({field.name: _owned(getattr(self, field.name)) for field in fields(self)}, buffer)
-        return buffer.getvalue()
+        content = buffer.getvalue()
+        return hashlib.sha256(content).digest() + content
 
     @classmethod
     def from_bytes(cls, stored: bytes) -> Checkpoint:
@@ -64,8 +66,12 @@ class Checkpoint:
         Raises:
             CheckpointError: If they are none.
         """
+        n_digest = hashlib.sha256().digest_size
+        digest, content = stored[:n_digest], stored[n_digest:]
+        if hashlib.sha256(content).digest() != digest:
+            raise CheckpointError("is damaged")
         try:
-            state = torch.load(io.BytesIO(stored), weights_only=True)
+            state = torch.load(io.BytesIO(content), weights_only=True)
             return cls(**{field.name: state[field.name] for field in fields(cls)})
         except Exception as error:  # torch.load raises whatever its readers do
             raise CheckpointError(f"is no checkpoint: {type(error).__name__}") from error

@@ -68,4 +68,4 @@ def test_trials_of_a_lost_pack_end_as_if_it_had_not_been_lost(make_study: MakeSt
     assert [outcome(record) for record in records if record.state != "fail"] == undisturbed
     assert sum(record.epochs_spent for record in records) == 6 * (3 + 9 - epoch)
     reasons = {record.reason for record in records if record.state == "fail"}
-    assert any("its checkpoint is no checkpoint" in str(reason) for reason in reasons) is torn
+    assert any("its checkpoint is damaged" in str(reason) for reason in reasons) is torn

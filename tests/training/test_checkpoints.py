@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,31 @@ def test_a_pickle_that_runs_commands_does_not_run(iris: Split, tmp_path: Path) -
     buffer = io.BytesIO()
     torch.save({"weights": Bomb(trace)}, buffer)
     for hostile in (pickle.dumps(Bomb(trace)), buffer.getvalue()):
-        pack = Pack(iris)
-        with pytest.raises(CheckpointError, match="is no checkpoint"):
-            pack.admit(TrialSpec(training=TrainingSpec(epochs=4)), hostile)
-        assert len(pack) == 0
+        for stored, message in ((hostile, "is damaged"), (sha256(hostile).digest() + hostile, "is no checkpoint")):
+            pack = Pack(iris)
+            with pytest.raises(CheckpointError, match=message):
+                pack.admit(TrialSpec(training=TrainingSpec(epochs=4)), stored)
+            assert len(pack) == 0
     assert not trace.exists()
     pickle.loads(pickle.dumps(Bomb(trace)))
     assert trace.exists()
+
+
+def test_a_checkpoint_of_which_a_bit_is_wrong_is_damaged(iris: Split) -> None:
+    """Wherever it is: also in the weights, which torch reads without a look at its own sums."""
+    spec = TrialSpec(training=TrainingSpec(epochs=4), rungs=(2, 4))
+    pack = Pack(iris)
+    slot = pack.admit(spec)
+    pack.advance()
+    whole = pack.checkpoint(slot)
+    for place in (0, 40, len(whole) // 2, len(whole) - 1):
+        broken = bytearray(whole)
+        broken[place] ^= 1
+        with pytest.raises(CheckpointError, match="is damaged"):
+            Pack(iris).admit(spec, bytes(broken))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Pack(iris).admit(spec, whole[:-7])
+    Pack(iris).admit(spec, whole)
 
 
 MIXED: list[tuple[dict[str, Any], dict[str, Any]]] = [

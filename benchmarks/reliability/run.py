@@ -1,0 +1,77 @@
+"""Storms on every database, and trials a second of many workers whose trials sleep.
+
+.venv/bin/python -m benchmarks.reliability.run [storms] [throughput] [large]
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.faults.crew import create_storm, run_storm
+from tests.servers import MariaDB, Postgres, Server
+
+TRIALS = 600
+
+
+def storms() -> None:
+    """16 workers, 500 trials, one worker killed every 2 s."""
+    for kind in (None, Postgres, MariaDB):
+        server = kind() if kind else None
+        with tempfile.TemporaryDirectory() as folder:
+            url = server.new_database() if server else f"sqlite:///{folder}/kansearch.db"
+            happened = run_storm(Path(folder), url)
+        name = kind.__name__ if kind else "SQLite"
+        print(f"{name:<10} all invariants held; " + ", ".join(f"{k} {v:.0f}" for k, v in happened.items()), flush=True)
+        if server:
+            server.remove()
+
+
+def throughput() -> None:
+    """Trials a second on PostgreSQL, all workers present, from the first trial to the last; each trial sleeps 0.2 s."""
+    server = Postgres()
+    print(f"{'workers':>7} {'ours':>6} {'Optuna':>7}  trials a second")
+    for n_workers in (8, 16, 32):
+        print(f"{n_workers:>7} {_rate('ours', server, n_workers):>6.1f} ", end="", flush=True)
+        print(f"{_rate('plain', server, n_workers):>7.1f}", flush=True)
+    server.remove()
+
+
+def _rate(who: str, server: Server, n_workers: int) -> float:
+    url = server.new_database()
+    n_trials = TRIALS if who == "ours" else TRIALS // 4
+    with tempfile.TemporaryDirectory() as folder:
+        if who == "ours":
+            create_storm(Path(folder), url, n_trials, 1, sampler="tpe")
+        command = [sys.executable, "-m", "benchmarks.reliability.sleeper", who, url]
+        workers = [
+            subprocess.Popen(
+                [*command, str(n if who == "ours" else n_trials)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            for n in range(n_workers)
+        ]  # fmt: skip
+        for worker in workers:
+            assert worker.stdout
+            assert worker.stdout.readline() == "ready\n"
+        for worker in workers:
+            assert worker.stdin
+            worker.stdin.write("\n")
+            worker.stdin.flush()
+        for worker in workers:
+            worker.wait()
+    rows = server.execute(
+        "SELECT count(*), extract(epoch FROM max(datetime_complete) - min(datetime_start)) FROM trials "
+        "WHERE state = 'COMPLETE'",
+        database=url.rpartition("/")[2],
+    )
+    n_done, seconds = rows[0]
+    return float(n_done) / float(seconds)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or ["storms", "throughput"]:
+        {"storms": storms, "throughput": throughput}[name]()
