@@ -148,7 +148,9 @@ def open_storage(text: str, *, read_only: bool = False, patience_s: float = 0.0)
     url = parse_url(text)
     _quiet_optuna()
     is_sqlite = url.get_backend_name() == "sqlite"
-    engine: dict[str, Any] = {"pool_pre_ping": True}
+    # No connection is tried before it is used, which would cost a round trip each time: whoever meets one that the
+    # database has closed tries again.
+    engine: dict[str, Any] = {"pool_pre_ping": False}
     if is_sqlite:
         _check_file(url, text, read_only=read_only)
         engine["connect_args"] = {"timeout": _SQLITE_WAIT_S}

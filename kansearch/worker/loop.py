@@ -88,7 +88,7 @@ def serve(
     why = "its worker gave up"
     try:
         while not stop.requested:
-            if time.monotonic() >= next_look or not pack.trials:
+            if time.monotonic() >= next_look:
                 if study.is_stopped or is_over():
                     why = "its worker left the study"
                     return
@@ -100,7 +100,9 @@ def serve(
             if pack.trials:
                 _advance(pack, stop, next_look)
                 presence.n_ended = n_before + pack.n_ended
-            elif study.trials(TrialState.RUNNING, TrialState.WAITING):
+                continue
+            next_look = 0.0
+            if study.trials(TrialState.RUNNING, TrialState.WAITING):
                 # A trial of another worker may still be lost and come back: the last to leave finishes last.
                 stop.sleep(WAIT_S)
             elif pack.budget_left <= 0:
