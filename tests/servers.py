@@ -50,7 +50,6 @@ class Server:
     scheme = ""
     login = ""
     stop_signal = signal.SIGTERM
-    ready_in_file = False
 
     def __init__(self, binaries: Path, user: str) -> None:
         self.user = user if os.geteuid() == 0 else None

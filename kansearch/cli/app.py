@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from kansearch import __version__
+from kansearch.worker.signals import GRACE_S
 
 app = typer.Typer(
     help="Search which KAN, hybrid and plain networks are worth having on your data.",
@@ -163,7 +164,7 @@ def worker(
     ] = None,
     grace: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="For an epoch to end after a request to stop.")
-    ] = 10.0,
+    ] = GRACE_S,
 ) -> None:
     """Train trials of a study until its budget is spent; `optimize` starts these."""
     from kansearch.worker.signals import StopSignals

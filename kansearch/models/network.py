@@ -118,7 +118,7 @@ class Network(nn.Module):
 
         def note(index: int, layer: Layer, seen: Tensor) -> Tensor:
             rows.append(seen)
-            return layer.mix(seen) if prepared and index == 0 else cast("Tensor", layer(seen))
+            return _given(layer, seen, prepared=prepared and index == 0)
 
         self._walk(x, note)
         return rows
@@ -213,7 +213,7 @@ class Network(nn.Module):
 
         def note(index: int, layer: Layer, seen: Tensor) -> Tensor:
             if not isinstance(layer, CurveLayer):
-                return layer.mix(seen) if prepared and index == 0 else cast("Tensor", layer(seen))
+                return _given(layer, seen, prepared=prepared and index == 0)
             outputs, amplitudes = layer.forward_with_amplitudes(seen)
             curves.extend(_strongest_curves(index, layer, seen, amplitudes, per_layer, n_points))
             return outputs
@@ -262,6 +262,11 @@ class Network(nn.Module):
             self.generator = torch.Generator(x.device).manual_seed(self.generator.initial_seed())
         keep = 1 - self.dropout
         return torch.empty_like(x).bernoulli_(keep, generator=self.generator) / keep
+
+
+def _given(layer: Layer, seen: Tensor, *, prepared: bool) -> Tensor:
+    """What a layer gives, from its inputs or from what it prepared of them."""
+    return layer.mix(seen) if prepared else cast("Tensor", layer(seen))
 
 
 class _Next(Layer):

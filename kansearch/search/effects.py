@@ -136,12 +136,15 @@ def _useless_values(spec: StudySpec, split: Split, name: str, contexts: Sequence
     domain = spec.space.domains[name]
     found: dict[Scalar, str] = {}
     for value in domain.choices if isinstance(domain, Choice) else ():
-        reasons = [
-            why_unbuildable(trial_spec(spec, _changed(spec, params, name, value)).model, split.inputs)
-            for params in contexts
-        ]
-        if reasons and all(reasons):
-            found[value] = str(reasons[0])
+        reasons = []
+        for params in contexts:
+            reason = why_unbuildable(trial_spec(spec, _changed(spec, params, name, value)).model, split.inputs)
+            if reason is None:
+                break
+            reasons.append(reason)
+        else:
+            if reasons:
+                found[value] = reasons[0]
     return found
 
 

@@ -27,7 +27,7 @@ from sqlalchemy import exc, func, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from kansearch.errors import StudyExistsError
-from kansearch.storage.patience import patient, wait_for
+from kansearch.storage.patience import T, patient, wait_for
 from kansearch.storage.reading import read_changed_trials, read_trials
 from kansearch.storage.tables import CheckpointModel
 
@@ -101,7 +101,6 @@ LARGEST_VALUE = 2**28
     "get_n_trials",
     "get_trial",
     "_get_trials",
-    "set_trial_state_values",
     "set_trial_user_attr",
     "set_trial_system_attr",
     "checkpoint",
@@ -127,6 +126,10 @@ class LedgerStorage(RDBStorage):
     def session(self) -> AbstractContextManager[Session]:
         """A transaction: committed at its end, or rolled back by an error."""
         return _create_scoped_session(self.scoped_session)
+
+    def patiently(self, work: Callable[[], T]) -> T:
+        """Do some work that may be done twice, and wait for a database that is away."""
+        return wait_for(work, self.patience_s)
 
     @functools.cached_property
     def largest_value(self) -> int:
@@ -231,7 +234,7 @@ class LedgerStorage(RDBStorage):
         def create() -> list[tuple[FrozenTrial, int, int]]:
             return self._create_trials(study_id, templates, n_seen, mark, owner if next(tries) else None)
 
-        return wait_for(create, self.patience_s)
+        return self.patiently(create)
 
     def _create_trials(
         self, study_id: int, templates: Sequence[FrozenTrial], n_seen: int, mark: str, owner: str | None
@@ -468,17 +471,6 @@ class LedgerStorage(RDBStorage):
         older = [trial_id for trial_id in included_trial_ids if trial_id <= trial_id_greater_than]
         with self.session() as session:
             return list(read_changed_trials(session, study_id, trial_id_greater_than, older))
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Change a trial's state, once: of several processes that try at the same time, one is told True."""
-        # SQLite has no row locks, so super() would check a state that another process is just changing. A write
-        # first takes SQLite's write lock; super() then works in the same thread-local session.
-        # test_only_one_process_gets_a_waiting_trial fails without it.
-        with self.session() as session:
-            session.query(models.TrialModel).filter_by(trial_id=trial_id).update({"trial_id": trial_id})
-            session.expire_all()
-            changed: bool = super().set_trial_state_values(trial_id, state, values)
-            return changed
 
 
 @functools.cache

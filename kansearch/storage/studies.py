@@ -85,7 +85,17 @@ class StoredStudy:
     @property
     def is_done(self) -> bool:
         """Whether its budget is spent and all its trials ended."""
+        return self._is_done(self.counts())
+
+    @property
+    def is_open(self) -> bool:
+        """Whether workers may serve it: not done, not stopped, and with failures below their ceiling."""
+        if self.is_stopped:
+            return False
         counts = self.counts()
+        return not self._is_done(counts) and counts["broken"] < self.spec.budget.failures
+
+    def _is_done(self, counts: Mapping[str, int]) -> bool:
         return counts["complete"] + counts["pruned"] >= self.budget
 
     def set_budget(self, budget: Budget) -> None:
@@ -192,7 +202,7 @@ def study_names(storage: Storage) -> list[str]:
 
 
 def open_studies(storage: Storage) -> list[StoredStudy]:
-    """Our studies that workers may serve, oldest first: not done, not stopped, and with failures below their ceiling.
+    """Our studies that workers may serve, oldest first.
 
     Those that another version of kansearch made are left out.
     """
@@ -200,7 +210,7 @@ def open_studies(storage: Storage) -> list[StoredStudy]:
     for name in study_names(storage):
         with contextlib.suppress(UserError):
             study = load_study(storage, name)
-            if not (study.is_stopped or study.is_done or study.counts()["broken"] >= study.spec.budget.failures):
+            if study.is_open:
                 found.append(study)
     return found
 

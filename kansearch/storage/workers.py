@@ -136,6 +136,11 @@ class Presence:
         self._thread = threading.Thread(target=self._beat_on, daemon=True)
 
     def __enter__(self) -> Self:
+        self._ledger.patiently(self._register)
+        self._thread.start()
+        return self
+
+    def _register(self) -> None:
         with self._ledger.session() as session:
             now = session.execute(select(func.current_timestamp())).scalar_one()
             forgotten = WorkerModel.seen_at < now - FORGOTTEN_AFTER
@@ -152,8 +157,6 @@ class Presence:
                     **self._work(),
                 )
             )
-        self._thread.start()
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
@@ -197,7 +200,7 @@ class Watch:
 
     def lost(self, ledger: LedgerStorage, names: set[str]) -> set[str]:
         """Those of some workers that are dead: gone, ended, or silent for GRACE_S seconds."""
-        signs = _signs(ledger)
+        signs = ledger.patiently(lambda: _signs(ledger))
         now = self.clock()
         before, self.seen = self.seen, {}
         lost = set()
@@ -218,6 +221,10 @@ def _signs(ledger: LedgerStorage) -> Mapping[str, tuple[int, bool]]:
 
 def read_workers(ledger: LedgerStorage) -> tuple[WorkerRecord, ...]:
     """All workers that the storage remembers, in the order of their start."""
+    return ledger.patiently(lambda: _read_workers(ledger))
+
+
+def _read_workers(ledger: LedgerStorage) -> tuple[WorkerRecord, ...]:
     # A storage that is only read may be older than the table.
     if not inspect(ledger.engine).has_table(WorkerModel.__tablename__):
         return ()
