@@ -182,6 +182,9 @@ class Postgres(Server):
         self._run("initdb", "-D", self.data, "-U", "kan", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-N")
         with (self.data / "postgresql.conf").open("a") as settings:
             settings.write(SETTINGS.format(port=self.port))
+        # Whoever is called guest needs a password.
+        rules = self.data / "pg_hba.conf"
+        rules.write_text("host all guest 127.0.0.1/32 scram-sha-256\n" + rules.read_text())
 
     def _command(self) -> list[str]:
         return [str(self.binaries / "postgres"), "-D", str(self.data)]

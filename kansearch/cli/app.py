@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import sys
 from itertools import pairwise
@@ -27,6 +26,14 @@ app = typer.Typer(
 StorageOption = Annotated[
     str | None,
     typer.Option("--storage", metavar="URL", help="Where studies are kept [KANSEARCH_STORAGE, else a file here]."),
+]
+ArtifactsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--artifacts",
+        metavar="PLACE",
+        help="Folder or s3://BUCKET/PREFIX of large checkpoints [KANSEARCH_ARTIFACTS, else the storage].",
+    ),
 ]
 PackOption = Annotated[
     int | None,
@@ -53,12 +60,6 @@ def _changes(overrides: list[str] | None, trials: int | None, seed: int | None) 
     changes += [] if trials is None else [f"budget.trials={trials}"]
     changes += [] if seed is None else [f"search.seed={seed}"]
     return changes
-
-
-def _storage_url(given: str | None) -> str:
-    from kansearch.storage.url import DEFAULT_URL, ENVIRONMENT
-
-    return given or os.environ.get(ENVIRONMENT) or DEFAULT_URL
 
 
 def _without_secrets(arguments: list[str]) -> list[str]:
@@ -97,6 +98,7 @@ def optimize(
     study_file: StudyFileArgument,
     name: StudyNameOption = None,
     storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
     trials: TrialsOption = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes [one a core, at most 8].")] = None,
     pack: PackOption = None,
@@ -111,7 +113,7 @@ def optimize(
     changes = _changes(overrides, trials, seed)
     again = shlex.join(["kansearch", *_without_secrets(sys.argv[1:])])
     raise typer.Exit(
-        Optimize(study_file, name, _storage_url(storage), changes, workers, pack, device, output, again).run()
+        Optimize(study_file, name, storage, artifacts, changes, workers, pack, device, output, again).run()
     )
 
 
@@ -120,31 +122,34 @@ def submit(
     study_file: StudyFileArgument,
     name: StudyNameOption = None,
     storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
     trials: TrialsOption = None,
     seed: SeedOption = None,
     overrides: SetOption = None,
 ) -> None:
     """Create a study, or change its budget, and leave the search to standing workers."""
+    from kansearch.cli.places import find_places
     from kansearch.cli.studies import enter_study
     from kansearch.cli.tables import console
     from kansearch.specs.study_file import load_study_file
 
-    changes = _changes(overrides, trials, seed)
-    url = _storage_url(storage)
-    study = enter_study(load_study_file(study_file, changes, name), url, console())
+    spec = load_study_file(study_file, _changes(overrides, trials, seed), name)
+    places = find_places(spec, study_file, storage, artifacts)
+    study = enter_study(spec, places, console())
     typer.echo(
-        f"{study.budget} trials for whoever serves this storage: kansearch worker --all; "
-        f"how far they are: kansearch status {study.spec.name}"
+        f"{study.budget} trials for whoever serves this storage: kansearch worker --all{places.hint}; "
+        f"how far they are: kansearch status {study.spec.name}{places.hint}"
     )
 
 
 @app.command()
 def stop(name: NameArgument, storage: StorageOption = None) -> None:
     """Let all workers leave a study; their trials go on from where they are when it does."""
+    from kansearch.cli.places import storage_url
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
 
-    study = load_study(open_storage(_storage_url(storage)), name)
+    study = load_study(open_storage(storage_url(storage)), name)
     study.stop()
     typer.echo(f"Study {name} is stopped; its workers leave it within seconds. optimize and submit let it go on.")
 
@@ -167,6 +172,7 @@ def worker(
     ] = GRACE_S,
 ) -> None:
     """Train trials of a study until its budget is spent; `optimize` starts these."""
+    from kansearch.cli.places import storage_url
     from kansearch.worker.signals import StopSignals
 
     # First of all, so that a request to stop is not lost while torch is imported.
@@ -182,7 +188,7 @@ def worker(
     if (name is None) is not serves_all:
         raise UserError("a worker needs the NAME of a study, or --all")
     where = find_device(device, number)
-    opened = open_storage(_storage_url(storage), patience_s=PATIENCE_S)
+    opened = open_storage(storage_url(storage), patience_s=PATIENCE_S)
     if name is None:
         work_on_all(opened, signals, pack, where)
     else:
@@ -196,11 +202,12 @@ def status(
     storage: StorageOption = None,
 ) -> None:
     """Show how far a study is, who works on it, why trials failed and the front so far."""
+    from kansearch.cli.places import storage_url
     from kansearch.cli.status import show_studies, show_study
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
 
-    url = _storage_url(storage)
+    url = storage_url(storage)
     opened = open_storage(url, read_only=True)
     if name is None:
         show_studies(opened, url)
@@ -215,11 +222,12 @@ def report(
     output: Annotated[Path | None, typer.Option(help="Folder of the report [reports/NAME].")] = None,
 ) -> None:
     """Write the Pareto report of a study: report.html, report.json and trials.csv."""
+    from kansearch.cli.places import storage_url
     from kansearch.cli.results import report_study
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
 
-    study = load_study(open_storage(_storage_url(storage), read_only=True), name)
+    study = load_study(open_storage(storage_url(storage), read_only=True), name)
     typer.echo(report_study(study, output or Path("reports") / study.spec.name)[1])
 
 
@@ -235,10 +243,11 @@ def explain(
 ) -> None:
     """Show what a trial's network has learned: inputs, curves, formulas, and how many curves it needs."""
     from kansearch.cli.explain import explain_trial
+    from kansearch.cli.places import storage_url
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
 
-    study = load_study(open_storage(_storage_url(storage), read_only=True), name)
+    study = load_study(open_storage(storage_url(storage), read_only=True), name)
     explain_trial(study, trial, curves, output or Path("reports") / study.spec.name)
 
 
@@ -253,10 +262,11 @@ def export(
 ) -> None:
     """Train a trial's network again and write it into a file, from which other studies can begin."""
     from kansearch.cli.export import export_trial
+    from kansearch.cli.places import storage_url
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
 
-    export_trial(load_study(open_storage(_storage_url(storage), read_only=True), name), trial, output)
+    export_trial(load_study(open_storage(storage_url(storage), read_only=True), name), trial, output)
 
 
 @app.command()
@@ -271,5 +281,6 @@ def schema() -> None:
 def doctor(storage: StorageOption = None) -> None:
     """Check versions, devices and the storage; say what is wrong and how to mend it."""
     from kansearch.cli.doctor import examine
+    from kansearch.cli.places import storage_url
 
-    raise typer.Exit(examine(_storage_url(storage)))
+    raise typer.Exit(examine(storage_url(storage)))

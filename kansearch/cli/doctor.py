@@ -4,32 +4,48 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
+from functools import partial
 
 from kansearch.cli.tables import console
 from kansearch.errors import EmptyStorageError, KansearchError, UserError
+from kansearch.storage.health import EXAMINATIONS
+from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import study_names
-from kansearch.storage.url import open_storage, parse_url, shown
+from kansearch.storage.url import as_storage_error, open_storage, parse_url, shown
 from kansearch.versions import versions
 
 
 def examine(url: str) -> int:
     """Print one line for each thing examined; returns the exit code of the worst finding."""
-    out = console()
-    worst = 0
-    for name, look in (
-        ("versions", _versions),
-        ("torch", _torch),
-        ("compiled", _compiled),
-        ("cores", _cores),
-        ("storage", lambda: _storage(url)),
-    ):
-        try:
-            verdict, finding = "ok   ", look()
-        except KansearchError as error:
-            worst = max(worst, error.exit_code)
-            verdict, finding = "wrong", str(error)
-        out.print(f"{verdict} {name:<9} {finding}", markup=False, soft_wrap=True)
+    opened: list[Storage] = []
+    looks: dict[str, Callable[[], str]] = {
+        "versions": _versions,
+        "torch": _torch,
+        "compiled": _compiled,
+        "cores": _cores,
+        "storage": lambda: _storage(url, opened),
+    }
+    worst = max(_report(name, look) for name, look in looks.items())
+    for storage in opened:
+        worst = max(worst, *(_report(name, partial(look, storage)) for name, look in EXAMINATIONS.items()))
     return worst
+
+
+def _report(name: str, look: Callable[[], str]) -> int:
+    """Print what a look finds; returns its exit code."""
+    code = 0
+    try:
+        verdict, finding = "ok   ", look()
+    except KansearchError as error:
+        code, verdict, finding = error.exit_code, "wrong", str(error)
+    except Exception as error:
+        found = as_storage_error(error)
+        if found is None:
+            raise
+        code, verdict, finding = found.exit_code, "wrong", str(found)
+    console().print(f"{verdict} {name:<9} {finding}", markup=False, soft_wrap=True)
+    return code
 
 
 def _versions() -> str:
@@ -68,13 +84,16 @@ def _cores() -> str:
     return f"{len(os.sched_getaffinity(0))} usable of {os.cpu_count()}; that many workers by default"
 
 
-def _storage(url: str) -> str:
+def _storage(url: str, opened: list[Storage]) -> str:
+    """Whether it answers; if there is anything in it, it is opened."""
     parsed = parse_url(url)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and not os.path.exists(file):  # noqa: PTH110 - it is a text, the path of a URL
         return f"{shown(url)} does not exist yet; `kansearch optimize` makes it"
     try:
-        names = study_names(open_storage(url, read_only=True))
+        storage = open_storage(url, read_only=True)
+        names = study_names(storage)
     except EmptyStorageError:
-        names = []
+        return f"{shown(url)} answers; studies: none yet"
+    opened.append(storage)
     return f"{shown(url)} answers; studies: {', '.join(names) or 'none yet'}"

@@ -8,6 +8,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
+from kansearch.cli.places import find_places
 from kansearch.cli.progress import Progress
 from kansearch.cli.results import report_study
 from kansearch.cli.status import say_divergences
@@ -37,7 +38,8 @@ class Optimize:
         self,
         study_file: Path,
         name: str | None,
-        storage_url: str,
+        storage: str | None,
+        artifacts: str | None,
         overrides: list[str],
         workers: int | None,
         pack: int | None,
@@ -48,11 +50,11 @@ class Optimize:
         if workers is not None and not 1 <= workers <= MAX_WORKERS:
             raise UserError(f"--workers is {workers}; must be from 1 to {MAX_WORKERS}")
         self.command = command
-        self.storage_url = storage_url
         self.n_workers = workers or min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS)
         self.pack = pack
         self.device = device
         self.spec: StudySpec = load_study_file(study_file, overrides, name)
+        self.places = find_places(self.spec, study_file, storage, artifacts)
         self.output = output or Path("reports") / self.spec.name
         self.console = console()
 
@@ -63,7 +65,7 @@ class Optimize:
             from kansearch.training.device import find_device
 
             find_device(self.device)
-            study = enter_study(self.spec, self.storage_url, self.console)
+            study = enter_study(self.spec, self.places, self.console)
         interrupted = self._search(study)
         summary, page = report_study(study, self.output)
         header, rows = front_rows(summary)
@@ -88,7 +90,7 @@ class Optimize:
         """Keep workers at it until the budget is done; returns whether a person stopped them."""
         if study.is_done:
             return False
-        environment = {ENVIRONMENT: self.storage_url}
+        environment = {ENVIRONMENT: self.places.storage}
         request = LaunchRequest(self.spec.name, self.n_workers, self.pack, self.device, environment)
         # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`.
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)

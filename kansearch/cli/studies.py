@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from kansearch.cli.places import Places
 from kansearch.cli.tables import say
 from kansearch.errors import StudyExistsError
 from kansearch.specs.study import StudySpec
+from kansearch.storage.artifacts import artifacts_at, make_folder
 from kansearch.storage.studies import StoredStudy, create_study, find_study, load_study, refuse_changes
 from kansearch.storage.url import open_storage
 from kansearch.versions import versions
@@ -18,12 +20,12 @@ if TYPE_CHECKING:
     from kansearch.storage.ledger import Storage
 
 
-def enter_study(spec: StudySpec, storage_url: str, console: Console) -> StoredStudy:
+def enter_study(spec: StudySpec, places: Places, console: Console) -> StoredStudy:
     """The study of a file in the storage: found and unchanged, or new; with the budget of the file, and not stopped.
 
     Args:
         spec: What the file says.
-        storage_url: Where it is kept.
+        places: Where it is kept.
         console: On which is said what the study is, and what its author should know.
 
     Raises:
@@ -38,7 +40,10 @@ def enter_study(spec: StudySpec, storage_url: str, console: Console) -> StoredSt
     from kansearch.search.data import load_study_split
 
     split = load_study_split(spec)
-    storage = open_storage(storage_url)
+    if places.artifacts is not None:
+        make_folder(places.artifacts)
+        artifacts_at(places.artifacts).check()
+    storage = open_storage(places.storage)
     data_line = describe(spec.data, split)
     known = find_study(storage, spec.name)
     new = None if known else _new_study(spec, storage, split, data_line)
@@ -46,6 +51,8 @@ def enter_study(spec: StudySpec, storage_url: str, console: Console) -> StoredSt
     if new is None:
         refuse_changes(study, spec, split.digest)
         study.set_budget(spec.budget)
+    if places.artifacts is not None:
+        study.keep_artifacts(places.artifacts)
     say(console, f"Study {spec.name}{' goes on' if new is None else ''}  ({data_line})")
     for warning in study.warnings:
         say(console, f"warning: {warning}", style="yellow")

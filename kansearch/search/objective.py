@@ -150,12 +150,7 @@ class StudyPack:
     def _paused(self, slot: int, trial: RunningTrial) -> TrialWrite | None:
         """The checkpoint of a trial on its way to a rung."""
         since = self._pack.checkpoint_since(slot)
-        return None if since is None else self._checkpoint(trial, *since)
-
-    def _checkpoint(self, trial: RunningTrial, epoch: int, state: bytes) -> TrialWrite:
-        if len(state) > self._study.storage.ledger.largest_value:
-            return TrialWrite(trial.id)  # goes on without
-        return checkpoint_write(trial, epoch, state)
+        return None if since is None else checkpoint_write(trial, *since)
 
     def _new_pack(self) -> Pack:
         return Pack(self._split, latency_at_rungs="latency_ms" in self._needed, device=self._device)
@@ -207,4 +202,4 @@ class StudyPack:
         if judge.decide(trial, result) is Decision.PRUNE:
             progress = result.epoch / study.spec.budget.epochs
             return prune_write(study, trial, f"pruned at epoch {result.epoch}", progress)
-        return self._checkpoint(trial, result.epoch, self._pack.checkpoint(result.slot))
+        return checkpoint_write(trial, result.epoch, self._pack.checkpoint(result.slot))

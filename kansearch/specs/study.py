@@ -255,6 +255,8 @@ class StudySpec(Spec):
         name: In the storage and in reports; a file without one is named after itself.
         objectives: Metric names; the first is the quality whose curve is drawn. Left out: the task's
             usual quality and the number of parameters.
+        storage: URL of the database that `optimize` and `submit` keep it in; no part of the study itself.
+        artifacts: Folder or s3://BUCKET/PREFIX for its large checkpoints; no part of the study itself.
     """
 
     name: StudyName
@@ -264,6 +266,8 @@ class StudySpec(Spec):
     budget: Budget = Budget()
     search: SearchSpec = SearchSpec()
     space: Space
+    storage: Annotated[str | None, Field(exclude=True, repr=False)] = None
+    artifacts: Annotated[str | None, Field(exclude=True)] = None
 
     @field_validator("objectives", mode="before")
     @classmethod

@@ -30,6 +30,9 @@ MAX_CHOICES = 1000
 MAX_DEPTH = 20
 """Keys within keys; a study has five."""
 
+PLACES = ("storage", "artifacts")
+"""Keys that say where a study is kept; their values are never shown."""
+
 Path_ = tuple[str | int, ...]
 
 
@@ -198,6 +201,9 @@ def _set(document: dict[str, Any], override: str) -> None:
     """Put one `PATH=VALUE` into the document."""
     dots, equals, text = override.partition("=")
     keys = dots.strip().split(".")
+    if keys[0] in PLACES:
+        # Its value may hold a password.
+        raise UserError(f"--set {keys[0]}: write --{keys[0]} instead")
     if not equals or not all(keys):
         raise UserError(f"--set {override}: write it as PATH=VALUE, for example space.width.high=64")
     value, _ = _load(f"--set {override}", text)
@@ -438,7 +444,7 @@ def _at(raw: object, path: Path_) -> object:
 def _sentence(item: Any, value: object, path: Path_ = ()) -> str:
     """One of pydantic's findings in our words: what is wrong, then what is allowed."""
     kind, context = item["type"], item.get("ctx", {})
-    shown = f"is {_short(value)}"
+    shown = "is no text" if path[:1] and path[0] in PLACES else f"is {_short(value)}"
     match kind:
         case "extra_forbidden":
             section = _SECTIONS.get(path[:-1])

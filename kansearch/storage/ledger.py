@@ -29,7 +29,7 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 from kansearch.errors import StudyExistsError
 from kansearch.storage.patience import T, patient, wait_for
 from kansearch.storage.reading import read_changed_trials, read_trials
-from kansearch.storage.tables import CheckpointModel
+from kansearch.storage.tables import ArtifactModel, CheckpointModel
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -55,10 +55,17 @@ class BudgetSpentError(Exception):
 
 @dataclass(frozen=True)
 class StoredCheckpoint:
-    """Of a trial, after so many epochs."""
+    """Of a trial, after so many epochs.
+
+    Attributes:
+        epoch: How many.
+        state: Its bytes; empty where they lie in an artifact.
+        artifact: Key of the artifact that holds them.
+    """
 
     epoch: int
     state: bytes
+    artifact: str | None = None
 
 
 @dataclass(frozen=True)
@@ -383,6 +390,7 @@ class LedgerStorage(RDBStorage):
             # The failed trial has given its place in the budget back.
             [(new_id, _)] = self._insert_trials(session, study_id, [template])
             checkpoint.update({"trial_id": new_id})
+            session.query(ArtifactModel).filter_by(trial_id=trial_id).update({"trial_id": new_id})
             return True
 
     def write(self, writes: Sequence[TrialWrite]) -> set[int]:
@@ -425,7 +433,7 @@ class LedgerStorage(RDBStorage):
         ]
         user = [(w.trial_id, key, json.dumps(value)) for w in writes for key, value in w.user_attrs.items()]
         system = [(w.trial_id, key, json.dumps(value)) for w in writes for key, value in w.system_attrs.items()]
-        checkpoints = [(w.trial_id, w.checkpoint.epoch, w.checkpoint.state) for w in writes if w.checkpoint is not None]
+        checkpoints = [(w.trial_id, c.epoch, c.state, c.artifact) for w in writes if (c := w.checkpoint) is not None]
         for model, columns, rows in (
             (models.TrialValueModel, ("trial_id", "objective", "value", "value_type"), values),
             (
@@ -435,7 +443,7 @@ class LedgerStorage(RDBStorage):
             ),
             (models.TrialUserAttributeModel, ("trial_id", "key", "value_json"), user),
             (models.TrialSystemAttributeModel, ("trial_id", "key", "value_json"), system),
-            (CheckpointModel, ("trial_id", "epoch", "state"), checkpoints),
+            (CheckpointModel, ("trial_id", "epoch", "state", "artifact"), checkpoints),
         ):
             if rows:
                 upsert = _upsert(self.engine.name, model, columns)
@@ -457,7 +465,7 @@ class LedgerStorage(RDBStorage):
         """The latest checkpoint of a trial that has not ended."""
         with self.session() as session:
             row = session.query(CheckpointModel).filter_by(trial_id=trial_id).one_or_none()
-            return None if row is None else StoredCheckpoint(int(row.epoch), bytes(row.state))
+            return None if row is None else StoredCheckpoint(int(row.epoch), bytes(row.state), row.artifact)
 
     def _get_trials(
         self,

@@ -61,13 +61,14 @@ def does_pass(error: BaseException) -> bool:
     return bool(SQLITE_PASSES.search(str(original)))
 
 
-def wait_for(work: Callable[[], T], seconds: float) -> T:
+def wait_for(work: Callable[[], T], seconds: float, passes: Callable[[BaseException], bool] = does_pass) -> T:
     """Do some work on a database, again and again for so many seconds where it fails for reasons that pass.
 
     Args:
         work: All or nothing, or such that doing it twice does no harm: its first try may have been done and the answer
             lost.
         seconds: 0 tries once.
+        passes: Whether to wait for what failed so.
     """
     begin, pause, said = time.monotonic(), SHORTEST_PAUSE_S, False
     while True:
@@ -75,7 +76,7 @@ def wait_for(work: Callable[[], T], seconds: float) -> T:
             return work()
         except Exception as error:
             waited = time.monotonic() - begin
-            if waited >= seconds or not does_pass(error):
+            if waited >= seconds or not passes(error):
                 raise
             if waited > WORTH_SAYING_S and not said:
                 _logger.warning("the storage does not answer; trying again for %.0f s", seconds - waited)

@@ -7,12 +7,13 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Connection, Engine
+from optuna.storages._rdb import models
+from sqlalchemy import Connection, Engine, inspect, literal, select
 
 from kansearch.errors import StorageError
-from kansearch.storage.tables import VERSION_TABLE
+from kansearch.storage.tables import VERSION_TABLE, OwnTable
 
-NEWEST = 2
+NEWEST = 3
 """The number of the last migration."""
 
 
@@ -38,6 +39,33 @@ def refuse_newer(connection: Connection, shown: str) -> None:
             f"storage {shown} has tables of a newer kansearch (version {found}); this one knows up to {NEWEST}: "
             "install a newer one, or name another storage"
         )
+
+
+def refuse_torn(connection: Connection, shown: str) -> None:
+    """Leave a database alone that lost tables: new ones in their place would only hide it.
+
+    Args:
+        connection: To the database.
+        shown: Its URL for people.
+
+    Raises:
+        StorageError: If it is one.
+    """
+    found = set(inspect(connection).get_table_names())
+    optunas = models.BaseModel.metadata.tables
+    missing = set(optunas) - found
+    # While the first process makes the tables there are some, and nothing in them.
+    for name in found.intersection(("studies", "trials")) if missing else ():
+        if connection.execute(select(literal(1)).select_from(optunas[name]).limit(1)).first():
+            break
+    else:
+        missing = set()
+    advice = "restore a backup, or name another storage"
+    if not missing and version(connection) == NEWEST:
+        missing = set(OwnTable.metadata.tables) - found
+        advice = f"restore a backup, or DROP TABLE {VERSION_TABLE} to have them made anew"
+    if missing:
+        raise StorageError(f"storage {shown} lacks tables that it had: {', '.join(sorted(missing))}; {advice}")
 
 
 def migrate(engine: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ VERSIONS = "kansearch:versions"
 DATA = "kansearch:data"
 WARNINGS = "kansearch:warnings"
 STOPPED = "kansearch:stopped"
+ARTIFACTS = "kansearch:artifacts"
 HANDED_BACK = "kansearch:handed_back"
 """The attribute of a trial that failed with its worker and has, or may have had, a second try."""
 
@@ -73,6 +75,17 @@ class StoredStudy:
     def is_stopped(self) -> bool:
         """Whether somebody wants no worker to serve it."""
         return bool(self._attribute(STOPPED))
+
+    @functools.cached_property
+    def artifacts(self) -> str | None:
+        """Where its large checkpoints are kept; None where all lie in the database."""
+        place = self._attribute(ARTIFACTS)
+        return None if place is None else str(place)
+
+    def keep_artifacts(self, place: str) -> None:
+        """Keep large checkpoints at another place from now on; those that exist stay where they are."""
+        self.storage.ledger.set_study_user_attr(self.study_id, ARTIFACTS, place)
+        self.__dict__.pop("artifacts", None)
 
     def stop(self) -> None:
         """Let all workers leave it, and none come, until somebody sets its budget anew."""

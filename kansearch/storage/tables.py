@@ -20,12 +20,34 @@ class OwnTable(DeclarativeBase):
 
 
 class CheckpointModel(OwnTable):
-    """The latest checkpoint of a trial that has not ended; whichever takes its place takes it over."""
+    """The latest checkpoint of a trial that has not ended; whichever takes its place takes it over.
+
+    Attributes:
+        epoch: At which it was made.
+        state: Its bytes; empty where they lie in an artifact.
+        artifact: Key of the artifact that holds them.
+    """
 
     __tablename__ = "kansearch_trial_checkpoints"
     trial_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     epoch: Mapped[int]
     state: Mapped[bytes] = mapped_column(LargeBinary().with_variant(mysql.LONGBLOB(), "mysql"))
+    artifact: Mapped[str | None] = mapped_column(String(64))
+
+
+class ArtifactModel(OwnTable):
+    """An artifact that may be there: known before it is written, and until it is removed.
+
+    Attributes:
+        artifact: Its key.
+        place: Where it is kept.
+        trial_id: Whose checkpoint it is, or was to be.
+    """
+
+    __tablename__ = "kansearch_artifacts"
+    artifact: Mapped[str] = mapped_column(String(64), primary_key=True)
+    place: Mapped[str] = mapped_column(Text)
+    trial_id: Mapped[int]
 
 
 class WorkerModel(OwnTable):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from kansearch.errors import StorageError
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
+from kansearch.storage.artifacts import ArtifactError, artifacts_at, fetch, keep_apart, sweep
 from kansearch.storage.ledger import StoredCheckpoint, TrialWrite
 from kansearch.storage.reading import RUNG, StoredTrial
 from kansearch.storage.studies import HANDED_BACK, StoredStudy
@@ -109,23 +111,54 @@ def begin_trials(study: StoredStudy, candidates: Sequence[Candidate], n_seen: in
 
 
 def resume_trial(study: StoredStudy) -> RunningTrial | None:
-    """Take a trial that waits for a second try; None where none waits."""
+    """Take a trial that waits for a second try; None where none waits.
+
+    Raises:
+        StorageError: If its checkpoint cannot be reached; then it waits again.
+    """
     ledger = study.storage.ledger
     for trial in study.trials(TrialState.WAITING):
         if ledger.take_waiting(trial._trial_id, WORKER, worker_name()):
-            checkpoint = ledger.checkpoint(trial._trial_id)
+            checkpoint = _fetch_checkpoint(study, trial._trial_id)
             return RunningTrial(trial._trial_id, trial.number, trial.params, trial.user_attrs[SEED], checkpoint)
     return None
+
+
+def _fetch_checkpoint(study: StoredStudy, trial_id: int) -> StoredCheckpoint | None:
+    ledger = study.storage.ledger
+    try:
+        return fetch(ledger, ledger.checkpoint(trial_id))
+    except ArtifactError as error:
+        hand_back(study, trial_id, "its checkpoint could not be reached", died=False)
+        raise StorageError(f"artifacts {study.artifacts} cannot be reached: {error}") from None
 
 
 def write(study: StoredStudy, writes: Sequence[TrialWrite]) -> set[int]:
     """Write about trials that this process trains, in one transaction.
 
+    Large checkpoints go where the study keeps its artifacts; one for which there is no room is left out.
+
     Returns:
         The ids of trials that were handed back in the meantime, for this process was paused for longer than its
         grace: of these nothing was written, and their second try counts.
     """
-    return study.storage.ledger.write(writes)
+    ledger = study.storage.ledger
+    if study.artifacts is None:
+        return ledger.write([_without_huge_checkpoint(w, ledger.largest_value) for w in writes])
+    kept = keep_apart(ledger, study.artifacts, writes)
+    lost = ledger.write(kept)
+    # Whoever took a lost trial over may have swept already.
+    for w in kept:
+        if w.trial_id in lost and w.checkpoint is not None and w.checkpoint.artifact is not None:
+            artifacts_at(study.artifacts).remove(w.checkpoint.artifact)
+    if changed := {w.trial_id for w in writes if w.state is not None or w.checkpoint is not None}:
+        sweep(ledger, changed)
+    return lost
+
+
+def _without_huge_checkpoint(write: TrialWrite, n_bytes: int) -> TrialWrite:
+    huge = write.checkpoint is not None and len(write.checkpoint.state) > n_bytes
+    return replace(write, checkpoint=None) if huge else write
 
 
 def checkpoint_write(trial: RunningTrial, epoch: int, state: bytes) -> TrialWrite:

@@ -24,7 +24,7 @@ from sqlalchemy.pool import NullPool
 from kansearch.errors import EmptyStorageError, StorageError, StorageUrlError
 from kansearch.storage.ledger import LedgerStorage, Storage
 from kansearch.storage.patience import PATIENCE_S, does_pass, wait_for
-from kansearch.storage.schema import migrate, refuse_newer
+from kansearch.storage.schema import migrate, refuse_newer, refuse_torn
 from kansearch.storage.tables import PREFIX
 
 DEFAULT_URL = "sqlite:///kansearch.db"
@@ -90,6 +90,14 @@ def parse_url(text: str) -> URL:
     if dialect == "sqlite" and (not url.database or url.database == ":memory:"):
         raise StorageUrlError(f"storage URL {_quoted(text)} names no file; workers need one: sqlite:///study.db")
     return url.set(drivername=_DRIVERS[dialect])
+
+
+def from_folder(text: str, folder: Path) -> str:
+    """The URL with a relative path of a SQLite file counted from a folder; whatever else it is stays as it is."""
+    start, path = "sqlite:///", text.strip().removeprefix("sqlite:///")
+    if not text.strip().startswith(start) or not path or path.startswith(("/", ":")):
+        return text
+    return f"{start}{folder.resolve() / path}"
 
 
 def shown(text: str) -> str:
@@ -204,6 +212,7 @@ def _open_to_read(url: URL, text: str, engine: Mapping[str, Any]) -> LedgerStora
     with probe.connect() as connection:
         has_studies = inspect(connection).has_table("version_info")
         refuse_newer(connection, shown(text))
+        refuse_torn(connection, shown(text))
     probe.dispose()
     if not has_studies:
         raise EmptyStorageError(f"storage {shown(text)} holds no studies; `kansearch optimize` makes them")
@@ -240,7 +249,7 @@ def _open_ledger(url: URL, engine: Mapping[str, Any]) -> LedgerStorage:
         except (exc.IntegrityError, exc.ProgrammingError, exc.OperationalError, CommandError) as error:
             # Another process is making the same tables at this moment.
             sure = isinstance(error, exc.IntegrityError | CommandError)
-            raced = sure or "already exists" in str(error) or does_pass(error)
+            raced = sure or re.search("already exists|duplicate column", str(error), re.IGNORECASE) or does_pass(error)
             if not raced or attempt == OPEN_TRIES - 1:
                 raise
             time.sleep(0.1 * 2**attempt)
@@ -292,20 +301,23 @@ def _use_write_ahead_log(path: str) -> None:
 
 
 def _refuse_foreign(url: URL, text: str, engine: Mapping[str, Any]) -> None:
-    """Leave a database alone that is another program's."""
+    """Leave a database alone that is another program's, or that lost something."""
     with create_engine(url, connect_args=engine["connect_args"], poolclass=NullPool).connect() as connection:
         refuse_newer(connection, shown(text))
         found = inspect(connection)
         tables = set(found.get_table_names())
         columns = found.get_columns("studies") if "studies" in tables else []
-    strange = {table for table in tables - set(models.BaseModel.metadata.tables) if not table.startswith(PREFIX)}
-    strange -= {"alembic_version"}
-    # A server's database may be shared; a file is one program's.
-    is_others = url.get_backend_name() == "sqlite" and strange and "version_info" not in tables
-    has_others = "studies" in tables and all(column["name"] != "study_id" for column in columns)
-    if is_others or has_others:
-        names = ", ".join(sorted(strange or tables)[:5])
-        raise StorageUrlError(f"storage {shown(text)} is another program's database (tables: {names}); name another")
+        strange = {table for table in tables - set(models.BaseModel.metadata.tables) if not table.startswith(PREFIX)}
+        strange -= {"alembic_version"}
+        # A server's database may be shared; a file is one program's.
+        is_others = url.get_backend_name() == "sqlite" and strange and "version_info" not in tables
+        has_others = "studies" in tables and all(column["name"] != "study_id" for column in columns)
+        if is_others or has_others:
+            names = ", ".join(sorted(strange or tables)[:5])
+            raise StorageUrlError(
+                f"storage {shown(text)} is another program's database (tables: {names}); name another"
+            )
+        refuse_torn(connection, shown(text))
 
 
 def _refuse_to_write(connection: Any, _record: Any) -> None:

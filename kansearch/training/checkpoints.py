@@ -66,6 +66,8 @@ class Checkpoint:
         Raises:
             CheckpointError: If they are none.
         """
+        if not stored:
+            raise CheckpointError("is gone")
         n_digest = hashlib.sha256().digest_size
         digest, content = stored[:n_digest], stored[n_digest:]
         if hashlib.sha256(content).digest() != digest:

@@ -14,6 +14,7 @@ from kansearch.errors import DataError, KansearchError
 from kansearch.search.data import load_study_split
 from kansearch.search.objective import BROKEN, StudyPack, describe
 from kansearch.search.pack_size import pack_size
+from kansearch.storage.artifacts import prepare
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import rescue_lost_trials
 from kansearch.storage.workers import Presence
@@ -82,6 +83,8 @@ def serve(
     split = load_study_split(study.spec)
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
+    if study.artifacts is not None:
+        prepare(study.storage.ledger, study.artifacts)
     pack = StudyPack(study, split, number, size or pack_size(study.spec, split, device), device)
     presence.serve(study.study_id)
     n_before, next_look = presence.n_ended, 0.0

@@ -6,7 +6,6 @@ import csv
 import functools
 import json
 import math
-import os
 import re
 import signal
 import subprocess
@@ -23,24 +22,12 @@ from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
+from tests.commands import run_in
 from tests.conftest import SMALL
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-
-
-def run_in(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a folder, with no terminal."""
-    return subprocess.run(
-        [sys.executable, "-m", "kansearch", *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
+from tests.commands import run_in
 from tests.conftest import SMALL
 
 SLOW = SMALL.replace("epochs: 3", "epochs: 60000")
@@ -31,7 +32,7 @@ class Service:
 
     def __init__(self, folder: Path, url: str) -> None:
         self.folder, self.url = folder, url
-        self.environment = {**os.environ, "KANSEARCH_STORAGE": url, "OMP_NUM_THREADS": "1"}
+        self.environment = {"KANSEARCH_STORAGE": url, "OMP_NUM_THREADS": "1"}
 
     def study(self, name: str, text: str = SMALL) -> Path:
         path = self.folder / f"{name}.yaml"
@@ -39,18 +40,19 @@ class Service:
         return path
 
     def run(self, *arguments: object) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "kansearch", *map(str, arguments)],
-            cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False,
-        )  # fmt: skip
+        done = self.try_(*arguments)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def try_(self, *arguments: object) -> subprocess.CompletedProcess[str]:
+        return run_in(self.folder, *arguments, **self.environment)
 
     @contextlib.contextmanager
     def start(self, *arguments: object) -> Iterator[subprocess.Popen[str]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "kansearch", *map(str, arguments)],
-            cwd=self.folder, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            cwd=self.folder, env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing else runs here
         )  # fmt: skip
         try:
@@ -137,11 +139,63 @@ def test_optimize_says_that_somebody_stopped_its_study(service: Service) -> None
     assert "go on with: kansearch optimize" in output
 
 
+WIDE = SLOW.replace("width: {low: 2, high: 8}", "width: 400\n  depth: 4").replace("[mlp, kan]", "mlp")
+"""Its checkpoints have megabytes."""
+
+
+def test_large_checkpoints_go_where_the_study_file_says(service: Service) -> None:
+    """Folder and database count from the file's own folder, and are no part of the study: it may move."""
+    apart = service.folder / "apart"
+    file = service.study("wide", WIDE + "storage: sqlite:///own.db\nartifacts: apart\n")
+    del service.environment["KANSEARCH_STORAGE"]
+    here, service.folder = service.folder, service.folder / "elsewhere"
+    service.folder.mkdir()
+    own = f"sqlite:///{here / 'own.db'}"
+    said = service.run("submit", file, "--trials", 1)
+    assert f"kansearch status wide --storage {own}" in said
+    service.url = service.environment["KANSEARCH_STORAGE"] = own
+    with service.start("worker", "wide") as worker:
+        service.wait(lambda: [record.state for record in service.records("wide")] == ["running"])
+        service.wait(lambda: "1 running" in service.run("status", "wide"))
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE_S) == 128 + signal.SIGTERM, worker.communicate()[1]
+    [kept] = apart.iterdir()
+    assert kept.stat().st_size > 2**20
+    with service.start("worker", "wide") as worker:
+        service.wait(lambda: service.records("wide")[-1].state == "running")
+        assert service.records("wide")[-1].resumed_at > 0
+        worker.kill()
+    service.run("submit", file, "--trials", 1, "--artifacts", here / "moved")
+    assert (here / "moved").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("storage: {user: me, password: hunter2}", "is no text"),
+        ("storage: postgresql://me:hunter2@h:x/d", "is none"),
+        ("artifacts: s3://me:hunter2@bucket", "is no bucket"),
+        ("artifacts: /proc/no/such", "cannot be kept there"),
+    ],
+)
+def test_places_of_a_study_file_are_checked(service: Service, place: str, words: str) -> None:
+    """One line, exit code 2, and nothing of what may be a secret."""
+    del service.environment["KANSEARCH_STORAGE"]
+    done = service.try_("submit", service.study("small", f"{SMALL}{place}\n"))
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "hunter2" not in done.stderr + done.stdout
+    assert not (service.folder / "kansearch.db").exists()
+
+
+def test_places_are_set_by_their_own_flags(service: Service) -> None:
+    """What --set repeats of its value could be a password."""
+    done = service.try_("submit", service.study("small"), "--set", "storage=hunter2")
+    assert (done.returncode, done.stderr) == (2, "kansearch: --set storage: write --storage instead\n")
+
+
 @pytest.mark.parametrize("arguments", [(), ("small", "--all")])
 def test_a_worker_serves_one_study_or_all(service: Service, arguments: tuple[str, ...]) -> None:
     """One line; exit code 2."""
-    done = subprocess.run(
-        [sys.executable, "-m", "kansearch", "worker", *arguments],
-        cwd=service.folder, env=service.environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = service.try_("worker", *arguments)
     assert (done.returncode, done.stderr) == (2, "kansearch: a worker needs the NAME of a study, or --all\n")

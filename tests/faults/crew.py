@@ -18,6 +18,7 @@ from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
+from tests.commands import run_in
 
 STORM = """
 name: storm
@@ -86,13 +87,13 @@ class Crew:
             )
 
 
-def create_storm(folder: Path, url: str, trials: int, epochs: int, sampler: str = "random") -> StoredStudy:
-    """A study of small networks."""
+def create_storm(
+    folder: Path, url: str, trials: int, epochs: int, sampler: str = "random", *arguments: str
+) -> StoredStudy:
+    """A study of small networks; `submit` gets more arguments."""
     (folder / "storm.yaml").write_text(STORM % {"trials": trials, "epochs": epochs, "sampler": sampler})
-    subprocess.run(
-        [sys.executable, "-m", "kansearch", "submit", "storm.yaml"],
-        cwd=folder, env={**os.environ, "KANSEARCH_STORAGE": url}, check=True, capture_output=True,
-    )  # fmt: skip
+    done = run_in(folder, "submit", "storm.yaml", *arguments, KANSEARCH_STORAGE=url)
+    assert done.returncode == 0, done.stderr
     return load_study(open_storage(url), "storm")
 
 

@@ -283,7 +283,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     # keys
     "unknown key": (with_plain("serach: {}"), "serach", 'unknown key; did you mean "search"?; allowed: name, data'),
     "unknown key of a section": (with_plain("budget: {trial: 6}"), "budget.trial", 'did you mean "trials"?'),
-    "number as key": (with_plain("1: 2"), "1", "unknown key; allowed: name, data"),
+    "number as key": (with_plain("1: 2"), "1", "unknown key; allowed: name, data, objectives"),
     "null as key": (in_space("null: 2"), "space.null", "unknown hyperparameter; allowed: family, depth"),
     "date as key": (with_plain("2020-01-01: x"), "2020-01-01", "unknown key"),
     "line end in a key": (in_space('"wid\\nth": 4'), "space.wid\\nth", 'did you mean "width"?'),

@@ -178,6 +178,8 @@ def test_reading_changes_nothing(make_study: Callable[..., StoredStudy], storage
     make_study().storage.ledger.engine.dispose()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TABLE kansearch_trial_checkpoints")
+        connection.execute("UPDATE kansearch_version SET version_num = '1'")
+        connection.commit()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = path.read_bytes()
     study = load_study(open_storage(storage_url, read_only=True), "small")

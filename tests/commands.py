@@ -1,0 +1,18 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+PATIENCE_S = 300
+
+
+def run_in(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a folder, with no terminal."""
+    return subprocess.run(
+        [sys.executable, "-m", "kansearch", *map(str, arguments)], cwd=folder, env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+    )  # fmt: skip
