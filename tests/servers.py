@@ -35,8 +35,29 @@ shared_buffers=64MB
 """
 
 
+BOUNCER = """
+[databases]
+* = host=127.0.0.1 port={behind} user=kan
+[pgbouncer]
+listen_addr=127.0.0.1
+listen_port={port}
+unix_socket_dir=
+auth_type=any
+pool_mode=transaction
+default_pool_size={connections}
+max_client_conn=200
+"""
+
+
 class MissingPartError(Exception):
     """A server that is not installed; the message says how to install it."""
+
+
+def free_port() -> int:
+    """On loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Server:
@@ -60,9 +81,7 @@ class Server:
         self.data.mkdir(mode=0o700)
         if self.user:
             shutil.chown(self.data, self.user)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self._install()
         self.start()
 
@@ -188,6 +207,37 @@ class Postgres(Server):
 
     def _command(self) -> list[str]:
         return [str(self.binaries / "postgres"), "-D", str(self.data)]
+
+    def _admin_url(self, database: str) -> str:
+        return f"postgresql+psycopg://kan@127.0.0.1:{self.port}/{database or 'postgres'}"
+
+
+class PgBouncer(Server):
+    """The system's pgbouncer in transaction mode, in front of a PostgreSQL, with few connections to that.
+
+    Args:
+        behind: The PostgreSQL.
+        connections: For each of its databases.
+    """
+
+    scheme = "postgresql"
+    login = "kan"
+    stop_signal = signal.SIGINT
+
+    def __init__(self, behind: Server, connections: int) -> None:
+        program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if program is None:
+            raise MissingPartError("pgbouncer is missing: apt-get install pgbouncer")
+        self.behind, self.connections = behind, connections
+        super().__init__(Path(program).parent, "nobody")
+
+    def _install(self) -> None:
+        (self.folder / "pgbouncer.ini").write_text(
+            BOUNCER.format(behind=self.behind.port, port=self.port, connections=self.connections)
+        )
+
+    def _command(self) -> list[str]:
+        return [str(self.binaries / "pgbouncer"), str(self.folder / "pgbouncer.ini")]
 
     def _admin_url(self, database: str) -> str:
         return f"postgresql+psycopg://kan@127.0.0.1:{self.port}/{database or 'postgres'}"

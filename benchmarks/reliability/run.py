@@ -1,4 +1,4 @@
-"""Storms on every database, and trials a second of many workers whose trials sleep.
+"""Storms on every database, trials a second of many workers whose trials sleep, and a study of 10,000 trials.
 
 .venv/bin/python -m benchmarks.reliability.run [storms] [throughput] [large]
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 
+from benchmarks.reliability.large import measure
 from kansearch.storage.url import parse_url
 from tests.faults.crew import create_storm, run_storm
 from tests.servers import MariaDB, Postgres, Server
@@ -44,6 +45,17 @@ def throughput() -> None:
         print(f"{n_workers:>7} {_rate('ours', server, n_workers):>6.1f} ", end="", flush=True)
         print(f"{_rate('plain', server, n_workers):>7.1f}", flush=True)
     server.remove()
+
+
+def large() -> None:
+    """A study of 10,000 trials."""
+    for kind in (None, Postgres):
+        server = kind() if kind else None
+        with tempfile.TemporaryDirectory() as folder:
+            found = measure(Path(folder), server.new_database() if server else f"sqlite:///{folder}/kansearch.db")
+        print(f"{kind.__name__ if kind else 'SQLite':<10} " + ", ".join(f"{k} {v:.1f}" for k, v in found.items()))
+        if server:
+            server.remove()
 
 
 def _rate(who: str, server: Server, n_workers: int) -> float:
@@ -86,5 +98,5 @@ def _rate(who: str, server: Server, n_workers: int) -> float:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or ["storms", "throughput"]:
-        {"storms": storms, "throughput": throughput}[name]()
+    for name in sys.argv[1:] or ["storms", "throughput", "large"]:
+        {"storms": storms, "throughput": throughput, "large": large}[name]()

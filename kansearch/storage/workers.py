@@ -30,6 +30,9 @@ LATE_S = 15.0
 GRACE_S = 30.0
 """One that was silent for so long counts as dead, and others take its trials over."""
 
+LOOK_S = 2 * HEARTBEAT_S
+"""So much silence a single look can tell: after an outage everybody is given time for a sign."""
+
 FORGOTTEN_AFTER = timedelta(days=1)
 """Workers that ended, or were last seen, so long ago are forgotten."""
 
@@ -191,24 +194,28 @@ class Watch:
     """What a process knows of the signs of life of others, by its own clock: those of others may jump.
 
     Attributes:
-        seen: Of each worker its last sign, and when this process first saw it.
+        seen: Of each worker its last sign, and for how long this process has seen no other.
+        looked_at: When it last looked.
         clock: Its own, in seconds.
     """
 
     seen: dict[str, tuple[object, float]] = field(default_factory=dict)
+    looked_at: float = 0.0
     clock: Callable[[], float] = time.monotonic
 
     def lost(self, ledger: LedgerStorage, names: set[str]) -> set[str]:
         """Those of some workers that are dead: gone, ended, or silent for GRACE_S seconds."""
         signs = ledger.patiently(lambda: _signs(ledger))
         now = self.clock()
-        before, self.seen = self.seen, {}
+        # While the database was away, or we were paused, nobody could be seen.
+        watched = min(now - self.looked_at, LOOK_S)
+        before, self.seen, self.looked_at = self.seen, {}, now
         lost = set()
         for name in names:
             beats, has_ended = signs.get(name, (None, False))
-            last, since = before.get(name, (None, now))
-            self.seen[name] = (beats, since if beats == last else now)
-            if has_ended or is_gone(name) or now - self.seen[name][1] > GRACE_S:
+            last, silent = before.get(name, (None, 0.0))
+            self.seen[name] = (beats, silent + watched if name in before and beats == last else 0.0)
+            if has_ended or is_gone(name) or self.seen[name][1] > GRACE_S:
                 lost.add(name)
         return lost
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -42,16 +43,27 @@ class Crew:
         name: Of the study.
         size: How many.
         arguments: Of each.
+        first: Number of the first.
+        environment: Of each, beside ours.
     """
 
-    def __init__(self, folder: Path, url: str, name: str, size: int, *arguments: str) -> None:
-        self.environment = {**os.environ, "KANSEARCH_STORAGE": url, "OMP_NUM_THREADS": "1"}
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        name: str,
+        size: int,
+        *arguments: str,
+        first: int = 0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.environment = {**os.environ, **(environment or {}), "KANSEARCH_STORAGE": url, "OMP_NUM_THREADS": "1"}
         self.command = [sys.executable, "-m", "kansearch", "worker", name, *arguments]
         self.words = folder / "words"
         self.workers: dict[int, subprocess.Popen[bytes]] = {}
         self.n_killed = 0
         self.statuses: list[int] = []
-        for number in range(size):
+        for number in range(first, first + size):
             self._start(number)
 
     def __enter__(self) -> Self:
@@ -98,19 +110,23 @@ def create_storm(
 
 
 def check_invariants(study: StoredStudy, budget: int) -> tuple[TrialRecord, ...]:
-    """The budget is exact, nobody is left running, nothing was trained to two ends, the front is the best there is."""
+    """`check_records`, and the front is the best there is."""
     records = read_records(study)
+    check_records(records, budget)
+    check_front(study, records)
+    return records
+
+
+def check_records(records: tuple[TrialRecord, ...], budget: int) -> None:
+    """The budget is exact, nobody is left running, nothing was trained to two ends or failed by itself."""
     states = Counter(record.state for record in records)
     assert states["complete"] + states["pruned"] == budget, states
     assert set(states) <= {"complete", "pruned", "fail"}, states
     assert [record.number for record in records] == list(range(len(records)))
     ends = Counter(str(sorted(record.params.items())) for record in records if record.state != "fail")
     assert max(ends.values()) == 1
-    for record in records:
-        if record.state == "fail":
-            assert record.reason in ("its worker died", "its worker was asked to stop"), record.reason
-    check_front(study, records)
-    return records
+    reasons = {record.reason for record in records if record.state == "fail"}
+    assert reasons <= {"its worker died", "its worker was asked to stop"}
 
 
 def check_front(study: StoredStudy, records: tuple[TrialRecord, ...]) -> None:

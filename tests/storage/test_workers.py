@@ -1,6 +1,6 @@
 """Workers in the storage: who is there, who is late, who is dead."""
 
-from __future__ import annotations
+from __future__ import itertools
 
 import subprocess
 import sys
@@ -56,7 +56,7 @@ def test_a_silent_worker_is_late_and_then_dead(ledger: LedgerStorage, monkeypatc
 
 def test_others_are_watched_by_ones_own_clock(ledger: LedgerStorage) -> None:
     """However the clock of the database jumps: only a worker that gives no new sign in our grace is dead."""
-    times = iter([0.0, 20.0, 40.0, 60.0, 80.0])
+    times = itertools.count(0.0, 10.0)
     watch = Watch(clock=lambda: next(times))
     names = {"elsewhere/7-abc", "unknown/1-aaa"}
     with Presence(ledger, "cpu"):
@@ -67,8 +67,7 @@ def test_others_are_watched_by_ones_own_clock(ledger: LedgerStorage) -> None:
         (1, "2020-01-01 00:00:00"),
         (2, "2030-01-01 00:00:00"),
         (3, "2020-01-01"),
-        (3, None),
-        (3, None),
+        *[(3, None)] * 4,
     ):
         with ledger.session() as session:
             row = session.query(WorkerModel).one()
@@ -76,7 +75,14 @@ def test_others_are_watched_by_ones_own_clock(ledger: LedgerStorage) -> None:
             if seen is not None:
                 row.seen_at = type(row.seen_at).fromisoformat(seen)
         found.append(watch.lost(ledger, names))
-    assert found == [set(), set(), {"unknown/1-aaa"}, {"unknown/1-aaa"}, names]
+    assert found == [set()] * 4 + [{"unknown/1-aaa"}] * 2 + [names]
+
+
+def test_after_an_outage_everybody_has_time_for_a_sign(ledger: LedgerStorage) -> None:
+    """A watcher that could not look for minutes knows nothing of them."""
+    times = iter([0.0, 5.0, 300.0, 305.0, 310.0, 320.0])
+    watch = Watch(clock=lambda: next(times))
+    assert [bool(watch.lost(ledger, {"elsewhere/7-abc"})) for _ in range(6)] == [False] * 5 + [True]
 
 
 def test_a_worker_that_ended_or_whose_process_is_gone_is_dead_at_once(ledger: LedgerStorage) -> None:
