@@ -1,7 +1,8 @@
 """Workers in the storage: who is there, who is late, who is dead."""
 
-from __future__ import itertools
+from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Callable
