@@ -17,7 +17,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
@@ -82,8 +82,19 @@ class Server:
         if self.user:
             shutil.chown(self.data, self.user)
         self.port = free_port()
-        self._install()
-        self.start()
+        self.process: subprocess.Popen[bytes] | None = None
+        try:
+            self._install()
+            self.start()
+        except Exception:
+            self.remove()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     # --- life -------------------------------------------------------------------------------------------
 
@@ -107,7 +118,7 @@ class Server:
 
     def stop(self, how: signal.Signals | None = None) -> None:
         """Shut it down; its clients lose their connections."""
-        if self.process.poll() is None:
+        if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how or self.stop_signal)
             self.process.wait(60)
 
@@ -265,6 +276,7 @@ class MariaDB(Server):
                 f"--datadir={self.data}",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
+                f"--tmpdir={self._temporary()}",
                 "--skip-name-resolve",
             ],
             capture_output=True,
@@ -275,6 +287,14 @@ class MariaDB(Server):
         )
         if done.returncode:
             raise RuntimeError(done.stdout + done.stderr)
+
+    def _temporary(self) -> Path:
+        """Of its own: a server that starts removes the temporary tables of others."""
+        folder = self.folder / "tmp"
+        folder.mkdir(exist_ok=True)
+        if self.user:
+            shutil.chown(folder, self.user)
+        return folder
 
     def start(self) -> None:
         """Start it and wait until it answers."""
@@ -289,6 +309,7 @@ class MariaDB(Server):
             "--bind-address=127.0.0.1",
             f"--port={self.port}",
             f"--socket={self.data / 's.sock'}",
+            f"--tmpdir={self._temporary()}",
             "--skip-name-resolve",
             "--innodb-flush-log-at-trx-commit=2",
             "--innodb-buffer-pool-size=64M",

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import optuna
@@ -24,14 +25,11 @@ TRIALS = 600
 def storms() -> None:
     """16 workers, 500 trials, one worker killed every 2 s."""
     for kind in (None, Postgres, MariaDB):
-        server = kind() if kind else None
-        with tempfile.TemporaryDirectory() as folder:
+        with kind() if kind else nullcontext() as server, tempfile.TemporaryDirectory() as folder:
             url = server.new_database() if server else f"sqlite:///{folder}/kansearch.db"
             happened = run_storm(Path(folder), url)
         name = kind.__name__ if kind else "SQLite"
         print(f"{name:<10} all invariants held; " + ", ".join(f"{k} {v:.0f}" for k, v in happened.items()), flush=True)
-        if server:
-            server.remove()
 
 
 def throughput() -> None:
@@ -39,23 +37,19 @@ def throughput() -> None:
 
     From the end of the first 30 % of all trials, when all workers are at it, to that of 95 %.
     """
-    server = Postgres()
-    print(f"{'workers':>7} {'ours':>6} {'Optuna':>7}  trials a second")
-    for n_workers in (8, 16, 32):
-        print(f"{n_workers:>7} {_rate('ours', server, n_workers):>6.1f} ", end="", flush=True)
-        print(f"{_rate('plain', server, n_workers):>7.1f}", flush=True)
-    server.remove()
+    with Postgres() as server:
+        print(f"{'workers':>7} {'ours':>6} {'Optuna':>7}  trials a second")
+        for n_workers in (8, 16, 32):
+            print(f"{n_workers:>7} {_rate('ours', server, n_workers):>6.1f} ", end="", flush=True)
+            print(f"{_rate('plain', server, n_workers):>7.1f}", flush=True)
 
 
 def large() -> None:
     """A study of 10,000 trials."""
     for kind in (None, Postgres):
-        server = kind() if kind else None
-        with tempfile.TemporaryDirectory() as folder:
+        with kind() if kind else nullcontext() as server, tempfile.TemporaryDirectory() as folder:
             found = measure(Path(folder), server.new_database() if server else f"sqlite:///{folder}/kansearch.db")
         print(f"{kind.__name__ if kind else 'SQLite':<10} " + ", ".join(f"{k} {v:.1f}" for k, v in found.items()))
-        if server:
-            server.remove()
 
 
 def _rate(who: str, server: Server, n_workers: int) -> float:

@@ -37,10 +37,8 @@ def _report(name: str, look: Callable[[], str]) -> int:
     code = 0
     try:
         verdict, finding = "ok   ", look()
-    except KansearchError as error:
-        code, verdict, finding = error.exit_code, "wrong", str(error)
     except Exception as error:
-        found = as_storage_error(error)
+        found = error if isinstance(error, KansearchError) else as_storage_error(error)
         if found is None:
             raise
         code, verdict, finding = found.exit_code, "wrong", str(found)

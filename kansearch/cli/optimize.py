@@ -10,8 +10,7 @@ from pathlib import Path
 
 from kansearch.cli.places import find_places
 from kansearch.cli.progress import Progress
-from kansearch.cli.results import report_study
-from kansearch.cli.status import say_divergences
+from kansearch.cli.results import report_study, say_divergences
 from kansearch.cli.studies import enter_study
 from kansearch.cli.tables import console, say, table
 from kansearch.errors import KansearchError, LaunchError, UserError

@@ -51,9 +51,8 @@ def find_places(spec: StudySpec, study_file: Path, storage: str | None, place: s
     found = storage_url(storage, filed)
     here = place or os.environ.get(artifacts.ENVIRONMENT)
     text, folder = (here, Path()) if here else (spec.artifacts, study_file.parent)
-    is_known = found in (os.environ.get(url.ENVIRONMENT), url.DEFAULT_URL)
     return Places(
         found,
         artifacts.parse_place(text, folder) if text else None,
-        "" if is_known else f" --storage {url.shown(found)}",
+        "" if found == storage_url(None) else f" --storage {url.shown(found)}",
     )

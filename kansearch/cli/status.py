@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
-from rich.console import Console
-
-from kansearch.cli.results import summarize_study
+from kansearch.cli.results import say_divergences, summarize_study
 from kansearch.cli.tables import console, duration, say, table
+from kansearch.errors import UserError
 from kansearch.report.words import count, front_rows, verdict_sentences
-from kansearch.specs.trial import End, TrialRecord
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, load_study, study_names
 from kansearch.storage.trials import read_records
@@ -30,20 +27,27 @@ def show_studies(storage: Storage, url: str) -> None:
         return
     rows = []
     workers = [worker for worker in read_workers(storage.ledger) if worker.state in ("live", "late")]
+    unreadable = []
     for name in names:
-        study = load_study(storage, name)
+        try:
+            study = load_study(storage, name)
+        except UserError as error:
+            unreadable.append(str(error))
+            continue
         counts = study.counts()
         rows.append(
             [
                 name,
                 ", ".join(study.spec.objectives),
                 f"{counts['complete'] + counts['pruned']}/{study.budget}{' stopped' if study.is_stopped else ''}",
-                *(str(counts[state]) for state in ("complete", "pruned", "fail", "running", "waiting")),
+                *(str(counts[state]) for state in ("complete", "pruned", "broken", "running", "waiting")),
                 str(sum(worker.study_id == study.study_id for worker in workers)),
             ]
         )
     header = ["study", "objectives", "trials", "complete", "pruned", "failed", "running", "waiting", "workers"]
     out.print(table(f"Studies of {shown(url)}", header, rows))
+    for words in unreadable:
+        say(out, words, style="yellow")
     idle = [worker for worker in workers if worker.study_id is None]
     if idle:
         say(out, f"{count(len(idle), 'worker')} without a study")
@@ -70,32 +74,27 @@ def _show_workers(study: StoredStudy) -> None:
         say(out, f"  and {len(ours) - MAX_WORKERS} more")
 
 
-def say_divergences(out: Console, records: Sequence[TrialRecord]) -> None:
-    """Print how many trials diverged, and an example."""
-    diverged = [record for record in records if record.end is End.DIVERGED]
-    if diverged:
-        say(out, f"  {count(len(diverged), 'trial')} diverged; trial {diverged[0].number}: {diverged[0].reason}")
-
-
 def show_study(study: StoredStudy) -> None:
     """Print one study: its counts, its workers, its failures and its front."""
     out = console()
     records = read_records(study)
     states = Counter(record.state for record in records)
+    handed_back = Counter(record.reason for record in records if record.handed_back)
+    failed = Counter(record.reason for record in records if record.state == "fail" and not record.handed_back)
     done = states["complete"] + states["pruned"]
     say(out, f"Study {study.spec.name}  ({study.data_line})")
     say(
         out,
         f"{done}/{study.budget} trials · {states['complete']} complete · {states['pruned']} pruned · "
-        f"{states['fail']} failed · {states['running']} running · {states['waiting']} waiting · "
+        f"{failed.total()} failed · {states['running']} running · {states['waiting']} waiting · "
         f"{sum(record.epochs_spent for record in records):,} epochs",
     )
     if study.is_stopped:
         say(out, "stopped by `kansearch stop`; optimize and submit let it go on")
     _show_workers(study)
-    failures = Counter(record.reason or "no reason known" for record in records if record.state == "fail")
-    for reason, n_trials in failures.most_common(10):
-        say(out, f"  failed {n_trials} times: {reason}")
+    for what, reasons in (("handed back", handed_back), ("failed", failed)):
+        for reason, n_trials in reasons.most_common(10):
+            say(out, f"  {count(n_trials, 'trial')} {what}: {reason or 'no reason known'}")
     say_divergences(out, records)
     for warning in study.warnings:
         say(out, f"  warning: {warning}")

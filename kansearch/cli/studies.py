@@ -10,7 +10,7 @@ from kansearch.cli.places import Places
 from kansearch.cli.tables import say
 from kansearch.errors import StudyExistsError
 from kansearch.specs.study import StudySpec
-from kansearch.storage.artifacts import artifacts_at, make_folder
+from kansearch.storage.artifacts import artifacts_at
 from kansearch.storage.studies import StoredStudy, create_study, find_study, load_study, refuse_changes
 from kansearch.storage.url import open_storage
 from kansearch.versions import versions
@@ -41,25 +41,26 @@ def enter_study(spec: StudySpec, places: Places, console: Console) -> StoredStud
 
     split = load_study_split(spec)
     if places.artifacts is not None:
-        make_folder(places.artifacts)
-        artifacts_at(places.artifacts).check()
+        place = artifacts_at(places.artifacts)
+        place.make()
+        place.check()
     storage = open_storage(places.storage)
     data_line = describe(spec.data, split)
     known = find_study(storage, spec.name)
-    new = None if known else _new_study(spec, storage, split, data_line)
+    new = None if known else _new_study(spec, storage, split, data_line, places.artifacts)
     study = new or known or load_study(storage, spec.name)
     if new is None:
         refuse_changes(study, spec, split.digest)
-        study.set_budget(spec.budget)
-    if places.artifacts is not None:
-        study.keep_artifacts(places.artifacts)
+        study.set_budget(spec.budget, places.artifacts)
     say(console, f"Study {spec.name}{' goes on' if new is None else ''}  ({data_line})")
     for warning in study.warnings:
         say(console, f"warning: {warning}", style="yellow")
     return study
 
 
-def _new_study(spec: StudySpec, storage: Storage, split: Split, data_line: str) -> StoredStudy | None:
+def _new_study(
+    spec: StudySpec, storage: Storage, split: Split, data_line: str, artifacts: str | None
+) -> StoredStudy | None:
     """The study of the file, created; None where somebody else created it at the same time."""
     from kansearch.search.effects import check_feasible, search_warnings
 
@@ -67,7 +68,13 @@ def _new_study(spec: StudySpec, storage: Storage, split: Split, data_line: str) 
     warnings = search_warnings(spec, split)
     try:
         return create_study(
-            storage, spec, digest=split.digest, data_line=data_line, versions=versions(), warnings=warnings
+            storage,
+            spec,
+            digest=split.digest,
+            data_line=data_line,
+            versions=versions(),
+            warnings=warnings,
+            artifacts=artifacts,
         )
     except StudyExistsError:
         return None

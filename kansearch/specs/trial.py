@@ -302,6 +302,7 @@ class TrialRecord(Spec):
         points: The learning curve up to the last rung.
         epochs: Of its training up to the last rung.
         resumed_at: The epoch at which it took over from a trial that lost its worker; 0 where it began itself.
+        handed_back: It failed with its worker, and another trial took its place.
         seconds: From its start to its end; None while it has not ended.
         feasible: It meets every constraint of the study.
         reason: Why it ended before its last epoch.
@@ -324,6 +325,7 @@ class TrialRecord(Spec):
     end: End | None = None
     curves: tuple[Curve, ...] = ()
     resumed_at: int = 0
+    handed_back: bool = False
 
     @property
     def epochs_spent(self) -> int:

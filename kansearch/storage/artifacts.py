@@ -6,29 +6,26 @@ whoever dies in between leaves nothing that nobody can find, and what a checkpoi
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import io
 import logging
+import os
 import re
 import secrets
-from collections.abc import Collection, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-import optuna
-from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import delete, select
 
-from kansearch.errors import StorageError, UserError
+from kansearch.errors import KansearchError, StorageError, UserError
 from kansearch.storage.ledger import LedgerStorage, StoredCheckpoint, TrialWrite
 from kansearch.storage.patience import wait_for
 from kansearch.storage.tables import ArtifactModel, CheckpointModel
-
-if TYPE_CHECKING:
-    from optuna.artifacts import Boto3ArtifactStore, FileSystemArtifactStore
 
 ENVIRONMENT = "KANSEARCH_ARTIFACTS"
 """The environment variable that says where large checkpoints are kept."""
@@ -37,8 +34,10 @@ LARGE = 2**20
 """Bytes; a smaller checkpoint costs a database little."""
 
 S3 = "s3://"
-_LOGIN = "the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
 _BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[\w.-]+)*/?")
+
+CONNECT_S, READ_S, TRIES = 10, 60, 2
+"""Patience with a bucket: training waits for it."""
 
 _logger = logging.getLogger(__name__)
 
@@ -61,46 +60,61 @@ def parse_place(text: str, folder: Path) -> str:
     if text.startswith(S3):
         if not _BUCKET.fullmatch(text):
             shown = f"{S3}***" if "@" in text else text[:100]
-            raise UserError(f"artifacts {shown} is no bucket; write s3://BUCKET/PREFIX, with the login in {_LOGIN}")
+            raise UserError(
+                f"artifacts {shown} is no bucket; write s3://BUCKET/PREFIX, with the login in the environment "
+                "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+            )
         return text.rstrip("/")
     if "://" in text or not text:
         raise UserError(
             f'artifacts "{text.partition("://")[0]}://..." is no place; write a folder or s3://BUCKET/PREFIX'
         )
-    return str((folder / Path(text).expanduser()).resolve())
+    try:
+        # Links stay: what they stand for may differ from machine to machine.
+        return os.path.abspath(folder / Path(text).expanduser())  # noqa: PTH100 - Path.resolve follows them
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"artifacts {text!r} is no folder: {error}") from None
 
 
 @functools.cache
 def artifacts_at(place: str) -> Artifacts:
-    """What is kept at a place, as `parse_place` names it."""
-    return Artifacts(place)
-
-
-class Artifacts:
-    """Bytes under keys, in a folder or a bucket.
-
-    Args:
-        place: As `parse_place` names it.
+    """What is kept at a place, as `parse_place` names it.
 
     Raises:
-        UserError: If a module is missing.
+        KansearchError: If a bucket needs what this machine has not.
     """
+    return Bucket(place) if place.startswith(S3) else Folder(place)
+
+
+class Artifacts(ABC):
+    """Bytes under keys, at a place.
+
+    Attributes:
+        place: As `parse_place` names it.
+    """
+
+    error: type[KansearchError]
+    """What is wrong with the place, for whoever can mend that."""
 
     def __init__(self, place: str) -> None:
         self.place = place
-        self._prefix = ""
-        self._store: FileSystemArtifactStore | Boto3ArtifactStore
-        if not place.startswith(S3):
-            self._store = optuna.artifacts.FileSystemArtifactStore(place)
-            return
-        bucket, slash, prefix = place.removeprefix(S3).partition("/")
-        self._prefix = prefix + slash
-        try:
-            self._store = optuna.artifacts.Boto3ArtifactStore(bucket)
-        except ImportError:
-            raise UserError(f"artifacts {place} need the module boto3: pip install 'kansearch[s3]'") from None
-        except Exception as error:  # noqa: BLE001 - boto3 refuses in its own ways
-            raise StorageError(f"artifacts {place} cannot be reached: {error}") from None
+
+    @abstractmethod
+    def make(self) -> None:
+        """Make the place, if that is for us to do and it is not there yet.
+
+        Raises:
+            KansearchError: If that cannot be.
+        """
+
+    @abstractmethod
+    def _write(self, key: str, content: bytes) -> None: ...
+
+    @abstractmethod
+    def _read(self, key: str) -> bytes: ...
+
+    @abstractmethod
+    def _remove(self, key: str) -> None: ...
 
     def write(self, key: str, content: bytes) -> None:
         """Keep some bytes, whole or not at all.
@@ -108,11 +122,8 @@ class Artifacts:
         Raises:
             ArtifactError: If the place refuses.
         """
-        try:
-            self._store.write(self._prefix + key, io.BytesIO(content))
-        except Exception as error:  # each kind of store refuses in its own ways
-            self.remove(key)
-            raise ArtifactError(_reason(error)) from error
+        with _refusals():
+            self._write(key, content)
 
     def read(self, key: str) -> bytes:
         """What was kept; empty where nothing is, for somebody has removed it.
@@ -120,68 +131,124 @@ class Artifacts:
         Raises:
             ArtifactError: If the place refuses.
         """
-        try:
-            with self._store.open_reader(self._prefix + key) as reader:
-                return reader.read()
-        except ArtifactNotFound:
-            return b""
-        except Exception as error:  # each kind of store refuses in its own ways
-            raise ArtifactError(_reason(error)) from error
+        with _refusals():
+            return self._read(key)
 
-    def remove(self, key: str) -> bool:
-        """Remove what was kept, if anything was; returns whether it is gone."""
-        if not self.place.startswith(S3) and not Path(self.place).is_dir():
-            return False  # not gone, but not to be seen from this machine
-        try:
-            self._store.remove(self._prefix + key)
-        except ArtifactNotFound:
-            return True
-        except Exception:  # noqa: BLE001 - whoever asks can do nothing but try again later
-            return False
-        return True
+    def remove(self, key: str) -> None:
+        """Remove what was kept, if anything was.
+
+        Raises:
+            ArtifactError: If the place refuses.
+        """
+        with _refusals():
+            self._remove(key)
 
     def check(self) -> None:
         """Make sure that the place keeps something and gives it back.
 
         Raises:
-            UserError: If a folder does not.
-            StorageError: If a bucket does not.
+            KansearchError: If it does not.
         """
         key, content = _new_key(), b"kansearch"
         try:
             self.write(key, content)
             kept = self.read(key)
-        except ArtifactError as error:
-            kind = StorageError if self.place.startswith(S3) else UserError
-            raise kind(f"artifacts {self.place} cannot be kept there: {error}") from None
-        finally:
             self.remove(key)
+        except ArtifactError as error:
+            raise self.error(f"artifacts {self.place} cannot be kept there: {error}") from None
         if kept != content:
-            raise StorageError(f"artifacts {self.place} are not given back as they were written")
+            raise self.error(f"artifacts {self.place} are not given back as they were written")
 
 
-def make_folder(place: str) -> None:
-    """Make the folder of a place that is one and does not exist yet.
+class Folder(Artifacts):
+    """Files in a folder; one that is not there is out of reach from this machine, not empty."""
+
+    error = UserError
+
+    def make(self) -> None:
+        """Make the folder, if it does not exist yet."""
+        try:
+            Path(self.place).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"artifacts {self.place} cannot be kept there: {error.strerror or error}") from None
+
+    def _path(self, key: str) -> Path:
+        folder = Path(self.place)
+        if not folder.is_dir():
+            raise ArtifactError("no such folder on this machine")
+        return folder / key
+
+    def _write(self, key: str, content: bytes) -> None:
+        path = self._path(key)
+        try:
+            path.write_bytes(content)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _read(self, key: str) -> bytes:
+        path = self._path(key)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+    def _remove(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+
+class Bucket(Artifacts):
+    """Objects in a bucket, below a prefix.
 
     Raises:
-        UserError: If that cannot be.
+        UserError: If boto3 is missing.
+        StorageError: If the environment says something impossible of the bucket's server.
     """
-    if place.startswith(S3):
-        return
+
+    error = StorageError
+
+    def __init__(self, place: str) -> None:
+        super().__init__(place)
+        self._bucket, slash, prefix = place.removeprefix(S3).partition("/")
+        self._prefix = prefix + slash
+        try:
+            import boto3  # noqa: PLC0415 - an extra, and slow to import
+            from botocore.config import Config  # noqa: PLC0415 - likewise
+        except ImportError:
+            raise UserError(f"artifacts {place} need the module boto3: pip install 'kansearch[s3]'") from None
+        settings = Config(connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": TRIES})
+        try:
+            self._client: Any = boto3.client("s3", config=settings)
+        except Exception as error:  # noqa: BLE001 - boto3 refuses in its own ways
+            raise StorageError(f"artifacts {place} cannot be reached: {_reason(error)}") from None
+
+    def make(self) -> None:
+        """Buckets are made by their owners."""
+
+    def _where(self, key: str) -> dict[str, str]:
+        return {"Bucket": self._bucket, "Key": self._prefix + key}
+
+    def _write(self, key: str, content: bytes) -> None:
+        # One request: whoever is killed in the middle leaves nothing, not even parts.
+        self._client.put_object(Body=content, **self._where(key))
+
+    def _read(self, key: str) -> bytes:
+        try:
+            return bytes(self._client.get_object(**self._where(key))["Body"].read())
+        except self._client.exceptions.NoSuchKey:
+            return b""
+
+    def _remove(self, key: str) -> None:
+        self._client.delete_object(**self._where(key))
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """Whatever a place raises in its own ways becomes an ArtifactError."""
     try:
-        Path(place).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"artifacts {place} cannot be kept there: {error.strerror or error}") from None
-
-
-def prepare(ledger: LedgerStorage, place: str) -> None:
-    """Make sure that a worker can use a place, and remove what dead ones left behind.
-
-    Raises:
-        KansearchError: As `Artifacts.check`.
-    """
-    artifacts_at(place).check()
-    sweep(ledger)
+        yield
+    except Exception as error:
+        raise ArtifactError(_reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
@@ -192,6 +259,16 @@ def _reason(error: Exception) -> str:
 
 def _new_key() -> str:
     return f"kansearch-{secrets.token_hex(16)}"
+
+
+def prepare(ledger: LedgerStorage, place: str) -> None:
+    """Make sure that a worker can use a place, and remove what dead ones left behind.
+
+    Raises:
+        KansearchError: As `Artifacts.check`.
+    """
+    artifacts_at(place).check()
+    sweep(ledger)
 
 
 def keep_apart(ledger: LedgerStorage, place: str, writes: Sequence[TrialWrite]) -> list[TrialWrite]:
@@ -207,7 +284,6 @@ def keep_apart(ledger: LedgerStorage, place: str, writes: Sequence[TrialWrite]) 
     Returns:
         The writes, with what is still to be written of them.
     """
-    artifacts = artifacts_at(place)
     large = {w.trial_id: _new_key() for w in writes if w.checkpoint is not None and len(w.checkpoint.state) > LARGE}
     if not large:
         return list(writes)
@@ -218,19 +294,21 @@ def keep_apart(ledger: LedgerStorage, place: str, writes: Sequence[TrialWrite]) 
                 session.merge(ArtifactModel(artifact=key, place=place, trial_id=trial_id))
 
     ledger.patiently(announce)
+    refusal = ""
     kept = []
     for write in writes:
-        key = large.get(write.trial_id)
-        if key is None or write.checkpoint is None:
+        key, checkpoint = large.get(write.trial_id), write.checkpoint
+        if key is None or checkpoint is None:
             kept.append(write)
             continue
         try:
-            artifacts.write(key, write.checkpoint.state)
-        except ArtifactError as error:
-            _logger.warning("artifacts %s: %s; a trial goes on with its earlier checkpoint", place, error)
-            kept.append(replace(write, checkpoint=None))
-        else:
-            kept.append(replace(write, checkpoint=StoredCheckpoint(write.checkpoint.epoch, b"", key)))
+            # What was refused once would be refused, or waited for, again.
+            if not refusal:
+                artifacts_at(place).write(key, checkpoint.state)
+        except (ArtifactError, KansearchError) as error:
+            refusal = str(error)
+            _logger.warning("artifacts %s: %s; trials go on with their earlier checkpoints", place, error)
+        kept.append(replace(write, checkpoint=None if refusal else StoredCheckpoint(checkpoint.epoch, b"", key)))
     return kept
 
 
@@ -251,9 +329,14 @@ def fetch(ledger: LedgerStorage, checkpoint: StoredCheckpoint | None) -> StoredC
     place = ledger.patiently(find)
     if place is None:
         return checkpoint
-    state = wait_for(
-        lambda: artifacts_at(place).read(key), ledger.patience_s, lambda error: isinstance(error, ArtifactError)
-    )
+
+    def read() -> bytes:
+        try:
+            return artifacts_at(place).read(key)
+        except KansearchError as error:
+            raise ArtifactError(str(error)) from None
+
+    state = wait_for(read, ledger.patience_s, lambda error: isinstance(error, ArtifactError))
     return StoredCheckpoint(checkpoint.epoch, state)
 
 
@@ -278,7 +361,12 @@ def sweep(ledger: LedgerStorage, trial_ids: Collection[int] | None = None) -> in
         with ledger.session() as session:
             return [(key, place) for key, place in session.execute(unused)]
 
-    gone = [key for key, place in ledger.patiently(find) if artifacts_at(place).remove(key)]
+    gone = []
+    for key, place in ledger.patiently(find):
+        # Perhaps the place of another study, which this machine does not reach; somebody else will sweep it.
+        with contextlib.suppress(ArtifactError, KansearchError):
+            artifacts_at(place).remove(key)
+            gone.append(key)
 
     def forget() -> None:
         with ledger.session() as session:

@@ -10,15 +10,16 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import unquote
 
 from optuna.storages._rdb import models
-from sqlalchemy import exc, inspect, text
+from sqlalchemy import delete, exc, false, insert, inspect, select, text, update
 
 from kansearch.errors import StorageError
 from kansearch.storage.artifacts import artifacts_at
 from kansearch.storage.ledger import Storage
 from kansearch.storage.schema import NEWEST, version
-from kansearch.storage.studies import load_study, open_studies, study_names
+from kansearch.storage.studies import open_studies
 from kansearch.storage.tables import OwnTable
 from kansearch.storage.url import reason
 from kansearch.storage.workers import read_workers
@@ -33,6 +34,9 @@ FAR_MS = 20.0
 """A round trip to a database that takes longer slows a search down."""
 
 CLOCK_DIFFERS = timedelta(minutes=1)
+
+FORBIDDEN_SEQUENCES = """SELECT sequencename FROM pg_sequences WHERE schemaname = current_schema() AND NOT
+has_sequence_privilege(quote_ident(schemaname) || '.' || quote_ident(sequencename), 'USAGE') ORDER BY sequencename"""
 
 MOST_CONNECTIONS = 0.9
 """Share of those that a server allows."""
@@ -59,21 +63,29 @@ def rights(storage: Storage) -> str:
         if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
             raise StorageError(f"{path} or its folder may not be written; it can only be looked at")
         return "file and folder may be written"
-    for table in sorted(set(models.BaseModel.metadata.tables) | set(OwnTable.metadata.tables)):
-        if not inspect(engine).has_table(table):
-            continue
-        column = inspect(engine).get_columns(table)[0]["name"]
+    found = set(inspect(engine).get_table_names())
+    for table in (*models.BaseModel.metadata.sorted_tables, *OwnTable.metadata.sorted_tables):
+        column = next(iter(table.columns))
         # Each changes no row, and needs the right to change all.
-        for statement in (
-            f"INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",  # noqa: S608 - our own names
-            f"UPDATE {table} SET {column} = {column} WHERE 1 = 0",  # noqa: S608
-            f"DELETE FROM {table} WHERE 1 = 0",  # noqa: S608
+        for verb, statement in (
+            {
+                "INSERT": insert(table).from_select(list(table.columns), select(table).where(false())),
+                "UPDATE": update(table).values({column: column}).where(false()),
+                "DELETE": delete(table).where(false()),
+            }.items()
+            if table.name in found
+            else ()
         ):
             try:
                 with engine.begin() as connection:
-                    connection.execute(text(statement))
+                    connection.execute(statement)
             except exc.DBAPIError as error:
-                raise StorageError(f"{statement.split()[0]} on {table}: {reason(error)}; grant it") from None
+                raise StorageError(f"{verb} on {table.name}: {reason(error)}; grant it") from None
+    if engine.name == "postgresql":
+        with engine.connect() as connection:
+            forbidden = connection.execute(text(FORBIDDEN_SEQUENCES)).scalars().all()
+        if forbidden:
+            raise StorageError(f"permission denied for the sequences {', '.join(forbidden)}; grant USAGE")
     return "SELECT, INSERT, UPDATE and DELETE on all tables"
 
 
@@ -102,7 +114,11 @@ def room(storage: Storage) -> str:
             used = int(session.execute(text("SHOW STATUS LIKE 'Threads_connected'")).one()[1])
         else:
             allowed = int(session.execute(text("SHOW max_connections")).scalar_one())
-            used = int(session.execute(text("SELECT count(*) FROM pg_stat_activity")).scalar_one())
+            used = int(
+                session.execute(
+                    text("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+                ).scalar_one()
+            )
     if used > MOST_CONNECTIONS * allowed:
         raise StorageError(
             f"{used} of {allowed} connections are in use and a worker takes up to two; "
@@ -145,15 +161,15 @@ def workers(storage: Storage) -> str:
 
 
 def artifacts(storage: Storage) -> str:
-    """Whether the places of large checkpoints can be used from here.
+    """Whether the places of large checkpoints of open studies can be used from here.
 
     Raises:
         KansearchError: If one cannot.
     """
-    places = {load_study(storage, name).artifacts for name in study_names(storage)} - {None}
-    for place in sorted(filter(None, places)):
+    places = sorted({study.artifacts for study in open_studies(storage) if study.artifacts is not None})
+    for place in places:
         artifacts_at(place).check()
-    return ", ".join(sorted(filter(None, places))) or "all checkpoints lie in the storage"
+    return ", ".join(places) or "all checkpoints lie in the storage"
 
 
 EXAMINATIONS: dict[str, Callable[[Storage], str]] = {
@@ -168,7 +184,7 @@ EXAMINATIONS: dict[str, Callable[[Storage], str]] = {
 
 
 def _file(storage: Storage) -> Path:
-    return Path(str(storage.ledger.engine.url.database).removeprefix("file:"))
+    return Path(unquote(str(storage.ledger.engine.url.database).removeprefix("file:")))
 
 
 def _file_system(path: Path) -> str:

@@ -143,10 +143,13 @@ class LedgerStorage(RDBStorage):
         """Bytes of the largest value that the database takes."""
         if self.engine.name != "mysql":
             return LARGEST_VALUE
-        with self.session() as session:
-            packet = session.execute(text("SELECT @@max_allowed_packet")).scalar_one()
+
+        def ask() -> int:
+            with self.session() as session:
+                return int(session.execute(text("SELECT @@max_allowed_packet")).scalar_one())
+
         # Bytes that are no letters are written as two.
-        return min(LARGEST_VALUE, int(packet) // 2 - 2**16)
+        return min(LARGEST_VALUE, self.patiently(ask) // 2 - 2**16)
 
     @staticmethod
     def _budget(session: Session, study_id: int) -> tuple[int, int]:
@@ -154,6 +157,8 @@ class LedgerStorage(RDBStorage):
         budget: Any = (
             session.query(models.StudyUserAttributeModel.value_json).filter_by(study_id=study_id, key=BUDGET).scalar()
         )
+        if budget is None:
+            return 0, 0  # somebody deleted the study
         n_counted: Any = (
             session.query(func.count(models.TrialModel.trial_id))
             .filter(models.TrialModel.study_id == study_id, models.TrialModel.state.in_(COUNTED))
@@ -213,9 +218,10 @@ class LedgerStorage(RDBStorage):
             _, n_counted = self._budget(session, study_id)
             if n_counted > n_trials:
                 raise BudgetSpentError(n_counted)
-            of_study = session.query(models.StudyUserAttributeModel).filter_by(study_id=study_id)
-            for key, value in {**user_attrs, BUDGET: n_trials}.items():
-                of_study.filter_by(key=key).update({"value_json": json.dumps(value)})
+            columns = ("study_id", "key", "value_json")
+            rows = [(study_id, key, json.dumps(value)) for key, value in {**user_attrs, BUDGET: n_trials}.items()]
+            upsert = _upsert(self.engine.name, models.StudyUserAttributeModel, columns)
+            session.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
 
     def create_trials(
         self, study_id: int, templates: Sequence[FrozenTrial], n_seen: int, mark: str, owner: str
@@ -296,7 +302,9 @@ class LedgerStorage(RDBStorage):
             # A write takes the row's lock, or SQLite's, before anything is read.
             row.update({"trial_id": trial_id}, synchronize_session=False)
             session.expire_all()
-            trial: Any = row.one()
+            trial: Any = row.one_or_none()
+            if trial is None:
+                return False  # somebody deleted the study
             attribute = session.query(models.TrialUserAttributeModel).filter_by(trial_id=trial_id, key=owner)
             if trial.state is not TrialState.WAITING:
                 # Perhaps of a first try whose answer was lost.
@@ -368,12 +376,12 @@ class LedgerStorage(RDBStorage):
             keep_checkpoint: Whether the checkpoint is of any use.
 
         Returns:
-            Whether there is a waiting one; not where the trial had ended before.
+            Whether there is a waiting one; not where the trial had ended before, or was deleted.
         """
         with self.session() as session:
             self._lock_study(session, study_id)
-            row = session.query(models.TrialModel).filter_by(trial_id=trial_id).with_for_update().one()
-            if row.state.is_finished():
+            row = session.query(models.TrialModel).filter_by(trial_id=trial_id).with_for_update().one_or_none()
+            if row is None or row.state.is_finished():
                 return False
             checkpoint = session.query(CheckpointModel).filter_by(trial_id=trial_id)
             if not keep_checkpoint:
@@ -449,17 +457,24 @@ class LedgerStorage(RDBStorage):
                 upsert = _upsert(self.engine.name, model, columns)
                 session.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
 
-    def count_trials(self, study_id: int, handed_back: str) -> dict[str, int]:
-        """Trials of a study by state, in small letters; `broken` counts failed ones without an attribute of a name."""
+    def count_trials(self, study_ids: Sequence[int], handed_back: str) -> dict[int, dict[str, int]]:
+        """Trials of some studies by state, in small letters.
+
+        `broken` counts failed ones without an attribute of a name.
+        """
+        counts = {study_id: {**{state.name.lower(): 0 for state in TrialState}, "broken": 0} for study_id in study_ids}
         with self.session() as session:
             trial, attribute = models.TrialModel, models.TrialUserAttributeModel
-            of_study = session.query(func.count(trial.trial_id)).filter(trial.study_id == study_id)
-            states = of_study.with_entities(trial.state, func.count(trial.trial_id)).group_by(trial.state)
-            counts = {state.name.lower(): 0 for state in TrialState}
-            counts |= {state.name.lower(): int(number) for state, number in states}
-            failed = of_study.filter(trial.state == TrialState.FAIL)
-            n_handed_back: Any = failed.join(attribute).filter(attribute.key == handed_back).scalar()
-            return {**counts, "broken": counts["fail"] - int(n_handed_back)}
+            of_studies = session.query(trial.study_id, func.count(trial.trial_id)).filter(trial.study_id.in_(study_ids))
+            states = of_studies.add_columns(trial.state).group_by(trial.study_id, trial.state)
+            for study_id, number, state in states:
+                counts[study_id][state.name.lower()] = int(number)
+            with_mark = of_studies.filter(trial.state == TrialState.FAIL).join(attribute)
+            for found in counts.values():
+                found["broken"] = found["fail"]
+            for study_id, number in with_mark.filter(attribute.key == handed_back).group_by(trial.study_id):
+                counts[study_id]["broken"] -= int(number)
+        return counts
 
     def checkpoint(self, trial_id: int) -> StoredCheckpoint | None:
         """The latest checkpoint of a trial that has not ended."""
@@ -484,7 +499,7 @@ class LedgerStorage(RDBStorage):
 @functools.cache
 def _upsert(dialect: str, model: Any, columns: tuple[str, ...]) -> Any:
     """The statement that inserts a row, or updates the one with the same key; made once, for that takes long."""
-    keys = [name for name in columns if name in ("trial_id", "objective", "step", "key")]
+    keys = [name for name in columns if name in ("trial_id", "study_id", "objective", "step", "key")]
     if dialect == "mysql":
         into: Any = mysql.insert(model)
         return into.on_duplicate_key_update({name: into.inserted[name] for name in columns if name not in keys})

@@ -26,9 +26,9 @@ WORTH_SAYING_S = 2.0
 POSTGRES_PASSES = ("08", "40", "53", "55P03", "57P")
 """Beginnings of the codes of: connection failed, deadlock, no resources, locked, going down or coming up."""
 
-MYSQL_PASSES = {1021, 1040, 1053, 1114, 1158, 1159, 1160, 1161, 1205, 1213, 1927, 2002, 2003, 2006, 2013, 4031}
+MYSQL_PASSES = {1021, 1040, 1053, 1114, 1158, 1159, 1160, 1161, 1205, 1213, 1927, 2002, 2003, 2006, 2013}
 """Codes of: disk or table full, too many connections, going down, network trouble, lock timeout, deadlock, connection
-lost."""
+killed, lost, or never made."""
 
 NEVER_PASSES = re.compile(r"authentication failed|does not exist|no pg_hba\.conf entry|permission denied|no password")
 """Reasons for which PostgreSQL refuses a connection, of which its driver gives no code."""
@@ -40,15 +40,22 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """What Optuna's storage wraps into an error of its own."""
+    while isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
 def does_pass(error: BaseException) -> bool:
     """Whether a database may do in a while what it just refused."""
-    cause: BaseException | None = error
-    while isinstance(cause, optuna.exceptions.StorageInternalError):
-        cause = cause.__cause__
+    cause = cause_of(error)
     if isinstance(cause, exc.TimeoutError):
         return True
     if not isinstance(cause, exc.DBAPIError):
         return False
+    if cause.connection_invalidated:
+        return True
     original: Any = cause.orig
     driver = type(original).__module__.partition(".")[0]
     if driver == "psycopg":

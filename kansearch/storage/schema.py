@@ -51,19 +51,20 @@ def refuse_torn(connection: Connection, shown: str) -> None:
     Raises:
         StorageError: If it is one.
     """
-    found = set(inspect(connection).get_table_names())
+    # First what is in use, then what is there: another process may be making tables now, and fills them last.
     optunas = models.BaseModel.metadata.tables
-    missing = set(optunas) - found
-    # While the first process makes the tables there are some, and nothing in them.
-    for name in found.intersection(("studies", "trials")) if missing else ():
-        if connection.execute(select(literal(1)).select_from(optunas[name]).limit(1)).first():
-            break
-    else:
-        missing = set()
-    advice = "restore a backup, or name another storage"
-    if not missing and version(connection) == NEWEST:
+    is_used = any(
+        connection.execute(select(literal(1)).select_from(optunas[name]).limit(1)).first()
+        for name in {"studies", "trials"}.intersection(inspect(connection).get_table_names())
+    )
+    is_ours = version(connection) == NEWEST
+    found = set(inspect(connection).get_table_names())
+    missing, advice = set[str](), ""
+    if is_ours:
         missing = set(OwnTable.metadata.tables) - found
         advice = f"restore a backup, or DROP TABLE {VERSION_TABLE} to have them made anew"
+    if is_used and optunas.keys() - found:
+        missing, advice = optunas.keys() - found, "restore a backup, or name another storage"
     if missing:
         raise StorageError(f"storage {shown} lacks tables that it had: {', '.join(sorted(missing))}; {advice}")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from optuna.study import StudyDirection
@@ -78,14 +79,9 @@ class StoredStudy:
 
     @functools.cached_property
     def artifacts(self) -> str | None:
-        """Where its large checkpoints are kept; None where all lie in the database."""
+        """Where its large checkpoints were kept when this process first asked; None where all lie in the database."""
         place = self._attribute(ARTIFACTS)
         return None if place is None else str(place)
-
-    def keep_artifacts(self, place: str) -> None:
-        """Keep large checkpoints at another place from now on; those that exist stay where they are."""
-        self.storage.ledger.set_study_user_attr(self.study_id, ARTIFACTS, place)
-        self.__dict__.pop("artifacts", None)
 
     def stop(self) -> None:
         """Let all workers leave it, and none come, until somebody sets its budget anew."""
@@ -93,33 +89,33 @@ class StoredStudy:
 
     def counts(self) -> dict[str, int]:
         """Trials by state, in small letters; `broken` counts those that failed by themselves, not with their worker."""
-        return self.storage.ledger.count_trials(self.study_id, HANDED_BACK)
+        return self.storage.ledger.count_trials([self.study_id], HANDED_BACK)[self.study_id]
+
+    @property
+    def failures(self) -> int:
+        """So many broken trials end it; like the budget it can be raised while workers run."""
+        return int(json.loads(self._attribute(SPEC))["budget"]["failures"])
 
     @property
     def is_done(self) -> bool:
         """Whether its budget is spent and all its trials ended."""
-        return self._is_done(self.counts())
+        return _n_done(self.counts()) >= self.budget
 
-    @property
-    def is_open(self) -> bool:
-        """Whether workers may serve it: not done, not stopped, and with failures below their ceiling."""
-        if self.is_stopped:
-            return False
-        counts = self.counts()
-        return not self._is_done(counts) and counts["broken"] < self.spec.budget.failures
-
-    def _is_done(self, counts: Mapping[str, int]) -> bool:
-        return counts["complete"] + counts["pruned"] >= self.budget
-
-    def set_budget(self, budget: Budget) -> None:
+    def set_budget(self, budget: Budget, artifacts: str | None = None) -> None:
         """Let so many trials count from now on, and workers serve it.
+
+        Args:
+            budget: The new one.
+            artifacts: Another place for the large checkpoints of whoever begins to serve it from now on.
 
         Raises:
             UserError: If more do already.
         """
         spec = self.spec.model_copy(update={"budget": budget})
         try:
-            attrs = {SPEC: spec.model_dump_json(), STOPPED: False}
+            attrs: dict[str, Any] = {SPEC: spec.model_dump_json(), STOPPED: False}
+            if artifacts is not None:
+                attrs[ARTIFACTS] = artifacts
             self.storage.ledger.set_budget(self.study_id, budget.trials, attrs)
         except BudgetSpentError as error:
             raise UserError(
@@ -129,12 +125,25 @@ class StoredStudy:
         self.spec = spec
 
     def trials(self, *states: TrialState) -> list[StoredTrial]:
-        """The trials as they are now, in order of their numbers; those in some states only, where any are named."""
-        trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
+        """The trials as they are now, in order of their numbers; those in some states only, where any are named.
+
+        Raises:
+            UserError: If somebody deleted the study.
+        """
+        with self._present():
+            trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
         return cast("list[StoredTrial]", trials)
 
     def _attribute(self, key: str) -> Any:
-        return self.storage.get_study_user_attrs(self.study_id).get(key)
+        with self._present():
+            return self.storage.get_study_user_attrs(self.study_id).get(key)
+
+    @contextlib.contextmanager
+    def _present(self) -> Iterator[None]:
+        try:
+            yield
+        except KeyError:
+            raise UserError(f'study "{self.spec.name}" was deleted') from None
 
 
 def create_study(
@@ -145,6 +154,7 @@ def create_study(
     data_line: str,
     versions: Mapping[str, str],
     warnings: Sequence[str] = (),
+    artifacts: str | None = None,
 ) -> StoredStudy:
     """Write a new study.
 
@@ -159,6 +169,7 @@ def create_study(
         WARNINGS: list(warnings),
         STOPPED: False,
         BUDGET: spec.budget.trials,
+        ARTIFACTS: artifacts,
     }
     names = {METRIC_NAMES: list(spec.objectives)}
     study_id = storage.ledger.create_study(spec.name, optuna_directions(spec), attributes, names)
@@ -181,14 +192,17 @@ def find_study(storage: Storage, name: str) -> StoredStudy | None:
     """
     try:
         study_id = storage.get_study_id_from_name(name)
+        attributes = storage.get_study_user_attrs(study_id)
     except KeyError:
         return None
-    attributes = storage.get_study_user_attrs(study_id)
-    text = attributes.get(SPEC)
-    if text is None:
+    if SPEC not in attributes:
         raise UserError(f'study "{name}" of this storage was not made by kansearch; choose another --name')
+    return _stored(storage, study_id, name, attributes)
+
+
+def _stored(storage: Storage, study_id: int, name: str, attributes: Mapping[str, Any]) -> StoredStudy:
     try:
-        spec = StudySpec.model_validate_json(text)
+        spec = StudySpec.model_validate_json(attributes[SPEC])
     except ValidationError:
         raise UserError(f'study "{name}" was made by another version of kansearch and cannot be read by this') from None
     return StoredStudy(storage, study_id, spec)
@@ -215,17 +229,29 @@ def study_names(storage: Storage) -> list[str]:
 
 
 def open_studies(storage: Storage) -> list[StoredStudy]:
-    """Our studies that workers may serve, oldest first.
+    """Our studies that workers may serve, oldest first: not done, not stopped, and with failures below their ceiling.
 
     Those that another version of kansearch made are left out.
     """
-    found = []
-    for name in study_names(storage):
+    found = {
+        study._study_id: (study.study_name, study.user_attrs)
+        for study in storage.get_all_studies()
+        if SPEC in study.user_attrs and not study.user_attrs.get(STOPPED)
+    }
+    counts = storage.ledger.count_trials(list(found), HANDED_BACK)
+    studies = []
+    for study_id, (name, attributes) in found.items():
+        if _n_done(counts[study_id]) >= attributes[BUDGET]:
+            continue
         with contextlib.suppress(UserError):
-            study = load_study(storage, name)
-            if study.is_open:
-                found.append(study)
-    return found
+            study = _stored(storage, study_id, name, attributes)
+            if counts[study_id]["broken"] < study.spec.budget.failures:
+                studies.append(study)
+    return studies
+
+
+def _n_done(counts: Mapping[str, int]) -> int:
+    return counts["complete"] + counts["pruned"]
 
 
 def refuse_changes(study: StoredStudy, spec: StudySpec, digest: str) -> None:

@@ -60,11 +60,11 @@ class WorkerModel(OwnTable):
         device: On which it trains.
         study_id: Of the study that it serves.
         trials: Numbers of the trials that it trains, as JSON.
-        n_ended: Trials that ended in its hands.
-        started_at: By the clock of the database.
+        n_ended: Trials of that study that ended in its hands.
+        started_at: When it began to serve that study, by the clock of the database.
         seen_at: Its last sign of life, by the same clock.
         beats: How many signs of life it gave: whoever watches it needs no clock but his own.
-        ended: Why it ended; None while it works.
+        ended: Why it ended, for people; None while it works.
     """
 
     __tablename__ = "kansearch_workers"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -17,6 +20,8 @@ from kansearch.storage.ledger import StoredCheckpoint, TrialWrite
 from kansearch.storage.reading import RUNG, StoredTrial
 from kansearch.storage.studies import HANDED_BACK, StoredStudy
 from kansearch.storage.workers import worker_name
+
+_logger = logging.getLogger(__name__)
 
 SEED = "kansearch:seed"
 WORKER = "kansearch:worker"
@@ -150,15 +155,23 @@ def write(study: StoredStudy, writes: Sequence[TrialWrite]) -> set[int]:
     # Whoever took a lost trial over may have swept already.
     for w in kept:
         if w.trial_id in lost and w.checkpoint is not None and w.checkpoint.artifact is not None:
-            artifacts_at(study.artifacts).remove(w.checkpoint.artifact)
+            with contextlib.suppress(ArtifactError):
+                artifacts_at(study.artifacts).remove(w.checkpoint.artifact)
     if changed := {w.trial_id for w in writes if w.state is not None or w.checkpoint is not None}:
         sweep(ledger, changed)
     return lost
 
 
 def _without_huge_checkpoint(write: TrialWrite, n_bytes: int) -> TrialWrite:
-    huge = write.checkpoint is not None and len(write.checkpoint.state) > n_bytes
-    return replace(write, checkpoint=None) if huge else write
+    if write.checkpoint is None or len(write.checkpoint.state) <= n_bytes:
+        return write
+    _warn_once(f"checkpoints above {n_bytes:,} bytes do not fit into the storage and are left out; use --artifacts")
+    return replace(write, checkpoint=None)
+
+
+@functools.cache
+def _warn_once(words: str) -> None:
+    _logger.warning(words)
 
 
 def checkpoint_write(trial: RunningTrial, epoch: int, state: bytes) -> TrialWrite:
@@ -281,16 +294,18 @@ def rescue_lost_trials(study: StoredStudy, ours: Collection[int] = ()) -> int:
 
     Args:
         study: Of the trials.
-        ours: Ids of trials that this process trains: alive, even if it was paused and its signs are late.
+        ours: Ids of trials that this process trains: alive, even if it was paused and its signs are late. Any other
+            that carries its name it took and could not begin.
     """
     others = [trial for trial in study.trials(TrialState.RUNNING) if trial._trial_id not in ours]
     if not others:
         return 0
     workers = {trial._trial_id: str(trial.user_attrs.get(WORKER)) for trial in others}
     dead = study.watch.lost(study.storage.ledger, set(workers.values()) - {worker_name()})
-    lost = [trial_id for trial_id, worker in workers.items() if worker in dead]
-    for trial_id in lost:
-        hand_back(study, trial_id, "its worker died", died=True)
+    lost = [(trial_id, worker) for trial_id, worker in workers.items() if worker in {*dead, worker_name()}]
+    for trial_id, worker in lost:
+        died = worker in dead
+        hand_back(study, trial_id, "its worker died" if died else "its worker could not begin it", died=died)
     return len(lost)
 
 
@@ -324,6 +339,7 @@ def _record(study: StoredStudy, trial: StoredTrial) -> TrialRecord:
         ),
         epochs=trial.epochs,
         resumed_at=attrs.get(RESUMED_AT, 0),
+        handed_back=HANDED_BACK in attrs,
         seconds=_seconds(trial.datetime_start, trial.datetime_complete),
         feasible=all(violation <= 0 for violation in trial.constraints.values()),
         reason=attrs.get(REASON),

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import sqlite3
-import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,13 +16,13 @@ from urllib.parse import quote
 import optuna
 from alembic.util import CommandError
 from optuna.storages._rdb import models
-from sqlalchemy import create_engine, event, exc, inspect
+from sqlalchemy import Connection, create_engine, event, exc, inspect
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
 from kansearch.errors import EmptyStorageError, StorageError, StorageUrlError
 from kansearch.storage.ledger import LedgerStorage, Storage
-from kansearch.storage.patience import PATIENCE_S, does_pass, wait_for
+from kansearch.storage.patience import PATIENCE_S, cause_of, does_pass, wait_for
 from kansearch.storage.schema import migrate, refuse_newer, refuse_torn
 from kansearch.storage.tables import PREFIX
 
@@ -46,6 +45,22 @@ _EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
 
 _SQLITE_WAIT_S = 60
 
+CONNECTIONS: dict[str, dict[str, Any]] = {
+    "sqlite": {"timeout": _SQLITE_WAIT_S},
+    "postgresql": {
+        # A server that vanished without a word is noticed within half a minute, not within the system's two hours.
+        "connect_timeout": 10,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+        # Behind a pgbouncer the next transaction may have another connection, which knows no prepared statements.
+        "prepare_threshold": None,
+    },
+    "mysql": {"connect_timeout": 10, "read_timeout": 120, "write_timeout": 120},
+}
+"""What each driver is told of its connections, unless the URL says otherwise."""
+
 MAX_PORT = 65535
 
 _REFUSALS = (
@@ -59,8 +74,8 @@ _REFUSALS = (
     TypeError,
 )
 
-OPEN_TRIES = 6
-"""Processes that make the same tables at the same moment find out from each other in so many attempts."""
+RACE_S = 10.0
+"""So long processes that make the same tables at the same moment get out of each other's way."""
 
 
 def parse_url(text: str) -> URL:
@@ -151,7 +166,7 @@ def open_storage(text: str, *, read_only: bool = False, patience_s: float = 0.0)
     Raises:
         StorageUrlError: If the URL cannot be a storage, or names a file that cannot be opened.
         EmptyStorageError: If there is nothing to be looked at.
-        StorageError: If its server does not answer or refuses us.
+        StorageError: If it does not answer or refuses us.
     """
     url = parse_url(text)
     _quiet_optuna()
@@ -161,16 +176,14 @@ def open_storage(text: str, *, read_only: bool = False, patience_s: float = 0.0)
     engine: dict[str, Any] = {"pool_pre_ping": False}
     if is_sqlite:
         _check_file(url, text, read_only=read_only)
-        engine["connect_args"] = {"timeout": _SQLITE_WAIT_S}
     else:
         # One connection for the trials and one for the signs of life.
-        engine |= {"pool_size": 1, "max_overflow": 1, "connect_args": {"connect_timeout": 10}}
-    if url.get_backend_name() == "postgresql":
-        # Behind a pgbouncer the next transaction may have another connection, which knows no prepared statements.
-        engine["connect_args"]["prepare_threshold"] = None
+        engine |= {"pool_size": 1, "max_overflow": 1}
     if url.get_backend_name() == "mysql":
         # As on PostgreSQL: who holds a lock sees what others wrote before.
         engine["isolation_level"] = "READ COMMITTED"
+    options = CONNECTIONS[url.get_backend_name()]
+    engine["connect_args"] = {name: value for name, value in options.items() if name not in url.query}
     try:
         return wait_for(lambda: Storage(_open(url, text, engine, read_only=read_only)), patience_s)
     except ModuleNotFoundError as error:
@@ -179,7 +192,7 @@ def open_storage(text: str, *, read_only: bool = False, patience_s: float = 0.0)
             f"storage {shown(text)} needs the module {error.name}: pip install 'kansearch[{extra}]'"
         ) from None
     except _REFUSALS as error:
-        kind = StorageUrlError if is_sqlite else StorageError
+        kind = StorageUrlError if "file is not a database" in str(error) else StorageError
         raise kind(f"storage {shown(text)} cannot be opened: {reason(error, url)}") from None
 
 
@@ -208,12 +221,10 @@ def _open_to_read(url: URL, text: str, engine: Mapping[str, Any]) -> LedgerStora
         url = url.update_query_dict({"uri": "true", **_way_to_read(path, text)})
         # Whoever closes a file last removes the companions of its write-ahead log.
         engine = {**engine, "poolclass": NullPool}
-    probe = create_engine(url, **engine)
-    with probe.connect() as connection:
+    with _probe(url, engine) as connection:
         has_studies = inspect(connection).has_table("version_info")
         refuse_newer(connection, shown(text))
         refuse_torn(connection, shown(text))
-    probe.dispose()
     if not has_studies:
         raise EmptyStorageError(f"storage {shown(text)} holds no studies; `kansearch optimize` makes them")
     ledger = LedgerStorage(
@@ -240,32 +251,37 @@ def _way_to_read(path: Path, text: str) -> dict[str, str]:
     return {"mode": "ro"}
 
 
+def _probe(url: URL, engine: Mapping[str, Any]) -> Connection:
+    """A connection for a look, closed for good at its end."""
+    return create_engine(url, connect_args=engine["connect_args"], poolclass=NullPool).connect()
+
+
 def _open_ledger(url: URL, engine: Mapping[str, Any]) -> LedgerStorage:
     """Connect, and make the tables where they are missing."""
-    for attempt in range(OPEN_TRIES):
+
+    def make() -> LedgerStorage:
+        ledger = LedgerStorage(url.render_as_string(hide_password=False), engine_kwargs=dict(engine))
         try:
-            ledger = LedgerStorage(url.render_as_string(hide_password=False), engine_kwargs=dict(engine))
             migrate(ledger.engine)
-        except (exc.IntegrityError, exc.ProgrammingError, exc.OperationalError, CommandError) as error:
-            # Another process is making the same tables at this moment.
-            sure = isinstance(error, exc.IntegrityError | CommandError)
-            raced = sure or re.search("already exists|duplicate column", str(error), re.IGNORECASE) or does_pass(error)
-            if not raced or attempt == OPEN_TRIES - 1:
-                raise
-            time.sleep(0.1 * 2**attempt)
-        else:
-            return ledger
-    raise AssertionError("the last attempt returns or raises")
+        except Exception:
+            ledger.engine.dispose()
+            raise
+        return ledger
+
+    return wait_for(make, RACE_S, _is_race)
+
+
+def _is_race(error: BaseException) -> bool:
+    """Whether another process is making the same tables at this moment."""
+    taken = re.search("already exists|duplicate column", str(error), re.IGNORECASE)
+    return isinstance(error, exc.IntegrityError | CommandError) or taken is not None or does_pass(error)
 
 
 def reason(error: BaseException, url: URL | None = None) -> str:
     """The first telling line of a database error, without passwords."""
-    cause = error
-    while isinstance(cause, exc.DBAPIError | optuna.exceptions.StorageInternalError):
-        inner = cause.orig if isinstance(cause, exc.DBAPIError) else cause.__cause__
-        if inner is None:
-            break
-        cause = inner
+    cause = cause_of(error)
+    if isinstance(cause, exc.DBAPIError) and cause.orig is not None:
+        cause = cause.orig
     line = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
     if url is not None:
         # Also what a driver repeats of options that it does not know.
@@ -302,7 +318,7 @@ def _use_write_ahead_log(path: str) -> None:
 
 def _refuse_foreign(url: URL, text: str, engine: Mapping[str, Any]) -> None:
     """Leave a database alone that is another program's, or that lost something."""
-    with create_engine(url, connect_args=engine["connect_args"], poolclass=NullPool).connect() as connection:
+    with _probe(url, engine) as connection:
         refuse_newer(connection, shown(text))
         found = inspect(connection)
         tables = set(found.get_table_names())

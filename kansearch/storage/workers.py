@@ -31,7 +31,7 @@ GRACE_S = 30.0
 """One that was silent for so long counts as dead, and others take its trials over."""
 
 LOOK_S = 2 * HEARTBEAT_S
-"""So much silence a single look can tell: after an outage everybody is given time for a sign."""
+"""So much silence one sign of our own can tell of others: after an outage everybody is given time for theirs."""
 
 FORGOTTEN_AFTER = timedelta(days=1)
 """Workers that ended, or were last seen, so long ago are forgotten."""
@@ -82,8 +82,8 @@ class WorkerRecord:
         device: On which it trains.
         study_id: Of the study that it serves; None between two.
         trials: Numbers of the trials that it trains.
-        n_ended: Trials that ended in its hands.
-        seconds: From its start to its last sign of life.
+        n_ended: Trials of that study that ended in its hands.
+        seconds: From when it began to serve that study to its last sign of life.
         silent_s: Since that sign.
         ended: Why it ended; None where it did not.
     """
@@ -124,15 +124,13 @@ class Presence:
     Attributes:
         study_id: Of the study that it serves.
         trials: Numbers of the trials that it trains; the thread reads it, so it is replaced and never changed.
-        n_ended: Trials that ended in its hands.
-        ended: Said when it leaves.
+        n_ended: Trials of that study that ended in its hands.
     """
 
     def __init__(self, ledger: LedgerStorage, device: str) -> None:
         self.study_id: int | None = None
         self.trials: tuple[int, ...] = ()
         self.n_ended = 0
-        self.ended = "its work was done"
         self._ledger = ledger
         self._device = device
         self._over = threading.Event()
@@ -161,32 +159,39 @@ class Presence:
                 )
             )
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         self._over.set()
-        self._thread.join()
+        # The connection of a database that is away may be a long time in ending.
+        self._thread.join(HEARTBEAT_S)
         self.trials, self.study_id = (), None
+        ended = "its work was done, or it was asked to stop" if kind is None else f"{kind.__name__}: {error}"
         with contextlib.suppress(Exception):  # others find out from its silence
-            self._beat(ended=self.ended[:255])
+            self._beat(ended=ended[:255])
 
     def serve(self, study_id: int | None) -> None:
-        """Say at once that it serves another study, or none."""
-        self.study_id, self.trials = study_id, ()
+        """Say at once that it serves another study from now on, or none."""
+        self.study_id, self.trials, self.n_ended = study_id, (), 0
         with contextlib.suppress(Exception):  # the next sign of life says it too
-            self._beat()
+            self._beat(started_at=func.current_timestamp())
 
     def _work(self) -> dict[str, Any]:
         return {"study_id": self.study_id, "trials": json.dumps(self.trials), "n_ended": self.n_ended}
 
-    def _beat(self, **said: str) -> None:
+    def _beat(self, **said: Any) -> bool:
+        """Give a sign of life; returns whether the storage knows us."""
         changed = {**self._work(), **said, "seen_at": func.current_timestamp(), "beats": WorkerModel.beats + 1}
         with self._ledger.session() as session:
-            session.execute(update(WorkerModel).where(WorkerModel.worker == worker_name()).values(changed))
+            ours = update(WorkerModel).where(WorkerModel.worker == worker_name()).values(changed)
+            updated: Any = session.execute(ours)
+            return bool(updated.rowcount)
 
     def _beat_on(self) -> None:
         while not self._over.wait(HEARTBEAT_S):
             # A database that is away for a while must not end the training.
             with contextlib.suppress(Exception):
-                self._beat()
+                if not self._beat():
+                    # This machine slept, or the clock of the database jumped, for so long that we were forgotten.
+                    self._register()
 
 
 @dataclass
@@ -194,22 +199,30 @@ class Watch:
     """What a process knows of the signs of life of others, by its own clock: those of others may jump.
 
     Attributes:
-        seen: Of each worker its last sign, and for how long this process has seen no other.
-        looked_at: When it last looked.
+        seen: Of each worker its last sign, and for how many seconds this process has seen no other.
+        own: The last sign of its own that got through.
+        since: When it first saw that.
         clock: Its own, in seconds.
     """
 
     seen: dict[str, tuple[object, float]] = field(default_factory=dict)
-    looked_at: float = 0.0
+    own: object = None
+    since: float = 0.0
     clock: Callable[[], float] = time.monotonic
 
     def lost(self, ledger: LedgerStorage, names: set[str]) -> set[str]:
-        """Those of some workers that are dead: gone, ended, or silent for GRACE_S seconds."""
+        """Those of some workers that are dead: gone, ended, or silent for GRACE_S seconds.
+
+        Silence counts only while our own signs get through. A database that is away, or full, or locked, silences all.
+        Whoever is no worker itself knows only who ended, and who is gone on this machine.
+        """
         signs = ledger.patiently(lambda: _signs(ledger))
-        now = self.clock()
-        # While the database was away, or we were paused, nobody could be seen.
-        watched = min(now - self.looked_at, LOOK_S)
-        before, self.seen, self.looked_at = self.seen, {}, now
+        own, watched = signs.get(worker_name()), 0.0
+        if own != self.own:
+            now = self.clock()
+            watched = min(now - self.since, LOOK_S) if self.own is not None else 0.0
+            self.own, self.since = own, now
+        before, self.seen = self.seen, {}
         lost = set()
         for name in names:
             beats, has_ended = signs.get(name, (None, False))

@@ -80,16 +80,12 @@ def serve(
     """
     # One thread: these networks are small, and pools of threads on shared cores were seen to fight each other.
     torch.set_num_threads(1)
-    split = load_study_split(study.spec)
-    if split.digest != study.data_digest:
-        raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
-    if study.artifacts is not None:
-        prepare(study.storage.ledger, study.artifacts)
-    pack = StudyPack(study, split, number, size or pack_size(study.spec, split, device), device)
+    # First of all, so that standing workers do not all begin to load the same data.
     presence.serve(study.study_id)
-    n_before, next_look = presence.n_ended, 0.0
-    why = "its worker gave up"
+    pack: StudyPack | None = None
+    next_look, why = 0.0, "its worker gave up"
     try:
+        pack = _open_pack(study, number, size, device)
         while not stop.requested:
             if time.monotonic() >= next_look:
                 if study.is_stopped or is_over():
@@ -102,19 +98,28 @@ def serve(
             presence.trials = tuple(trial.number for trial in pack.trials)
             if pack.trials:
                 _advance(pack, stop, next_look)
-                presence.n_ended = n_before + pack.n_ended
-                continue
-            next_look = 0.0
-            if study.trials(TrialState.RUNNING, TrialState.WAITING):
+                presence.n_ended = pack.n_ended
+            elif study.trials(TrialState.RUNNING, TrialState.WAITING):
                 # A trial of another worker may still be lost and come back: the last to leave finishes last.
                 stop.sleep(WAIT_S)
             elif pack.budget_left <= 0:
                 return
             # Else all that began here failed; the ceiling of failures ends that.
-        why = presence.ended = "its worker was asked to stop"
+        why = "its worker was asked to stop"
     finally:
-        pack.hand_back(why)
+        if pack is not None:
+            pack.hand_back(why)
         presence.serve(None)
+
+
+def _open_pack(study: StoredStudy, number: int, size: int | None, device: torch.device) -> StudyPack:
+    """A pack for a study whose data and places are as they should be."""
+    split = load_study_split(study.spec)
+    if split.digest != study.data_digest:
+        raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
+    if study.artifacts is not None:
+        prepare(study.storage.ledger, study.artifacts)
+    return StudyPack(study, split, number, size or pack_size(study.spec, split, device), device)
 
 
 def refuse_broken(study: StoredStudy) -> None:
@@ -123,7 +128,7 @@ def refuse_broken(study: StoredStudy) -> None:
     Raises:
         BrokenStudyError: If its ceiling of failures is reached.
     """
-    failures = study.spec.budget.failures
+    failures = study.failures
     if study.counts()["broken"] >= failures:
         raise BrokenStudyError(
             f'study "{study.spec.name}" stopped: {failures} trials failed (budget.failures); '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 import zlib
 from collections import Counter
@@ -25,6 +26,10 @@ IDLE_S = 2.0
 
 SHIFT_S = 60.0
 """After so long a worker leaves its study for one that nobody serves."""
+
+
+RETRY_S = 300.0
+"""After so long a worker tries a study again that it could not serve."""
 
 
 def work_on_all(storage: Storage, stop: StopSignals, size: int | None = None, device: torch.device = CPU) -> None:
@@ -59,12 +64,12 @@ class _Rota:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._left_at: dict[int, float] = {}
-        self._not_ours: set[int] = set()
+        self._refused_at: dict[int, float] = {}
         self._begun = 0.0
 
     def neediest(self) -> StoredStudy | None:
         """The open study with the fewest workers; of those the one that we left longest ago."""
-        studies = [study for study in open_studies(self._storage) if study.study_id not in self._not_ours]
+        studies = self._open_to_us()
         workers = self._workers()
         order = {study.study_id: (workers[study.study_id], self._left_at.get(study.study_id, 0.0)) for study in studies}
         return min(studies, key=lambda study: order[study.study_id], default=None)
@@ -74,23 +79,27 @@ class _Rota:
         self._begun = self._left_at[study.study_id] = time.monotonic()
 
     def cannot_serve(self, study: StoredStudy) -> None:
-        """Leave a study to others."""
-        self._not_ours.add(study.study_id)
+        """Leave a study to others for a while."""
+        self._refused_at[study.study_id] = time.monotonic()
 
     def is_needed_elsewhere(self, study: StoredStudy) -> bool:
         """Whether an open study has so few workers that we should leave ours."""
         self._left_at[study.study_id] = time.monotonic()
         workers = self._workers()
-        others = [
-            workers[other.study_id]
-            for other in open_studies(self._storage)
-            if other.study_id not in {study.study_id, *self._not_ours}
-        ]
+        others = [workers[other.study_id] for other in self._open_to_us() if other.study_id != study.study_id]
         if not others:
             return False
         time_is_up = time.monotonic() - self._begun > SHIFT_S
         # Ours counts us.
         return workers[study.study_id] > min(others) + 1 or (time_is_up and min(others) == 0)
+
+    def _open_to_us(self) -> list[StoredStudy]:
+        now = time.monotonic()
+        return [
+            study
+            for study in open_studies(self._storage)
+            if now - self._refused_at.get(study.study_id, -math.inf) > RETRY_S
+        ]
 
     def _workers(self) -> Counter[int | None]:
         return Counter(worker.study_id for worker in read_workers(self._storage.ledger) if worker.state == "live")

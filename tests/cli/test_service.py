@@ -110,6 +110,9 @@ def test_a_worker_that_is_asked_to_stop_loses_nothing(service: Service, number: 
     assert [record.state for record in records] == ["fail", "fail", "waiting", "waiting"]
     assert {record.reason for record in records[:2]} == {"its worker was asked to stop"}
     assert all(record.resumed_at > 0 for record in records[2:])
+    shown_then = service.run("status", "slow")
+    assert "0 failed" in shown_then
+    assert "2 trials handed back: its worker was asked to stop" in shown_then
 
 
 def test_a_stopped_study_is_left_and_goes_on_later(service: Service) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -87,6 +87,18 @@ class Crew:
                 self.statuses.append(status)
         return bool(self.workers)
 
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Let all work until something is so."""
+        while not is_so():
+            assert self.keep_up(), self.words.read_text()[-2000:]
+            time.sleep(0.2)
+
+    def finish(self) -> None:
+        """Let all work to the end, at which they are content."""
+        while self.keep_up():
+            time.sleep(0.2)
+        assert set(self.statuses) == {0}, self.words.read_text()[-2000:]
+
     def kill_one(self, dice: random.Random) -> None:
         """Kill one of those that work."""
         dice.choice(list(self.workers.values())).kill()
@@ -107,6 +119,12 @@ def create_storm(
     done = run_in(folder, "submit", "storm.yaml", *arguments, KANSEARCH_STORAGE=url)
     assert done.returncode == 0, done.stderr
     return load_study(open_storage(url), "storm")
+
+
+def n_ended(study: StoredStudy) -> int:
+    """Trials that count and ended."""
+    counts = study.counts()
+    return counts["complete"] + counts["pruned"]
 
 
 def check_invariants(study: StoredStudy, budget: int) -> tuple[TrialRecord, ...]:
@@ -152,7 +170,7 @@ def run_storm(
                 crew.kill_one(dice)
                 next_kill += kill_every_s
             time.sleep(0.1)
-        assert set(crew.statuses) == {0}, crew.words.read_text()[-2000:]
+        crew.finish()
         records = check_invariants(study, trials)
     failed = sum(record.state == "fail" for record in records)
     return {"seconds": time.monotonic() - begin, "killed": crew.n_killed, "failed trials": failed}

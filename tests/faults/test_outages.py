@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
+from tests.conftest import missing
 from tests.servers import Server
 
-from .crew import Crew, check_invariants, create_storm
+from .crew import Crew, check_invariants, create_storm, n_ended
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 TRIALS = 90
 EPOCHS = 2000
 """Trials of seconds."""
-
-
-def n_ended(study: StoredStudy) -> int:
-    counts = study.counts()
-    return counts["complete"] + counts["pruned"]
-
-
-def wait_until(crew: Crew, is_so: Callable[[], bool]) -> None:
-    """Let the crew work until something is so."""
-    while not is_so():
-        assert crew.keep_up(), crew.words.read_text()[-2000:]
-        time.sleep(0.2)
-
-
-def finish(crew: Crew) -> None:
-    """Let the crew work to the end, at which all are content."""
-    while crew.keep_up():
-        time.sleep(0.2)
-    assert set(crew.statuses) == {0}, crew.words.read_text()[-2000:]
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
@@ -52,14 +31,14 @@ def test_five_outages_stop_nobody(kind: str, request: pytest.FixtureRequest, tmp
     with Crew(tmp_path, url, "storm", 4, "--pack", "2") as crew:
         for number, seconds in enumerate((10, 20, 60, 15, 30)):
             goal = n_ended(study) + 10
-            wait_until(crew, lambda goal=goal: n_ended(study) >= goal)  # type: ignore[misc]
+            crew.wait_until(lambda goal=goal: n_ended(study) >= goal)  # type: ignore[misc]
             (server.kill if number % 2 else server.stop)()
             time.sleep(seconds)
             server.start()
             assert crew.keep_up()
             assert len(crew.workers) == 4, crew.words.read_text()[-2000:]
         assert n_ended(study) < TRIALS
-        finish(crew)
+        crew.finish()
     assert len(check_invariants(study, TRIALS)) == TRIALS, "a trial was lost or tried again"
 
 
@@ -67,17 +46,17 @@ def test_a_worker_that_was_paused_does_no_harm(database_url: str, tmp_path: Path
     """After 2 minutes it finds its trials in other hands, writes nothing of them, and works on."""
     study = create_storm(tmp_path, database_url, 24, 40000)
     with Crew(tmp_path, database_url, "storm", 2, "--pack", "2") as crew:
-        wait_until(crew, lambda: sum(record.state == "running" for record in read_records(study)) == 4)
+        crew.wait_until(lambda: sum(record.state == "running" for record in read_records(study)) == 4)
         paused = crew.workers[0]
         paused.send_signal(signal.SIGSTOP)
         theirs = {r.number for r in read_records(study) if f"/{paused.pid}-" in str(r.worker)}
         begin = time.monotonic()
-        wait_until(crew, lambda: time.monotonic() > begin + 120)
+        crew.wait_until(lambda: time.monotonic() > begin + 120)
         taken = [record for record in read_records(study) if record.number in theirs]
         assert [(r.state, r.reason) for r in taken] == [("fail", "its worker died")] * 2
         paused.send_signal(signal.SIGCONT)
-        wait_until(crew, lambda: any(f"/{paused.pid}-" in str(r.worker) for r in read_records(study)[4:]))
-        finish(crew)
+        crew.wait_until(lambda: any(f"/{paused.pid}-" in str(r.worker) for r in read_records(study)[4:]))
+        crew.finish()
     records = check_invariants(study, 24)
     assert [record for record in records if record.number in theirs] == taken
 
@@ -87,9 +66,7 @@ def test_a_clock_that_jumps_kills_nobody(hours: int, database_url: str, tmp_path
     """An hour ahead or back, on the machine of half the workers, in the middle of a search."""
     program = shutil.which("faketime")
     if program is None:
-        if "faketime" in os.environ.get("KANSEARCH_REQUIRE", ""):
-            pytest.fail("faketime is missing")
-        pytest.skip("faketime is missing: apt-get install faketime")
+        missing("faketime", "faketime is missing: apt-get install faketime")
     jumps = tmp_path / "jumps"
     jumps.write_text("+0\n")
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
@@ -105,12 +82,12 @@ def test_a_clock_that_jumps_kills_nobody(hours: int, database_url: str, tmp_path
         Crew(tmp_path, database_url, "storm", 1, "--pack", "2") as here,
         Crew(tmp_path / "there", database_url, "storm", 1, "--pack", "2", first=1, environment=fake) as there,
     ):
-        wait_until(here, lambda: n_ended(study) >= 4)
+        here.wait_until(lambda: n_ended(study) >= 4)
         jumps.write_text(f"{hours:+}h\n")
         begin = time.monotonic()
-        wait_until(here, lambda: time.monotonic() > begin + 5)
-        finish(there)
-        finish(here)
+        here.wait_until(lambda: time.monotonic() > begin + 5)
+        there.finish()
+        here.finish()
     records = check_invariants(study, 40)
     assert len(records) == 40, "a trial was lost or tried again"
     assert len({record.worker for record in records}) == 2

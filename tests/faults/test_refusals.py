@@ -88,6 +88,20 @@ def test_revoked_rights_are_said(server: Server, tmp_path: Path) -> None:
         assert "hunter2" not in doctor.stdout
 
 
+def test_forgotten_sequences_are_said(postgres: Server, tmp_path: Path) -> None:
+    """Whoever grants rights on tables forgets these; no trial could be created."""
+    url = postgres.new_database()
+    database = url.rpartition("/")[2]
+    create_storm(tmp_path, url, trials=4, epochs=20)
+    with guest(postgres, database):
+        postgres.execute("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest", database=database)
+        url = url.replace("//kan@", "//guest:hunter2@")
+        doctor = run_in(tmp_path, "doctor", KANSEARCH_STORAGE=url)
+        assert doctor.returncode == 3
+        assert "permission denied for the sequences" in doctor.stdout
+        assert "trials_trial_id_seq" in doctor.stdout
+
+
 def test_a_wrong_password_is_said_at_once(server: Server, tmp_path: Path) -> None:
     """Whoever would wait for a database does not wait for that."""
     url = server.new_database()

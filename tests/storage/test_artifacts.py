@@ -13,9 +13,10 @@ from moto.server import ThreadedMotoServer
 
 from kansearch.errors import KansearchError, StorageError, UserError
 from kansearch.storage import artifacts
-from kansearch.storage.artifacts import Artifacts, artifacts_at, parse_place, prepare, sweep
+from kansearch.storage.artifacts import artifacts_at, parse_place, prepare, sweep
 from kansearch.storage.ledger import StoredCheckpoint
-from kansearch.storage.studies import StoredStudy
+from kansearch.storage.studies import StoredStudy, load_study
+from kansearch.storage.tables import ArtifactModel
 from kansearch.storage.trials import checkpoint_write, fail_write, hand_back, resume_trial, write
 from tests.storage.test_trials import begin
 
@@ -77,7 +78,7 @@ def kept(place: str) -> list[str]:
 @pytest.fixture
 def study(make_study: MakeStudy, place: str) -> StoredStudy:
     study = make_study("budget.trials=3")
-    study.keep_artifacts(place)
+    study.set_budget(study.spec.budget, place)
     return study
 
 
@@ -156,7 +157,7 @@ def test_a_removed_artifact_lets_its_trial_begin_again(study: StoredStudy, place
     trial = begin(study)
     write(study, [checkpoint_write(trial, 1, BIG)])
     [key] = kept(place)
-    assert artifacts_at(place).remove(Path(key).name)
+    artifacts_at(place).remove(Path(key).name)
     hand_back(study, trial.id, "its worker died", died=True)
     again = resume_trial(study)
     assert again is not None
@@ -170,7 +171,8 @@ def test_a_study_may_move(study: StoredStudy, place: str, tmp_path: Path) -> Non
     write(study, [checkpoint_write(trial, 1, BIG)])
     other = tmp_path / "other"
     other.mkdir()
-    study.keep_artifacts(str(other))
+    study.set_budget(study.spec.budget, str(other))
+    study = load_study(study.storage, study.spec.name)
     hand_back(study, trial.id, "its worker died", died=True)
     again = resume_trial(study)
     assert again is not None
@@ -186,16 +188,22 @@ def test_no_room_for_a_checkpoint_costs_only_that(
     """The trial keeps its earlier one; half a file is never left."""
     trial = begin(study)
     write(study, [checkpoint_write(trial, 1, BIG)])
-    store = artifacts_at(place)._store
 
-    def fill_up(key: str, content: object) -> None:
-        type(store).remove(store, key) if place.startswith("s3://") else Path(place, key).write_bytes(b"half")
+    def fill_up(path: Path, content: bytes) -> None:
+        with path.open("wb") as file:
+            file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    def refuse(**_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-        patch.setattr(store, "write", fill_up)
+        if place.startswith("s3://"):
+            patch.setattr(artifacts_at(place)._client, "put_object", refuse)
+        else:
+            patch.setattr(Path, "write_bytes", fill_up)
         assert write(study, [checkpoint_write(trial, 3, BIG)]) == set()
-    assert "No space left on device; a trial goes on with its earlier checkpoint" in caplog.text
+    assert "No space left on device; trials go on with their earlier checkpoints" in caplog.text
     assert len(kept(place)) == 1
     hand_back(study, trial.id, "its worker died", died=True)
     again = resume_trial(study)
@@ -210,11 +218,11 @@ def test_a_place_out_of_reach_costs_no_trial(study: StoredStudy, place: str, mon
     hand_back(study, trial.id, "its worker died", died=True)
     study.storage.ledger.patience_s = 0.0
 
-    def refuse(key: str) -> None:
+    def refuse(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(artifacts_at(place)._store, "open_reader", refuse)
+        patch.setattr(type(artifacts_at(place)), "_read", refuse)
         with pytest.raises(StorageError, match="cannot be reached: Input/output error"):
             resume_trial(study)
     again = resume_trial(study)
@@ -231,6 +239,7 @@ def test_a_place_out_of_reach_costs_no_trial(study: StoredStudy, place: str, mon
         ("gs://bucket", "is no place"),
         ("https://me:hunter2@bucket", "is no place"),
         ("", "is no place"),
+        ("~nosuchuser/x", "is no folder"),
     ],
 )
 def test_what_is_no_place_is_refused(text: str, words: str) -> None:
@@ -251,12 +260,44 @@ def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, s3: str, monkeypat
     sign_in(monkeypatch, s3)
     (tmp_path / "file").write_text("")
     for place, words in {
-        str(tmp_path / "missing"): "No such file or directory",
-        str(tmp_path / "file"): "Not a directory",
+        str(tmp_path / "missing"): "no such folder on this machine",
+        str(tmp_path / "file"): "no such folder on this machine",
         "s3://no-such-bucket": "NoSuchBucket",
     }.items():
         with pytest.raises(KansearchError, match=words):
-            Artifacts(place).check()
+            artifacts_at(place).check()
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    artifacts_at.cache_clear()
     with pytest.raises(StorageError, match="Could not connect"):
-        Artifacts("s3://bucket").check()
+        artifacts_at("s3://bucket").check()
+
+
+def test_a_folder_that_is_not_there_is_out_of_reach(make_study: MakeStudy, tmp_path: Path) -> None:
+    """A share that is not mounted is not empty: its checkpoints wait, and nothing is forgotten."""
+    study = make_study("budget.trials=3")
+    (tmp_path / "share").mkdir()
+    study.set_budget(study.spec.budget, str(tmp_path / "share"))
+    trial = begin(study)
+    write(study, [checkpoint_write(trial, 1, BIG)])
+    hand_back(study, trial.id, "its worker died", died=True)
+    (tmp_path / "share").rename(tmp_path / "away")
+    study.storage.ledger.patience_s = 0.0
+    with pytest.raises(StorageError, match="no such folder on this machine"):
+        resume_trial(study)
+    assert sweep(study.storage.ledger) == 0
+    (tmp_path / "away").rename(tmp_path / "share")
+    again = resume_trial(study)
+    assert again is not None
+    assert again.checkpoint == StoredCheckpoint(1, BIG)
+
+
+def test_places_of_other_studies_stop_nobody(make_study: MakeStudy, tmp_path: Path) -> None:
+    """What was left in a bucket that this machine does not reach is swept by one that does."""
+    study = make_study("budget.trials=3")
+    with study.storage.ledger.session() as session:
+        session.add(ArtifactModel(artifact="k", place="s3://no-such-bucket-here", trial_id=10**6))
+    place = tmp_path / "mine"
+    place.mkdir()
+    prepare(study.storage.ledger, str(place))
+    with study.storage.ledger.session() as session:
+        assert session.get(ArtifactModel, "k") is not None

@@ -37,7 +37,7 @@ from kansearch.storage.trials import (
     write,
 )
 from kansearch.storage.url import open_storage
-from kansearch.storage.workers import Watch, worker_name
+from kansearch.storage.workers import Presence, Watch, worker_name
 
 MakeStudy = Callable[..., StoredStudy]
 
@@ -315,7 +315,7 @@ def test_trials_of_a_dead_process_are_rescued_at_once(make_study: MakeStudy) -> 
     gone.wait()
     host = study.storage.get_trial(lost.id).user_attrs[WORKER].rpartition("/")[0]
     study.storage.set_trial_user_attr(lost.id, WORKER, f"{host}/{gone.pid}")
-    assert rescue_lost_trials(study) == 1
+    assert rescue_lost_trials(study, ours={ours.id}) == 1
     states = [record.state for record in read_records(study)]
     assert states == ["running", "fail", "waiting"]
     assert study.storage.get_trial(ours.id).user_attrs[WORKER] == worker_name()
@@ -444,7 +444,36 @@ def test_a_trial_without_any_sign_of_life_is_lost_in_the_end(make_study: MakeStu
     study.storage.set_trial_user_attr(trial.id, WORKER, "another-host/1")
     clock = itertools.count(0.0, 10.0)
     study.watch = Watch(clock=lambda: next(clock))
-    assert [rescue_lost_trials(study) for _ in range(5)] == [0, 0, 0, 0, 1]
+    found = []
+    with Presence(study.storage.ledger, "cpu") as presence:
+        for _ in range(5):
+            presence._beat()
+            found.append(rescue_lost_trials(study))
+    assert found == [0, 0, 0, 0, 1]
+
+
+def test_a_trial_that_its_worker_could_not_begin_waits_again(make_study: MakeStudy) -> None:
+    """It carries the name of one that lives; that is no death."""
+    study = make_study()
+    ours, stranded = begin(study, 0.01), begin(study, 0.02)
+    assert rescue_lost_trials(study, ours={ours.id}) == 1
+    records = read_records(study)
+    assert [record.state for record in records] == ["running", "fail", "waiting"]
+    assert records[1].reason == "its worker could not begin it"
+    assert study.storage.get_trial(stranded.id).state is TrialState.FAIL
+
+
+def test_a_deleted_study_is_said(make_study: MakeStudy) -> None:
+    """By whoever asks for it; its trials can be handed back no more."""
+    study = make_study()
+    trial = begin(study)
+    assert study.artifacts is None  # as a worker asks at its start
+    study.storage.delete_study(study.study_id)
+    for ask in (lambda: study.is_stopped, study.trials, lambda: study.budget):
+        with pytest.raises(UserError, match='study "small" was deleted'):
+            ask()
+    assert not hand_back(study, trial.id, "its worker left the study", died=False)
+    assert write(study, [fail_write(trial, "for a test")]) == {trial.id}
 
 
 def test_being_asked_to_stop_never_uses_up_a_trial(make_study: MakeStudy) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import update
@@ -35,24 +37,25 @@ def test_a_worker_is_there_from_its_start_to_its_end(ledger: LedgerStorage) -> N
         (worker,) = read_workers(ledger)
         assert (worker.name, worker.state, worker.device) == (worker_name(), "live", "cpu")
         assert (worker.study_id, worker.trials, worker.n_ended) == (3, (4, 7), 12)
-        presence.ended = "it was asked to stop"
     (worker,) = read_workers(ledger)
-    assert (worker.state, worker.ended, worker.trials) == ("ended", "it was asked to stop", ())
+    assert (worker.state, worker.ended, worker.trials) == ("ended", "its work was done, or it was asked to stop", ())
+    with pytest.raises(RuntimeError, match="broken"), Presence(ledger, "cpu"):
+        raise RuntimeError("broken")
+    assert read_workers(ledger)[0].ended == "RuntimeError: broken"
 
 
-def test_a_silent_worker_is_late_and_then_dead(ledger: LedgerStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_worker_is_late_and_then_dead(ledger: LedgerStorage) -> None:
     """One of another host, of whose process nobody knows."""
     with Presence(ledger, "cpu"):
-        change(ledger, worker="elsewhere/7-abc")
+        pass
+    change(ledger, worker="elsewhere/7-abc")
     with ledger.session() as session:
         seen = session.query(WorkerModel).one().seen_at
-    change(ledger, ended=None)
-    states = {}
+    states = []
     for seconds in (0.0, LATE_S + 2, GRACE_S + 2):
-        monkeypatch.setattr("kansearch.storage.workers.LATE_S", LATE_S - seconds)
-        monkeypatch.setattr("kansearch.storage.workers.GRACE_S", GRACE_S - seconds)
-        states[seconds] = read_workers(ledger)[0].state
-    assert list(states.values()) == ["live", "late", "dead"], seen
+        change(ledger, ended=None, seen_at=seen - timedelta(seconds=seconds))
+        states.append(read_workers(ledger)[0].state)
+    assert states == ["live", "late", "dead"]
 
 
 def test_others_are_watched_by_ones_own_clock(ledger: LedgerStorage) -> None:
@@ -61,29 +64,50 @@ def test_others_are_watched_by_ones_own_clock(ledger: LedgerStorage) -> None:
     watch = Watch(clock=lambda: next(times))
     names = {"elsewhere/7-abc", "unknown/1-aaa"}
     with Presence(ledger, "cpu"):
-        change(ledger, worker="elsewhere/7-abc")
-    change(ledger, ended=None)
+        pass
+    change(ledger, worker="elsewhere/7-abc", ended=None)
     found = []
-    for beats, seen in (
-        (1, "2020-01-01 00:00:00"),
-        (2, "2030-01-01 00:00:00"),
-        (3, "2020-01-01"),
-        *[(3, None)] * 4,
-    ):
-        with ledger.session() as session:
-            row = session.query(WorkerModel).one()
-            row.beats = beats
-            if seen is not None:
-                row.seen_at = type(row.seen_at).fromisoformat(seen)
-        found.append(watch.lost(ledger, names))
+    with Presence(ledger, "cpu") as presence:
+        for beats, seen in (
+            (1, "2020-01-01 00:00:00"),
+            (2, "2030-01-01 00:00:00"),
+            (3, "2020-01-01"),
+            *[(3, "2020-01-01")] * 4,
+        ):
+            with ledger.session() as session:
+                row = session.get_one(WorkerModel, "elsewhere/7-abc")
+                row.beats, row.seen_at = beats, datetime.fromisoformat(seen)
+            presence._beat()
+            found.append(watch.lost(ledger, names))
     assert found == [set()] * 4 + [{"unknown/1-aaa"}] * 2 + [names]
 
 
-def test_after_an_outage_everybody_has_time_for_a_sign(ledger: LedgerStorage) -> None:
-    """A watcher that could not look for minutes knows nothing of them."""
-    times = iter([0.0, 5.0, 300.0, 305.0, 310.0, 320.0])
+def test_silence_counts_only_while_ones_own_signs_get_through(ledger: LedgerStorage) -> None:
+    """A database that was away for minutes, or that can only be read, silences all; then everybody gets time."""
+    times = itertools.count(0.0, 300.0)
     watch = Watch(clock=lambda: next(times))
-    assert [bool(watch.lost(ledger, {"elsewhere/7-abc"})) for _ in range(6)] == [False] * 5 + [True]
+
+    def is_lost() -> bool:
+        return bool(watch.lost(ledger, {"elsewhere/7-abc"}))
+
+    with Presence(ledger, "cpu") as presence:
+        assert not any(is_lost() for _ in range(20))
+        lost = []
+        for _ in range(4):
+            presence._beat()
+            lost.append(is_lost())
+        assert lost == [False, False, False, True]
+    assert not any(Watch(clock=lambda: next(times)).lost(ledger, {"elsewhere/7-abc"}) for _ in range(20))
+
+
+def test_a_worker_that_was_forgotten_registers_again(ledger: LedgerStorage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the clock of the database jumps by days, or its machine slept for so long."""
+    monkeypatch.setattr("kansearch.storage.workers.HEARTBEAT_S", 0.1)
+    with Presence(ledger, "cpu"):
+        with ledger.session() as session:
+            session.query(WorkerModel).delete()
+        time.sleep(1)
+        assert [worker.name for worker in read_workers(ledger)] == [worker_name()]
 
 
 def test_a_worker_that_ended_or_whose_process_is_gone_is_dead_at_once(ledger: LedgerStorage) -> None:
@@ -103,7 +127,8 @@ def test_a_worker_that_ended_or_whose_process_is_gone_is_dead_at_once(ledger: Le
 def test_workers_of_long_ago_are_forgotten(ledger: LedgerStorage) -> None:
     """When the next one begins."""
     with Presence(ledger, "cpu"):
-        change(ledger, worker="elsewhere/7-abc")
+        pass
+    change(ledger, worker="elsewhere/7-abc")
     with ledger.session() as session:
         row = session.query(WorkerModel).one()
         row.seen_at = row.seen_at.replace(year=2020)
