@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -31,6 +32,9 @@ def main() -> None:
             raise
         print(f"kansearch: {known}", file=sys.stderr)
         sys.exit(known.exit_code)
+    finally:
+        # Else Python searches all that was read for garbage while it ends, which takes longer than many a command.
+        gc.freeze()
 
 
 if __name__ == "__main__":

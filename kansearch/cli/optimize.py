@@ -10,14 +10,14 @@ from pathlib import Path
 
 from kansearch.cli.places import find_places
 from kansearch.cli.progress import Progress
-from kansearch.cli.results import report_study, say_divergences
+from kansearch.cli.results import report_study
 from kansearch.cli.studies import enter_study
 from kansearch.cli.tables import console, say, table
 from kansearch.errors import KansearchError, LaunchError, UserError
 from kansearch.launch.local import LocalWorkers
 from kansearch.launch.request import LaunchRequest
 from kansearch.report.render import check_writable
-from kansearch.report.words import count, front_rows, verdict_sentences
+from kansearch.report.words import count, divergence_sentence, front_rows, verdict_sentences
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import StoredStudy
@@ -75,7 +75,8 @@ class Optimize:
                 say(self.console, sentence)
         else:
             self.console.print("No trial is complete yet, so there is no front.")
-            say_divergences(self.console, read_records(study))
+            if sentence := divergence_sentence(read_records(study)):
+                say(self.console, f"  {sentence}")
         say(self.console, f"Report: {page}")
         if interrupted:
             say(

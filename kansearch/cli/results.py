@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from rich.console import Console
-
-from kansearch.cli.tables import say
 from kansearch.report.render import write_report
 from kansearch.report.summary import Summary, summarize
-from kansearch.report.words import count
 from kansearch.search.importance import importances
-from kansearch.specs.trial import End, TrialRecord
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
 
@@ -29,10 +23,3 @@ def report_study(study: StoredStudy, folder: Path) -> tuple[Summary, Path]:
     """Write a study's report into a folder; returns its numbers and the path of the page."""
     summary = summarize_study(study)
     return summary, write_report(summary, folder, datetime.now().astimezone())
-
-
-def say_divergences(out: Console, records: Sequence[TrialRecord]) -> None:
-    """Print how many trials diverged, and an example."""
-    diverged = [record for record in records if record.end is End.DIVERGED]
-    if diverged:
-        say(out, f"  {count(len(diverged), 'trial')} diverged; trial {diverged[0].number}: {diverged[0].reason}")

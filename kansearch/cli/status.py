@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
-from kansearch.cli.results import say_divergences, summarize_study
 from kansearch.cli.tables import console, duration, say, table
 from kansearch.errors import UserError
-from kansearch.report.words import count, front_rows, verdict_sentences
+from kansearch.report.summary import summarize
+from kansearch.report.words import count, divergence_sentence, front_rows, verdict_sentences
 from kansearch.storage.ledger import Storage
+from kansearch.storage.reading import many_objects
 from kansearch.storage.studies import StoredStudy, load_study, study_names
-from kansearch.storage.trials import read_records
+from kansearch.storage.trials import read_outline
 from kansearch.storage.url import shown
 from kansearch.storage.workers import read_workers
 
@@ -74,10 +75,11 @@ def _show_workers(study: StoredStudy) -> None:
         say(out, f"  and {len(ours) - MAX_WORKERS} more")
 
 
+@many_objects()
 def show_study(study: StoredStudy) -> None:
     """Print one study: its counts, its workers, its failures and its front."""
     out = console()
-    records = read_records(study)
+    records = read_outline(study)
     states = Counter(record.state for record in records)
     handed_back = Counter(record.reason for record in records if record.handed_back)
     failed = Counter(record.reason for record in records if record.state == "fail" and not record.handed_back)
@@ -95,10 +97,11 @@ def show_study(study: StoredStudy) -> None:
     for what, reasons in (("handed back", handed_back), ("failed", failed)):
         for reason, n_trials in reasons.most_common(10):
             say(out, f"  {count(n_trials, 'trial')} {what}: {reason or 'no reason known'}")
-    say_divergences(out, records)
+    if sentence := divergence_sentence(records):
+        say(out, f"  {sentence}")
     for warning in study.warnings:
         say(out, f"  warning: {warning}")
-    summary = summarize_study(study)
+    summary = summarize(study.spec, records, {}, study.versions, study.data_line, study.warnings)
     header, rows = front_rows(summary)
     if rows:
         out.print()

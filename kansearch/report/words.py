@@ -8,6 +8,7 @@ from kansearch.report.architecture import family_name
 from kansearch.report.comparison import Against, FamilyResult, Network
 from kansearch.report.summary import Summary
 from kansearch.specs.metrics import METRICS
+from kansearch.specs.trial import End, TrialRecord
 
 CAVEAT = (
     "One seed was used for each trial, and all values were measured on the validation split that also chose these "
@@ -269,3 +270,11 @@ def footnotes(summary: Summary) -> list[str]:
     )
     notes.append("An epoch is one pass over the training data; a rung is an epoch at which a trial is judged.")
     return notes
+
+
+def divergence_sentence(records: Sequence[TrialRecord]) -> str:
+    """How many trials diverged, and an example; empty where none did."""
+    diverged = [record for record in records if record.end is End.DIVERGED]
+    if not diverged:
+        return ""
+    return f"{count(len(diverged), 'trial')} diverged; trial {diverged[0].number}: {diverged[0].reason}"

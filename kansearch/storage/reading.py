@@ -6,10 +6,12 @@ for a pack of 16.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import gc
 import json
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, json_to_distribution
@@ -52,9 +54,10 @@ CHUNK = 500
 
 def _details(model: Any, order: str, *columns: str) -> Any:
     """The statement that reads what another table holds of some trials."""
-    chosen = (getattr(model, name) for name in columns)
-    of_them = model.trial_id.in_(bindparam("trial_ids", expanding=True))
-    return select(model.trial_id, *chosen).where(of_them).order_by(getattr(model, order))
+    # Of the table, not of the model: rows are read in half the time.
+    table = model.__table__.c
+    of_them = table.trial_id.in_(bindparam("trial_ids", expanding=True))
+    return select(table.trial_id, *(table[name] for name in columns)).where(of_them).order_by(table[order])
 
 
 # Made once: to put a statement together takes longer than to run it.
@@ -65,11 +68,13 @@ _IDS = (
     .where(_Trial.study_id + 0 == bindparam("study_id"))
     .order_by(_Trial.trial_id)
 )
-_TRIALS = select(_Trial.trial_id, _Trial).where(_Trial.trial_id.in_(bindparam("trial_ids", expanding=True)))
+_TRIALS = _details(_Trial, "trial_id", "number", "state", "datetime_start", "datetime_complete")
 _PARAMS = _details(models.TrialParamModel, "param_id", "param_name", "param_value", "distribution_json")
 _VALUES = _details(_Value, "objective", "value", "value_type")
 _STEPS = _details(_Step, "step", "step", "intermediate_value", "intermediate_value_type")
-_USER_ATTRS = _details(models.TrialUserAttributeModel, "trial_user_attribute_id", "key", "value_json")
+_USER_ATTRS = _details(models.TrialUserAttributeModel, "trial_user_attribute_id", "key", "value_json").where(
+    models.TrialUserAttributeModel.__table__.c.key.not_in(bindparam("without", expanding=True))
+)
 _SYSTEM_ATTRS = _details(models.TrialSystemAttributeModel, "trial_system_attribute_id", "key", "value_json")
 
 
@@ -86,37 +91,59 @@ def read_changed_trials(session: Session, study_id: int, newer_than: int, older:
     return read_trials(session, ids)
 
 
-def read_trials(session: Session, ids: Sequence[int]) -> list[StoredTrial]:
-    """The trials with these ids, in their order."""
+@contextlib.contextmanager
+def many_objects() -> Iterator[None]:
+    """No garbage collection: thousands of new objects set it off again and again, and nothing among them is garbage."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
-    def details(statement: Any) -> dict[int, list[Any]]:
+
+def read_trials(session: Session, ids: Sequence[int], without: Sequence[str] = ()) -> list[StoredTrial]:
+    """The trials with these ids, in their order.
+
+    Args:
+        session: Of the database.
+        ids: Of the trials.
+        without: Keys of user attributes that are left out; then the intermediate values are, too.
+    """
+    with many_objects():
+        return _read_trials(session, ids, without)
+
+
+def _read_trials(session: Session, ids: Sequence[int], without: Sequence[str]) -> list[StoredTrial]:
+    def details(statement: Any, **values: object) -> dict[int, list[Any]]:
         by_trial = defaultdict(list)
         for begin in range(0, len(ids), CHUNK):
-            for trial_id, *columns in session.execute(statement, {"trial_ids": ids[begin : begin + CHUNK]}):
+            for trial_id, *columns in session.execute(statement, {"trial_ids": ids[begin : begin + CHUNK], **values}):
                 by_trial[trial_id].append(columns)
         return by_trial
 
     rows = details(_TRIALS)
-    params, values, steps = details(_PARAMS), details(_VALUES), details(_STEPS)
-    user_attrs, system_attrs = details(_USER_ATTRS), details(_SYSTEM_ATTRS)
+    params, values, steps = details(_PARAMS), details(_VALUES), {} if without else details(_STEPS)
+    user_attrs, system_attrs = details(_USER_ATTRS, without=list(without)), details(_SYSTEM_ATTRS)
     trials = []
     for trial_id in ids:
-        [[row]] = rows[trial_id]
+        [[number, state, start, complete]] = rows[trial_id]
         distributions = {name: _distribution(text) for name, _, text in params[trial_id]}
         trials.append(
             StoredTrial(
-                number=row.number,
-                state=row.state,
+                number=number,
+                state=state,
                 value=None,
                 values=[_Value.stored_repr_to_value(*stored) for stored in values[trial_id]] or None,
-                datetime_start=row.datetime_start,
-                datetime_complete=row.datetime_complete,
-                params={name: distributions[name].to_external_repr(number) for name, number, _ in params[trial_id]},
+                datetime_start=start,
+                datetime_complete=complete,
+                params={name: distributions[name].to_external_repr(value) for name, value, _ in params[trial_id]},
                 distributions=distributions,
                 user_attrs={key: json.loads(text) for key, text in user_attrs[trial_id]},
                 system_attrs={key: json.loads(text) for key, text in system_attrs[trial_id]},
                 intermediate_values={
-                    at: _Step.stored_repr_to_intermediate_value(*stored) for at, *stored in steps[trial_id]
+                    at: _Step.stored_repr_to_intermediate_value(*stored) for at, *stored in steps.get(trial_id, ())
                 },
                 trial_id=trial_id,
             )

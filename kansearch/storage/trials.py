@@ -11,13 +11,15 @@ from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
+from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import select
 
 from kansearch.errors import StorageError
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
 from kansearch.storage.artifacts import ArtifactError, artifacts_at, fetch, keep_apart, sweep
 from kansearch.storage.ledger import StoredCheckpoint, TrialWrite
-from kansearch.storage.reading import RUNG, StoredTrial
+from kansearch.storage.reading import RUNG, StoredTrial, many_objects, read_trials
 from kansearch.storage.studies import HANDED_BACK, StoredStudy
 from kansearch.storage.workers import worker_name
 
@@ -312,15 +314,29 @@ def rescue_lost_trials(study: StoredStudy, ours: Collection[int] = ()) -> int:
 def read_records(study: StoredStudy) -> tuple[TrialRecord, ...]:
     """All trials of a study, in order of their numbers."""
     records = []
-    for trial in study.trials():
-        record = study.finished.get(trial.number) or _record(study, trial)
-        if trial.state.is_finished():
-            study.finished[trial.number] = record
-        records.append(record)
+    with many_objects():
+        for trial in study.trials():
+            record = study.finished.get(trial.number) or _record(study, trial)
+            if trial.state.is_finished():
+                study.finished[trial.number] = record
+            records.append(record)
     return tuple(records)
 
 
-def _record(study: StoredStudy, trial: StoredTrial) -> TrialRecord:
+def read_outline(study: StoredStudy) -> tuple[TrialRecord, ...]:
+    """All trials of a study without their curves, seeds and workers, in a third of the time."""
+    ledger = study.storage.ledger
+
+    def read() -> list[StoredTrial]:
+        with ledger.session() as session:
+            ids = session.scalars(select(models.TrialModel.trial_id).filter_by(study_id=study.study_id))
+            return read_trials(session, sorted(ids), without=(CURVES, SEED, WORKER, REJECTED))
+
+    with many_objects():
+        return tuple(_record(study, trial, with_points=False) for trial in ledger.patiently(read))
+
+
+def _record(study: StoredStudy, trial: StoredTrial, *, with_points: bool = True) -> TrialRecord:
     attrs = trial.user_attrs
     rungs = [attrs[key] for key in sorted((k for k in attrs if k.startswith(RUNG)), key=lambda k: int(k[len(RUNG) :]))]
     values = dict(zip(study.spec.objectives, trial.values or (), strict=False))
@@ -334,7 +350,7 @@ def _record(study: StoredStudy, trial: StoredTrial) -> TrialRecord:
         metrics=rungs[-1]["metrics"] if rungs else {},
         points=tuple(
             EpochPoint(epoch=epoch, train_loss=train, validation_loss=validation)
-            for rung in rungs
+            for rung in (rungs if with_points else ())
             for epoch, train, validation in rung["points"]
         ),
         epochs=trial.epochs,

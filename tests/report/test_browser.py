@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Any, Self
 import pytest
 
 from kansearch.report.render import write_report
+from tests.conftest import missing
 
 pytestmark = pytest.mark.browser
 
@@ -32,10 +32,7 @@ INK = "getComputedStyle(document.querySelector('#plot-front .legendtext')).fill"
 def chromium() -> Iterator[Any]:
     binary = shutil.which("chromium")
     if binary is None:
-        message = "Chromium is missing: apt-get install chromium"
-        if "browser" in os.environ.get("KANSEARCH_REQUIRE", ""):
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("browser", "Chromium is missing: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
