@@ -390,7 +390,7 @@ class LedgerStorage(RDBStorage):
             row.state = TrialState.FAIL
             row.datetime_complete = _now()
             session.flush()
-            [failed] = read_trials(session, [trial_id])
+            [failed] = read_trials(session, study_id, [trial_id])
             template = successor(failed, checkpoint.with_entities(CheckpointModel.epoch).scalar() or 0)
             if template is None:
                 checkpoint.delete()

@@ -26,9 +26,9 @@ WORTH_SAYING_S = 2.0
 POSTGRES_PASSES = ("08", "40", "53", "55P03", "57P")
 """Beginnings of the codes of: connection failed, deadlock, no resources, locked, going down or coming up."""
 
-MYSQL_PASSES = {1021, 1040, 1053, 1114, 1158, 1159, 1160, 1161, 1205, 1213, 1927, 2002, 2003, 2006, 2013}
-"""Codes of: disk or table full, too many connections, going down, network trouble, lock timeout, deadlock, connection
-killed, lost, or never made."""
+MYSQL_PASSES = {1021, 1040, 1053, 1114, 1158, 1159, 1160, 1161, 1205, 1213, 1412, 1927, 2002, 2003, 2006, 2013}
+"""Codes of: disk or table full, too many connections, going down, network trouble, lock timeout, deadlock, a table that
+somebody just changed, connection killed, lost, or never made."""
 
 NEVER_PASSES = re.compile(r"authentication failed|does not exist|no pg_hba\.conf entry|permission denied|no password")
 """Reasons for which PostgreSQL refuses a connection, of which its driver gives no code."""

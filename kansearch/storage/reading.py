@@ -48,16 +48,33 @@ class StoredTrial(FrozenTrial):
 
 _Trial, _Value, _Step = models.TrialModel, models.TrialValueModel, models.TrialIntermediateValueModel
 
-CHUNK = 500
-"""Trials whose details are read at once; databases limit the length of a statement."""
+FEW = 100
+"""Trials that are named one by one where their details are read; of more, all of the study between the first and the
+last are, for long lists are slow."""
 
 
-def _details(model: Any, order: str, *columns: str) -> Any:
-    """The statement that reads what another table holds of some trials."""
-    # Of the table, not of the model: rows are read in half the time.
-    table = model.__table__.c
-    of_them = table.trial_id.in_(bindparam("trial_ids", expanding=True))
-    return select(table.trial_id, *(table[name] for name in columns)).where(of_them).order_by(table[order])
+class _Details:
+    """Statements that read what a table holds of trials.
+
+    Attributes:
+        of_few: Of those in a list, `trial_ids`.
+        of_many: Of those of a study, `study_id`, from `first` to `last`.
+    """
+
+    def __init__(self, model: Any, order: str, *columns: str) -> None:
+        # Of the table, not of the model: rows are read in half the time.
+        table, trial = model.__table__.c, _Trial.__table__.c
+        rows = select(table.trial_id, *(table[name] for name in columns)).order_by(table[order])
+        if "key" in columns:
+            rows = rows.where(table.key.not_in(bindparam("without", expanding=True)))
+        self.of_few = rows.where(table.trial_id.in_(bindparam("trial_ids", expanding=True)))
+        self.of_many = rows.where(
+            table.trial_id.in_(
+                select(trial.trial_id)
+                .where(trial.trial_id.between(bindparam("first"), bindparam("last")))
+                .where(trial.study_id + 0 == bindparam("study_id"))
+            )
+        )
 
 
 # Made once: to put a statement together takes longer than to run it.
@@ -68,14 +85,12 @@ _IDS = (
     .where(_Trial.study_id + 0 == bindparam("study_id"))
     .order_by(_Trial.trial_id)
 )
-_TRIALS = _details(_Trial, "trial_id", "number", "state", "datetime_start", "datetime_complete")
-_PARAMS = _details(models.TrialParamModel, "param_id", "param_name", "param_value", "distribution_json")
-_VALUES = _details(_Value, "objective", "value", "value_type")
-_STEPS = _details(_Step, "step", "step", "intermediate_value", "intermediate_value_type")
-_USER_ATTRS = _details(models.TrialUserAttributeModel, "trial_user_attribute_id", "key", "value_json").where(
-    models.TrialUserAttributeModel.__table__.c.key.not_in(bindparam("without", expanding=True))
-)
-_SYSTEM_ATTRS = _details(models.TrialSystemAttributeModel, "trial_system_attribute_id", "key", "value_json")
+_TRIALS = _Details(_Trial, "trial_id", "number", "state", "datetime_start", "datetime_complete")
+_PARAMS = _Details(models.TrialParamModel, "param_id", "param_name", "param_value", "distribution_json")
+_VALUES = _Details(_Value, "objective", "value", "value_type")
+_STEPS = _Details(_Step, "step", "step", "intermediate_value", "intermediate_value_type")
+_USER_ATTRS = _Details(models.TrialUserAttributeModel, "trial_user_attribute_id", "key", "value_json")
+_SYSTEM_ATTRS = _Details(models.TrialSystemAttributeModel, "trial_system_attribute_id", "key", "value_json")
 
 
 def read_changed_trials(session: Session, study_id: int, newer_than: int, older: Collection[int]) -> list[StoredTrial]:
@@ -88,7 +103,7 @@ def read_changed_trials(session: Session, study_id: int, newer_than: int, older:
     ids = list(session.scalars(_IDS, which))
     if not ids:
         models.StudyModel.find_or_raise_by_id(study_id, session)
-    return read_trials(session, ids)
+    return read_trials(session, study_id, ids)
 
 
 @contextlib.contextmanager
@@ -103,29 +118,34 @@ def many_objects() -> Iterator[None]:
             gc.enable()
 
 
-def read_trials(session: Session, ids: Sequence[int], without: Sequence[str] = ()) -> list[StoredTrial]:
-    """The trials with these ids, in their order.
+def read_trials(session: Session, study_id: int, ids: Sequence[int], without: Sequence[str] = ()) -> list[StoredTrial]:
+    """The trials of a study with these ids, in their order.
 
     Args:
         session: Of the database.
-        ids: Of the trials.
-        without: Keys of user attributes that are left out; then the intermediate values are, too.
+        study_id: Of the study.
+        ids: Of the trials, smallest first.
+        without: Keys of attributes that are left out; then the intermediate values are, too.
     """
     with many_objects():
-        return _read_trials(session, ids, without)
+        return _read_trials(session, study_id, ids, without)
 
 
-def _read_trials(session: Session, ids: Sequence[int], without: Sequence[str]) -> list[StoredTrial]:
-    def details(statement: Any, **values: object) -> dict[int, list[Any]]:
+def _read_trials(session: Session, study_id: int, ids: Sequence[int], without: Sequence[str]) -> list[StoredTrial]:
+    which: dict[str, Any] = {"trial_ids": list(ids)}
+    if len(ids) > FEW:
+        which = {"study_id": study_id, "first": ids[0], "last": ids[-1]}
+
+    def details(of: _Details) -> dict[int, list[Any]]:
         by_trial = defaultdict(list)
-        for begin in range(0, len(ids), CHUNK):
-            for trial_id, *columns in session.execute(statement, {"trial_ids": ids[begin : begin + CHUNK], **values}):
-                by_trial[trial_id].append(columns)
+        values = {**which, "without": list(without)} if of in (_USER_ATTRS, _SYSTEM_ATTRS) else which
+        for trial_id, *columns in session.execute(of.of_many if len(ids) > FEW else of.of_few, values):
+            by_trial[trial_id].append(columns)
         return by_trial
 
     rows = details(_TRIALS)
     params, values, steps = details(_PARAMS), details(_VALUES), {} if without else details(_STEPS)
-    user_attrs, system_attrs = details(_USER_ATTRS, without=list(without)), details(_SYSTEM_ATTRS)
+    user_attrs, system_attrs = details(_USER_ATTRS), details(_SYSTEM_ATTRS)
     trials = []
     for trial_id in ids:
         [[number, state, start, complete]] = rows[trial_id]
