@@ -18,7 +18,7 @@ test: $(READY)  ## every check and every test but the slow ones
 	$(PYTEST) -m "not slow" -n auto --dist loadfile
 
 test-slow: $(READY)  ## the tests that take minutes
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow -n auto --dist loadfile
 
 check: $(READY)  ## format, lint, types and the floors of the house
 	$(BIN)/ruff format --check .

@@ -58,6 +58,7 @@ def test_a_report_for_which_there_is_no_room_leaves_the_last_one(small_disk: Pat
     assert {path.name: path.read_bytes() for path in (small_disk / "report").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_nothing_but_time(small_disk: Path) -> None:
     """A search whose storage has no room for a while goes on when there is some; its records are whole."""
     url = f"sqlite:///{small_disk}/kansearch.db"
@@ -79,6 +80,7 @@ def test_a_full_disk_stops_nothing_but_time(small_disk: Path) -> None:
     assert len(records) == 40, "a trial was lost or tried again"
 
 
+@pytest.mark.slow
 def test_a_folder_that_may_only_be_read_is_looked_at(small_disk: Path, tmp_path: Path) -> None:
     """Status and report show what is there; whatever would write says so, and leaves everything as it was."""
     url = f"sqlite:///{small_disk}/kansearch.db"

@@ -18,7 +18,7 @@ from tests.servers import MissingPartError, PgBouncer, Server, free_port
 
 from .crew import Crew, check_invariants, create_storm, n_ended
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 CONNECTIONS = 3
 

@@ -60,7 +60,7 @@ def test_a_table_that_is_gone_is_named(table: str, server: Server, tmp_path: Pat
     create_storm(tmp_path, url, trials=4, epochs=20)
     database = url.rpartition("/")[2]
     server.execute(f"DROP TABLE {table}", database=database)
-    for arguments in (("worker", "storm"), ("status",), ("report", "storm"), ("submit", "storm.yaml"), ("doctor",)):
+    for arguments in (("worker", "storm"), ("status",), ("submit", "storm.yaml"), ("doctor",)):
         done = run_in(tmp_path, *arguments, KANSEARCH_STORAGE=url)
         words = done.stdout.splitlines()[-1] if arguments == ("doctor",) else done.stderr
         assert done.returncode == 3, done.stderr
@@ -147,6 +147,7 @@ def remove_files(_study: StoredStudy, folder: Path) -> None:
         file.unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [damage_rows, damage_files, remove_files])
 def test_a_damaged_checkpoint_costs_its_trial_a_new_beginning(
     damage: Callable[[StoredStudy, Path], None], tmp_path: Path
