@@ -131,13 +131,14 @@ def submit(
     from kansearch.cli.places import find_places
     from kansearch.cli.studies import enter_study
     from kansearch.cli.tables import console
+    from kansearch.report.words import count
     from kansearch.specs.study_file import load_study_file
 
     spec = load_study_file(study_file, _changes(overrides, trials, seed), name)
     places = find_places(spec, study_file, storage, artifacts)
     study = enter_study(spec, places, console())
     typer.echo(
-        f"{study.budget} trials for whoever serves this storage: kansearch worker --all{places.hint}; "
+        f"{count(study.budget, 'trial')} for whoever serves this storage: kansearch worker --all{places.hint}; "
         f"how far they are: kansearch status {study.spec.name}{places.hint}"
     )
 

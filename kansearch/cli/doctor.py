@@ -12,7 +12,7 @@ from kansearch.errors import EmptyStorageError, KansearchError, UserError
 from kansearch.storage.health import EXAMINATIONS
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import study_names
-from kansearch.storage.url import as_storage_error, open_storage, parse_url, shown
+from kansearch.storage.url import as_storage_error, check_creatable, open_storage, parse_url, shown
 from kansearch.versions import versions
 
 
@@ -87,11 +87,13 @@ def _storage(url: str, opened: list[Storage]) -> str:
     parsed = parse_url(url)
     file = parsed.database if parsed.get_backend_name() == "sqlite" else None
     if file and not os.path.exists(file):  # noqa: PTH110 - it is a text, the path of a URL
+        check_creatable(url)
         return f"{shown(url)} does not exist yet; `kansearch optimize` makes it"
     try:
         storage = open_storage(url, read_only=True)
         names = study_names(storage)
     except EmptyStorageError:
+        check_creatable(url)
         return f"{shown(url)} answers; studies: none yet"
     opened.append(storage)
     return f"{shown(url)} answers; studies: {', '.join(names) or 'none yet'}"

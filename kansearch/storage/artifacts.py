@@ -65,10 +65,8 @@ def parse_place(text: str, folder: Path) -> str:
                 "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
             )
         return text.rstrip("/")
-    if "://" in text or not text:
-        raise UserError(
-            f'artifacts "{text.partition("://")[0]}://..." is no place; write a folder or s3://BUCKET/PREFIX'
-        )
+    if re.match(r"\w{2,}:", text) or not text:
+        raise UserError(f'artifacts "{text.partition(":")[0]}:..." is no place; write a folder or s3://BUCKET/PREFIX')
     try:
         # Links stay: what they stand for may differ from machine to machine.
         return os.path.abspath(folder / Path(text).expanduser())  # noqa: PTH100 - Path.resolve follows them
@@ -153,9 +151,11 @@ class Artifacts(ABC):
         try:
             self.write(key, content)
             kept = self.read(key)
-            self.remove(key)
         except ArtifactError as error:
             raise self.error(f"artifacts {self.place} cannot be kept there: {error}") from None
+        finally:
+            with contextlib.suppress(ArtifactError):
+                self.remove(key)
         if kept != content:
             raise self.error(f"artifacts {self.place} are not given back as they were written")
 
@@ -261,16 +261,6 @@ def _new_key() -> str:
     return f"kansearch-{secrets.token_hex(16)}"
 
 
-def prepare(ledger: LedgerStorage, place: str) -> None:
-    """Make sure that a worker can use a place, and remove what dead ones left behind.
-
-    Raises:
-        KansearchError: As `Artifacts.check`.
-    """
-    artifacts_at(place).check()
-    sweep(ledger)
-
-
 def keep_apart(ledger: LedgerStorage, place: str, writes: Sequence[TrialWrite]) -> list[TrialWrite]:
     """Put the large checkpoints of some writes into artifacts.
 
@@ -340,8 +330,8 @@ def fetch(ledger: LedgerStorage, checkpoint: StoredCheckpoint | None) -> StoredC
     return StoredCheckpoint(checkpoint.epoch, state)
 
 
-def sweep(ledger: LedgerStorage, trial_ids: Collection[int] | None = None) -> int:
-    """Remove the artifacts that nobody needs; returns how many.
+def find_unused(ledger: LedgerStorage, trial_ids: Collection[int] | None = None) -> list[tuple[str, str]]:
+    """Key and place of the artifacts that nobody needs.
 
     Args:
         ledger: Of the storage that knows them.
@@ -361,8 +351,13 @@ def sweep(ledger: LedgerStorage, trial_ids: Collection[int] | None = None) -> in
         with ledger.session() as session:
             return [(key, place) for key, place in session.execute(unused)]
 
+    return ledger.patiently(find)
+
+
+def sweep(ledger: LedgerStorage, trial_ids: Collection[int] | None = None) -> int:
+    """Remove the artifacts that nobody needs, as `find_unused` finds them; returns how many."""
     gone = []
-    for key, place in ledger.patiently(find):
+    for key, place in find_unused(ledger, trial_ids):
         # Perhaps the place of another study, which this machine does not reach; somebody else will sweep it.
         with contextlib.suppress(ArtifactError, KansearchError):
             artifacts_at(place).remove(key)

@@ -16,7 +16,7 @@ from optuna.storages._rdb import models
 from sqlalchemy import delete, exc, false, insert, inspect, select, text, update
 
 from kansearch.errors import StorageError
-from kansearch.storage.artifacts import artifacts_at
+from kansearch.storage.artifacts import artifacts_at, find_unused
 from kansearch.storage.ledger import Storage
 from kansearch.storage.schema import NEWEST, version
 from kansearch.storage.studies import open_studies
@@ -169,7 +169,9 @@ def artifacts(storage: Storage) -> str:
     places = sorted({study.artifacts for study in open_studies(storage) if study.artifacts is not None})
     for place in places:
         artifacts_at(place).check()
-    return ", ".join(places) or "all checkpoints lie in the storage"
+    n_left = len(find_unused(storage.ledger)) if inspect(storage.ledger.engine).has_table("kansearch_artifacts") else 0
+    left = f"; {n_left} of trials that ended, which the next worker removes" if n_left else ""
+    return (", ".join(places) or "all checkpoints of open studies lie in the storage") + left
 
 
 EXAMINATIONS: dict[str, Callable[[Storage], str]] = {

@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 import warnings
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from urllib.parse import quote
 import optuna
 from alembic.util import CommandError
 from optuna.storages._rdb import models
-from sqlalchemy import Connection, create_engine, event, exc, inspect
+from sqlalchemy import Connection, create_engine, event, exc, func, inspect, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
@@ -169,7 +170,7 @@ def open_storage(text: str, *, read_only: bool = False, patience_s: float = 0.0)
         StorageError: If it does not answer or refuses us.
     """
     url = parse_url(text)
-    _quiet_optuna()
+    _quiet_libraries()
     is_sqlite = url.get_backend_name() == "sqlite"
     # No connection is tried before it is used, which would cost a round trip each time: whoever meets one that the
     # database has closed tries again.
@@ -196,6 +197,22 @@ def open_storage(text: str, *, read_only: bool = False, patience_s: float = 0.0)
         raise kind(f"storage {shown(text)} cannot be opened: {reason(error, url)}") from None
 
 
+def check_creatable(text: str) -> None:
+    """Make sure that tables can be made in a storage that has none; nobody asks MySQL.
+
+    Raises:
+        StorageUrlError: If a file may not be written.
+        StorageError: If we lack the right.
+    """
+    url = parse_url(text)
+    if url.get_backend_name() == "sqlite":
+        _check_file(url, text, read_only=False)
+    elif url.get_backend_name() == "postgresql":
+        with _probe(url, {"connect_args": CONNECTIONS["postgresql"]}) as connection:
+            if not connection.execute(select(func.has_schema_privilege(func.current_schema(), "CREATE"))).scalar_one():
+                raise StorageError(f"storage {shown(text)}: we may not make tables there; grant CREATE on its schema")
+
+
 def _open(url: URL, text: str, engine: Mapping[str, Any], *, read_only: bool) -> LedgerStorage:
     if read_only:
         return _open_to_read(url, text, engine)
@@ -208,6 +225,8 @@ def _open(url: URL, text: str, engine: Mapping[str, Any], *, read_only: bool) ->
         event.listen(ledger.engine, "connect", _sync_at_checkpoints)
         # The connections that made the tables are replaced by ones that listen.
         ledger.engine.dispose()
+    # Whoever closes a SQLite file last folds its write-ahead log in, so that the file alone is the storage.
+    weakref.finalize(ledger, ledger.engine.dispose)
     ledger.patience_s = PATIENCE_S
     return ledger
 
@@ -350,10 +369,11 @@ def _sync_at_checkpoints(connection: Any, _record: Any) -> None:
     cursor.close()
 
 
-def _quiet_optuna() -> None:
+def _quiet_libraries() -> None:
     """Our own words reach people, not Optuna's log; what we use of it that is experimental is tested here."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.ERROR)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 

@@ -14,7 +14,7 @@ from kansearch.errors import DataError, KansearchError
 from kansearch.search.data import load_study_split
 from kansearch.search.objective import BROKEN, StudyPack, describe
 from kansearch.search.pack_size import pack_size
-from kansearch.storage.artifacts import prepare
+from kansearch.storage.artifacts import artifacts_at, sweep
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import rescue_lost_trials
 from kansearch.storage.workers import Presence
@@ -118,7 +118,8 @@ def _open_pack(study: StoredStudy, number: int, size: int | None, device: torch.
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
     if study.artifacts is not None:
-        prepare(study.storage.ledger, study.artifacts)
+        artifacts_at(study.artifacts).check()
+    sweep(study.storage.ledger)
     return StudyPack(study, split, number, size or pack_size(study.spec, split, device), device)
 
 

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 
 from kansearch.errors import KansearchError
+from kansearch.storage.artifacts import sweep
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, open_studies
 from kansearch.storage.workers import Presence, read_workers, worker_name
@@ -47,6 +48,7 @@ def work_on_all(storage: Storage, stop: StopSignals, size: int | None = None, de
         while not stop.requested:
             study = rota.neediest()
             if study is None:
+                sweep(storage.ledger)
                 stop.sleep(IDLE_S)
                 continue
             rota.begin(study)

@@ -48,7 +48,7 @@ def test_a_storage_that_is_well(make_study: MakeStudy, storage_url: str, tmp_pat
     assert found["storage"].endswith("answers; studies: small")
     assert "all there (version 3" in found["tables"]
     assert "small would go on with" in found["workers"]
-    assert found["artifacts"] == "ok: all checkpoints lie in the storage"
+    assert found["artifacts"] == "ok: all checkpoints of open studies lie in the storage"
     if not storage_url.startswith("sqlite"):
         assert re.search(r"\d+ of \d+ connections in use", found["room"])
         assert re.search(r"a round trip takes \d+\.\d ms$", found["distance"])
@@ -71,6 +71,17 @@ def test_an_empty_storage_is_no_trouble(storage_url: str, tmp_path: Path) -> Non
     assert code == 0, found
     assert re.search("does not exist yet|studies: none yet", found["storage"])
     assert "tables" not in found
+
+
+def test_a_database_in_which_nobody_may_make_tables_is_trouble(postgres: Server, tmp_path: Path) -> None:
+    """Before the first search meets it."""
+    url = postgres.new_database()
+    database = url.rpartition("/")[2]
+    postgres.execute("CREATE ROLE reader LOGIN", "REVOKE CREATE ON SCHEMA public FROM public", database=database)
+    code, found = examine(tmp_path, url.replace("//kan@", "//reader@"))
+    postgres.execute("DROP ROLE reader")
+    assert code == 3
+    assert "grant CREATE on its schema" in found["storage"]
 
 
 def test_older_tables_are_said(make_study: MakeStudy, storage_url: str, tmp_path: Path) -> None:

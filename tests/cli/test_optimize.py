@@ -171,6 +171,11 @@ def test_a_searched_hyperparameter_without_effect_is_reported(run: Run, study_fi
     assert "space.learning_rate" not in done.stdout.split("front")[0]
 
 
+def test_the_file_alone_is_the_storage(searched: Searched, tmp_path: Path) -> None:
+    """When the search is over its write-ahead log is folded in: whoever copies the file has everything."""
+    assert not list(searched.folder.glob("kansearch.db-*"))
+
+
 def test_status_report_and_doctor_read_a_study(searched: Searched) -> None:
     """Everything about a study can be asked for later, without its file."""
     overview, status = searched.run("status"), searched.run("status", "small")

@@ -44,7 +44,7 @@ def test_five_outages_stop_nobody(kind: str, request: pytest.FixtureRequest, tmp
 
 def test_a_worker_that_was_paused_does_no_harm(database_url: str, tmp_path: Path) -> None:
     """After 2 minutes it finds its trials in other hands, writes nothing of them, and works on."""
-    study = create_storm(tmp_path, database_url, 24, 40000)
+    study = create_storm(tmp_path, database_url, 12, 20000)
     with Crew(tmp_path, database_url, "storm", 2, "--pack", "2") as crew:
         crew.wait_until(lambda: sum(record.state == "running" for record in read_records(study)) == 4)
         paused = crew.workers[0]
@@ -57,18 +57,19 @@ def test_a_worker_that_was_paused_does_no_harm(database_url: str, tmp_path: Path
         paused.send_signal(signal.SIGCONT)
         crew.wait_until(lambda: any(f"/{paused.pid}-" in str(r.worker) for r in read_records(study)[4:]))
         crew.finish()
-    records = check_invariants(study, 24)
+    records = check_invariants(study, 12)
     assert [record for record in records if record.number in theirs] == taken
 
 
-@pytest.mark.parametrize("hours", [1, -1])
-def test_a_clock_that_jumps_kills_nobody(hours: int, database_url: str, tmp_path: Path) -> None:
+# From two hours ahead to one: what libfaketime does to sleeping processes whose clock is late is no clock's fault.
+@pytest.mark.parametrize(("before", "after"), [("+0", "+1h"), ("+2h", "+1h")], ids=["ahead", "back"])
+def test_a_clock_that_jumps_kills_nobody(before: str, after: str, database_url: str, tmp_path: Path) -> None:
     """An hour ahead or back, on the machine of half the workers, in the middle of a search."""
     program = shutil.which("faketime")
     if program is None:
         missing("faketime", "faketime is missing: apt-get install faketime")
     jumps = tmp_path / "jumps"
-    jumps.write_text("+0\n")
+    jumps.write_text(f"{before}\n")
     library = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     fake = {
         "LD_PRELOAD": str(library),
@@ -76,18 +77,18 @@ def test_a_clock_that_jumps_kills_nobody(hours: int, database_url: str, tmp_path
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    study = create_storm(tmp_path, database_url, 40, 3000)
+    study = create_storm(tmp_path, database_url, 30, 2000)
     (tmp_path / "there").mkdir()
     with (
         Crew(tmp_path, database_url, "storm", 1, "--pack", "2") as here,
         Crew(tmp_path / "there", database_url, "storm", 1, "--pack", "2", first=1, environment=fake) as there,
     ):
-        here.wait_until(lambda: n_ended(study) >= 4)
-        jumps.write_text(f"{hours:+}h\n")
+        here.wait_until(lambda: n_ended(study) >= 3)
+        jumps.write_text(f"{after}\n")
         begin = time.monotonic()
         here.wait_until(lambda: time.monotonic() > begin + 5)
         there.finish()
         here.finish()
-    records = check_invariants(study, 40)
-    assert len(records) == 40, "a trial was lost or tried again"
+    records = check_invariants(study, 30)
+    assert len(records) == 30, "a trial was lost or tried again"
     assert len({record.worker for record in records}) == 2

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from kansearch.errors import KansearchError, StorageError, UserError
 from kansearch.storage import artifacts
-from kansearch.storage.artifacts import artifacts_at, parse_place, prepare, sweep
+from kansearch.storage.artifacts import artifacts_at, parse_place, sweep
 from kansearch.storage.ledger import StoredCheckpoint
 from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.tables import ArtifactModel
@@ -136,10 +136,10 @@ def test_what_the_dead_left_behind_is_swept(study: StoredStudy, place: str, monk
         with pytest.raises(KeyboardInterrupt):
             write(study, [checkpoint_write(trial, 1, BIG)])
     assert len(kept(place)) == 1
-    prepare(study.storage.ledger, place)
+    sweep(study.storage.ledger)
     assert len(kept(place)) == 1  # its trial runs, and its worker may be about to refer to it
     study.storage.ledger.write([fail_write(trial, "for a test")])
-    prepare(study.storage.ledger, place)
+    sweep(study.storage.ledger)
     assert kept(place) == []
     assert sweep(study.storage.ledger) == 0
 
@@ -237,6 +237,7 @@ def test_a_place_out_of_reach_costs_no_trial(study: StoredStudy, place: str, mon
         ("s3://", "is no bucket"),
         ("s3://UPPER", "is no bucket"),
         ("gs://bucket", "is no place"),
+        ("s3:/bucket", "is no place"),
         ("https://me:hunter2@bucket", "is no place"),
         ("", "is no place"),
         ("~nosuchuser/x", "is no folder"),
@@ -291,13 +292,11 @@ def test_a_folder_that_is_not_there_is_out_of_reach(make_study: MakeStudy, tmp_p
     assert again.checkpoint == StoredCheckpoint(1, BIG)
 
 
-def test_places_of_other_studies_stop_nobody(make_study: MakeStudy, tmp_path: Path) -> None:
+def test_places_of_other_studies_stop_nobody(make_study: MakeStudy) -> None:
     """What was left in a bucket that this machine does not reach is swept by one that does."""
     study = make_study("budget.trials=3")
     with study.storage.ledger.session() as session:
         session.add(ArtifactModel(artifact="k", place="s3://no-such-bucket-here", trial_id=10**6))
-    place = tmp_path / "mine"
-    place.mkdir()
-    prepare(study.storage.ledger, str(place))
+    sweep(study.storage.ledger)
     with study.storage.ledger.session() as session:
         assert session.get(ArtifactModel, "k") is not None
