@@ -30,7 +30,8 @@ from kansearch.storage.trials import (
     write,
 )
 from kansearch.training.checkpoints import CheckpointError
-from kansearch.training.pack import CPU, Pack, is_out_of_memory
+from kansearch.training.device import is_out_of_memory
+from kansearch.training.pack import CPU, Pack
 
 BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 """What a trial that cannot be trained raises; the study's ceiling of failures bounds them."""

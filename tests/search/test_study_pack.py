@@ -12,7 +12,7 @@ from kansearch.search.objective import StudyPack
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import checkpoint_write, hand_back, read_records, write
-from kansearch.training import pack
+from kansearch.training.group import Group
 from tests.studies import search
 
 MakeStudy = Callable[..., StoredStudy]
@@ -37,8 +37,8 @@ def test_a_pruned_study_makes_the_decisions_that_it_makes_alone(
         begin(self, *arguments)
         self._at_once = 1
 
-    begin = pack._Group.__init__
-    monkeypatch.setattr(pack._Group, "__init__", one_at_once)
+    begin = Group.__init__
+    monkeypatch.setattr(Group, "__init__", one_at_once)
     alone = search(make_study(*overrides, "name=alone"), size=16)
     records = read_records(packed)
     assert [outcome(r) for r in records] == [outcome(r) for r in read_records(alone)]

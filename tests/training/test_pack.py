@@ -156,7 +156,7 @@ def test_a_trial_for_which_memory_does_not_suffice_leaves_its_neighbours_alone(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("kansearch.training.pack._inserted", fails)
+        patch.setattr("kansearch.training.group._inserted", fails)
         with pytest.raises(MemoryError):
             pack.admit(trial(2, {"base_function": "tanh"}))
     results = pack.advance()
@@ -168,7 +168,7 @@ def test_features_too_many_for_a_table_give_the_same_curve_in_a_pack(
     basis: str, iris: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a fixed basis makes of raw inputs is then computed anew in every step."""
-    monkeypatch.setattr("kansearch.training.pack.PREPARED_NUMBERS", 0)
+    monkeypatch.setattr("kansearch.training.group.PREPARED_NUMBERS", 0)
     specs = [trial(seed, {"base_function": basis, "width": 3 + seed}, dtype="float32") for seed in range(3)]
     for spec, results in zip(specs, results_of(specs, iris), strict=True):
         assert curve(results) == curve(list(train([spec], iris))), spec

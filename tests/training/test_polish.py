@@ -165,7 +165,7 @@ def test_polish_finds_lower_errors(sine: Split) -> None:
 def test_training_rows_in_pieces_are_one_objective(sine: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where they do not fit into memory at once."""
     whole = points(list(train([spec(0)], sine)))
-    monkeypatch.setattr("kansearch.training.pack.EVALUATION_NUMBERS", 2000)
+    monkeypatch.setattr("kansearch.training.group.EVALUATION_NUMBERS", 2000)
     pieces = points(list(train([spec(0)], sine)))
     assert torch.allclose(torch.tensor(pieces), torch.tensor(whole), rtol=1e-6)
 
