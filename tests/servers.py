@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 import uuid
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -60,7 +61,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Server:
+class Server(ABC):
     """A database server in a folder of its own.
 
     Args:
@@ -156,14 +157,14 @@ class Server:
 
     # --- what differs -----------------------------------------------------------------------------------
 
-    def _install(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _install(self) -> None: ...
 
-    def _command(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def _command(self) -> list[str]: ...
 
-    def _admin_url(self, database: str) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def _admin_url(self, database: str) -> str: ...
 
     def _answers(self) -> bool:
         try:

@@ -65,17 +65,15 @@ def rights(storage: Storage) -> str:
         return "file and folder may be written"
     found = set(inspect(engine).get_table_names())
     for table in (*models.BaseModel.metadata.sorted_tables, *OwnTable.metadata.sorted_tables):
+        if table.name not in found:
+            continue
         column = next(iter(table.columns))
         # Each changes no row, and needs the right to change all.
-        for verb, statement in (
-            {
-                "INSERT": insert(table).from_select(list(table.columns), select(table).where(false())),
-                "UPDATE": update(table).values({column: column}).where(false()),
-                "DELETE": delete(table).where(false()),
-            }.items()
-            if table.name in found
-            else ()
-        ):
+        for verb, statement in {
+            "INSERT": insert(table).from_select(list(table.columns), select(table).where(false())),
+            "UPDATE": update(table).values({column: column}).where(false()),
+            "DELETE": delete(table).where(false()),
+        }.items():
             try:
                 with engine.begin() as connection:
                     connection.execute(statement)
