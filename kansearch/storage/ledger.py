@@ -218,10 +218,10 @@ class LedgerStorage(RDBStorage):
             _, n_counted = self._budget(session, study_id)
             if n_counted > n_trials:
                 raise BudgetSpentError(n_counted)
-            columns = ("study_id", "key", "value_json")
-            rows = [(study_id, key, json.dumps(value)) for key, value in {**user_attrs, BUDGET: n_trials}.items()]
-            upsert = _upsert(self.engine.name, models.StudyUserAttributeModel, columns)
-            session.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
+            upsert = _upsert(self.engine.name, models.StudyUserAttributeModel, ("study_id", "key", "value_json"))
+            attrs = {**user_attrs, BUDGET: n_trials}
+            rows = [{"study_id": study_id, "key": k, "value_json": json.dumps(value)} for k, value in attrs.items()]
+            session.execute(upsert, rows)
 
     def create_trials(
         self, study_id: int, templates: Sequence[FrozenTrial], n_seen: int, mark: str, owner: str
