@@ -5,7 +5,10 @@ PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e
+SOURCES := pyproject.toml constraints.txt $(wildcard kansearch/compiled/*.[ch])
 READY := $(VENV)/.ready
+DEV := $(VENV)/.dev
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .PHONY: demo test test-slow check format bench clean
@@ -13,30 +16,35 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 demo: $(READY)  ## a real search on scikit-learn's digits, with its report
 	$(BIN)/kansearch optimize studies/digits.yaml
 
-test: $(READY)  ## every check and every test but the slow ones
+test: $(DEV)  ## every check and every test but the slow ones
 	@$(MAKE) --no-print-directory check
 	$(PYTEST) -m "not slow" -n auto --dist loadfile
 
-test-slow: $(READY)  ## the tests that take minutes
+test-slow: $(DEV)  ## the tests that take minutes
 	$(PYTEST) -m slow -n auto --dist loadfile
 
-check: $(READY)  ## format, lint, types and the floors of the house
+check: $(DEV)  ## format, lint, types and the floors of the house
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(READY)
+format: $(DEV)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY)  ## search with and without pruning, at equal epochs
+bench: $(DEV)  ## search with and without pruning, at equal epochs
 	$(BIN)/python benchmarks/pruning/run.py
 
 clean:
 	rm -rf $(VENV)
 
-$(READY): pyproject.toml constraints.txt $(wildcard kansearch/compiled/*.[ch])
+$(READY): $(SOURCES)  # what a user needs
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	$(INSTALL) '.[dashboard]'
 	touch $@
+
+$(DEV): $(SOURCES)  # what checks and tests need besides
+	$(PYTHON) -m venv $(VENV)
+	$(INSTALL) '.[dev]'
+	touch $(READY) $@
