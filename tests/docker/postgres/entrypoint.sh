@@ -5,7 +5,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
     chown postgres: "$PGDATA"
     chmod 700 "$PGDATA"
     (umask 077 && printf %s "$POSTGRES_PASSWORD" > /password && chown postgres: /password)
-    $as_postgres initdb --username="$POSTGRES_USER" --pwfile=/password --auth-local=trust --auth-host=scram-sha-256
+    $as_postgres initdb --encoding=UTF8 --locale=C.UTF-8 --username="$POSTGRES_USER" --pwfile=/password --auth-local=trust --auth-host=scram-sha-256
     rm /password
     echo "host all all all scram-sha-256" >> "$PGDATA/pg_hba.conf"
     echo "CREATE DATABASE \"$POSTGRES_DB\"" | $as_postgres postgres --single postgres
