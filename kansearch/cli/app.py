@@ -271,6 +271,24 @@ def export(
 
 
 @app.command()
+def dashboard(
+    storage: StorageOption = None,
+    artifacts: ArtifactsOption = None,
+    host: Annotated[
+        str, typer.Option(help="Address of this machine; others than loopback need a password.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8080,
+    writable: Annotated[
+        bool, typer.Option("--writable", help="Let notes and artifacts be changed, and studies deleted.")
+    ] = False,
+) -> None:
+    """Review the studies of a storage in a browser: fronts, curves, learned activations, notes."""
+    from kansearch.cli.dashboard import show_dashboard
+
+    show_dashboard(storage, artifacts, host, port, writable=writable)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of study files, for editors."""
     from kansearch.specs.schema import study_schema

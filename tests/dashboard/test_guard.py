@@ -1,0 +1,192 @@
+"""Whom the dashboard lets in, from where, and what they may change."""
+
+from __future__ import annotations
+
+import base64
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import run_in
+from tests.servers import free_port
+
+from .conftest import PASSWORD, basic
+from .serving import Served, dashboard
+
+NOTE = {"version": 1, "body": "worth a look"}
+
+
+def test_the_printed_address_opens_it_and_nothing_else_does(shown: Served) -> None:
+    """The token of the address becomes a cookie that no script reads and no other site sends; without it, nothing."""
+    answer = shown.enter()
+    assert (answer.status, answer.headers["Location"]) == (303, "/dashboard")
+    assert "HttpOnly; SameSite=Strict" in answer.headers["Set-Cookie"]
+    assert shown.ask("/dashboard").status == 200
+    for path in ("/dashboard", "/api/studies", "/api/studies/1", "/csv/1", "/static/bundle.js", "/report/1", "/"):
+        anonymous = shown.ask(path, Cookie="")
+        assert anonymous.status == 401, path
+        assert "kansearch dashboard` printed" in anonymous.text
+    assert shown.ask("/dashboard?token=guessed", Cookie="").status == 401
+    assert shown.ask("/dashboard", Cookie=shown.login["Cookie"] + "x").status == 401
+    assert shown.ask("/dashboard", Cookie="kansearch=a; b[]=;;{").status == 401
+    assert shown.ask("/healthz", Cookie="").text == "well\n"
+
+
+@pytest.mark.parametrize("given", ["", basic("ada", "wrong"), basic("eve", PASSWORD["KANSEARCH_DASHBOARD_PASSWORD"]),
+                                   "Basic ä", "Basic", "Bearer x"])  # fmt: skip
+def test_a_password_is_asked_for(writable: Served, given: str) -> None:
+    """Nobody gets in without the right user and the right password; a browser is told to ask for them."""
+    answer = writable.ask("/api/studies", Authorization=given.encode("latin-1").decode("latin-1"))
+    assert answer.status == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+    assert writable.ask("/api/studies").status == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "10.0.0.1", "[", ""])
+def test_a_foreign_host_is_refused(shown: Served, host: str) -> None:
+    """A page whose name was made to point at this machine sees nothing, even from a browser that was let in."""
+    answer = shown.ask("/api/studies", Host=host.format(port=shown.host.partition(":")[2]) or "-")
+    assert answer.status in (400, 421)
+    assert "digits" not in answer.text
+    assert "study_name" not in answer.text
+
+
+def test_names_of_this_machine_are_ours(shown: Served) -> None:
+    """It answers under every name of the loopback."""
+    port = shown.host.partition(":")[2]
+    assert shown.ask("/api/studies", Host=f"localhost:{port}").status == 200
+    assert shown.ask("/api/studies", Host=f"LOCALHOST:{port}").status == 200
+    assert shown.ask("/api/studies", Host=f"[::1]:{port}").status == 200
+
+
+CHANGES = [
+    ("PUT", "/api/studies/1/note", NOTE),
+    ("DELETE", "/api/studies/1", None),
+    ("POST", "/api/artifacts/1", {"file": "data:text/plain;base64,eA==", "filename": "x.txt"}),
+]
+OTHERS = [
+    ("POST", "/api/studies", {"study_name": "new", "directions": ["minimize"]}),
+    ("POST", "/api/studies/1/rename", {"study_name": "new"}),
+    ("POST", "/api/trials/1/tell", {"state": "Fail"}),
+    ("POST", "/api/trials/1/user-attrs", {"user_attrs": {"a": 1}}),
+    ("POST", "/incompatible-rdb-schema", None),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES + OTHERS)
+def test_who_only_looks_changes_nothing(shown: Served, method: str, path: str, body: Any) -> None:
+    """Without --writable every change is refused, and says what it would take."""
+    before = shown.ask("/api/studies/1").json["note"]
+    answer = shown.ask(path, method, body)
+    assert answer.status == 403
+    assert "--writable" in answer.text
+    assert shown.ask("/api/studies/1").json["note"] == before
+
+
+@pytest.mark.parametrize(("method", "path", "body"), OTHERS)
+def test_what_would_spoil_a_study_is_refused_to_all(writable: Served, method: str, path: str, body: Any) -> None:
+    """A study is made by its file and a trial by its worker: nobody renames the one or ends the other here."""
+    answer = writable.ask(path, method, body)
+    assert answer.status == 403
+    assert "only notes, artifacts and whole studies" in answer.text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:1"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+@pytest.mark.parametrize(("method", "path", "body"), CHANGES)
+def test_pages_of_other_sites_change_nothing(
+    writable: Served, headers: dict[str, str], method: str, path: str, body: Any
+) -> None:
+    """A browser that was let in sends its login with what a foreign page asks it to send: that is refused."""
+    answer = writable.ask(path, method, body, **headers)
+    assert answer.status == 403
+    assert "another site" in answer.text
+    assert writable.ask("/api/studies/1").status == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/artifacts/1/../../kansearch.db", "/artifacts/1/%2e%2e/%2e%2e/kansearch.db", "/static/..%5c..%5cx",
+             "/static/../index.html", "/artifacts/1/..", "/static/%00"],
+)  # fmt: skip
+def test_no_path_leaves_its_folder(writable: Served, path: str) -> None:
+    """Neither written out nor encoded."""
+    answer = writable.ask(path)
+    assert (answer.status, answer.text) == (400, "the path leaves its folder\n")
+
+
+def test_a_note_is_kept(writable: Served) -> None:
+    """What a person writes takes the place of our words, on a study as on a trial."""
+    own = {"Origin": f"http://{writable.host}", "Sec_Fetch_Site": "same-origin"}
+    assert writable.ask("/api/studies/1/note", "PUT", NOTE, **own).status == 204
+    assert writable.ask("/api/studies/1/2/note", "PUT", NOTE, **own).status == 204
+    study = writable.ask("/api/studies/1").json
+    assert study["note"] == NOTE
+    assert [trial["note"] == NOTE for trial in study["trials"]] == [False, True, False, False]
+
+
+def test_an_artifact_is_kept_and_runs_nothing(writable: Served) -> None:
+    """A page that somebody uploaded may not act for whoever opens it, and no other site reads it; then it is gone."""
+    page = base64.b64encode(b"<script>alert(1)</script>").decode()
+    made = writable.ask("/api/artifacts/1", "POST", {"file": f"data:text/html;base64,{page}", "filename": "x.html"})
+    assert made.status == 201
+    path = f"/artifacts/1/{made.json['artifact_id']}"
+    answer = writable.ask(path)
+    assert answer.content == b"<script>alert(1)</script>"
+    assert answer.headers["Content-Security-Policy"] == "sandbox"
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert writable.ask(f"/api{path}", "DELETE").status == 204
+    assert writable.ask(path).status == 404
+
+
+def test_sigterm_ends_it_in_peace(folder: Path) -> None:
+    """As containers ask; the port in its address was printed before."""
+    with dashboard(folder) as served:
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (["--port", "{taken}"], {}, "--host 127.0.0.1 --port {taken}: something listens on this port already"),
+        (["--host", "192.0.2.7"], PASSWORD, "this host is none of this machine's"),
+        (["--host", "no.such.host.invalid"], PASSWORD, "this host is none of this machine's"),
+        (["--host", "0.0.0.0"], {}, "--host 0.0.0.0 lets other machines in: set KANSEARCH_DASHBOARD_USER"),
+        ([], {"KANSEARCH_DASHBOARD_USER": "ada"}, "KANSEARCH_DASHBOARD_PASSWORD is not set"),
+        ([], {"KANSEARCH_DASHBOARD_PASSWORD": "x"}, "KANSEARCH_DASHBOARD_USER is not set"),
+        (["--storage", "sqlite:///none.db"], {}, "does not exist"),
+        (["--artifacts", "http://ada:secret@x"], {}, "is no place"),
+        (["--storage", "postgresql://ada:secret@127.0.0.1:{free}/x"], {}, "cannot be opened"),
+    ],
+)
+def test_bad_input_gets_one_line(
+    shown: Served, folder: Path, arguments: list[str], environment: dict[str, str], words: str
+) -> None:
+    """It names the place and what is allowed, never a password, and nothing listens."""
+    ports = {"taken": shown.host.partition(":")[2], "free": free_port()}
+    port = [] if "--port" in arguments else ["--port", "0"]
+    done = run_in(folder, "dashboard", *port, *(argument.format(**ports) for argument in arguments), **environment)
+    assert done.returncode == (3 if "postgresql" in str(arguments) else 2)
+    assert words.format(**ports) in done.stderr
+    assert done.stderr.startswith("kansearch: ")
+    assert done.stderr.count("\n") == 1
+    assert "secret" not in done.stderr
+
+
+def test_a_missing_extra_is_named_with_the_line_that_installs_it(folder: Path, tmp_path: Path) -> None:
+    """As for every other extra."""
+    missing = "raise ModuleNotFoundError(\"No module named 'waitress'\", name='waitress')\n"
+    (tmp_path / "waitress.py").write_text(missing)
+    done = run_in(folder, "dashboard", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr == "kansearch: the dashboard needs the module waitress: pip install 'kansearch[dashboard]'\n"
