@@ -23,11 +23,14 @@ test: $(DEV)  ## every check and every test but the slow ones
 test-slow: $(DEV)  ## the tests that take minutes
 	$(PYTEST) -m slow -n auto --dist loadfile
 
-check: $(DEV)  ## format, lint, types and the floors of the house
+check: $(DEV)  ## format, lint, types, the floors of the house, and docker/
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/Dockerfile
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec $(wildcard docker/compose*.yaml)
+	$(PYTEST) --quiet tests/docker/test_files.py
 
 format: $(DEV)
 	$(BIN)/ruff format .

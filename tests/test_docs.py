@@ -76,7 +76,8 @@ def test_everything_a_study_file_may_say_is_documented(names: dict[str, object])
 
 def test_files_that_documents_point_to_exist() -> None:
     """No dead link inside the repository."""
-    for document in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
+    readmes = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docker/README.md"]
+    for document in [*readmes, *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?://|#)([^)]+)\)", document.read_text()):
             assert (document.parent / target.split("#")[0]).exists(), f"{document.name} -> {target}"
 

@@ -79,7 +79,7 @@ class Podman:
         self.build_arguments = ["--network=host", *_pip_as_here(self.folder / "pip.conf")]
 
     def run(self, *arguments: object, check: bool = True) -> str:
-        """Run a command of podman; returns what it says."""
+        """Run a command of podman; returns what it says, and raises it as a RuntimeError."""
         return self._run(["podman", *map(str, arguments)], check=check)
 
     def compose(self, *arguments: object, check: bool = True) -> str:
@@ -88,6 +88,10 @@ class Podman:
         command = [sys.executable, "-m", "podman_compose", build, "--file", COMPOSE, *arguments]
         return self._run(list(map(str, command)), check=check)
 
+    def build(self, context: Path, *arguments: str) -> None:
+        """Build docker/Dockerfile by hand."""
+        self.run("build", *self.build_arguments, *arguments, "--file", DOCKERFILE, context)
+
     def inspect(self, container: str) -> dict[str, Any]:
         """All that podman knows of a container."""
         found: list[dict[str, Any]] = json.loads(self.run("inspect", container))
@@ -95,7 +99,7 @@ class Podman:
 
     def make_bases(self) -> None:
         """The images from which docker/ begins, under the names of the official ones."""
-        (python,) = re.findall(r"^FROM (docker\.io/\S+)", DOCKERFILE.read_text(), flags=re.MULTILINE)
+        (python,) = set(re.findall(r"^FROM (docker\.io/\S+)", DOCKERFILE.read_text(), flags=re.MULTILINE))
         postgres = yaml.safe_load(COMPOSE.read_text())["services"]["db"]["image"]
         if not self._has(python):
             tar = self.folder / "tmp/python.tar"
@@ -135,7 +139,8 @@ class Podman:
             command, env=self.environment, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, timeout=PATIENCE_S, check=False,
         )  # fmt: skip
-        assert done.returncode == 0 or not check, f"{shlex.join(command)}\n{done.stdout[-5000:]}"
+        if done.returncode and check:
+            raise RuntimeError(f"{shlex.join(command)}\n{done.stdout[-5000:]}")
         return done.stdout
 
 
