@@ -156,6 +156,21 @@ def stop(name: NameArgument, storage: StorageOption = None) -> None:
 
 
 @app.command()
+def delete(
+    name: NameArgument,
+    storage: StorageOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it without asking.")] = False,
+) -> None:
+    """Delete a study for good, with its trials, checkpoints and artifacts; its workers leave it first."""
+    from kansearch.cli.delete import delete_for_good
+    from kansearch.cli.places import storage_url
+    from kansearch.storage.studies import load_study
+    from kansearch.storage.url import open_storage
+
+    delete_for_good(load_study(open_storage(storage_url(storage)), name), sure=yes)
+
+
+@app.command()
 def worker(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Name of a study in the storage.")] = None,
     serves_all: Annotated[

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -356,12 +356,35 @@ def find_unused(ledger: LedgerStorage, trial_ids: Collection[int] | None = None)
 
 def sweep(ledger: LedgerStorage, trial_ids: Collection[int] | None = None) -> int:
     """Remove the artifacts that nobody needs, as `find_unused` finds them; returns how many."""
-    gone = []
-    for key, place in find_unused(ledger, trial_ids):
-        # Perhaps the place of another study, which this machine does not reach; somebody else will sweep it.
-        with contextlib.suppress(ArtifactError, KansearchError):
-            artifacts_at(place).remove(key)
-            gone.append(key)
+    return remove_all(ledger, find_unused(ledger, trial_ids))
+
+
+def find_artifacts(ledger: LedgerStorage, study_id: int) -> list[tuple[str, str]]:
+    """Key and place of the artifacts of a study's trials."""
+
+    def find() -> list[tuple[str, str]]:
+        artifact, trial = ArtifactModel, models.TrialModel
+        of_study = artifact.trial_id.in_(select(trial.trial_id).filter_by(study_id=study_id))
+        with ledger.session() as session:
+            return [
+                (key, place)
+                for key, place in session.execute(select(artifact.artifact, artifact.place).where(of_study))
+            ]
+
+    return ledger.patiently(find)
+
+
+def remove_all(ledger: LedgerStorage, artifacts: Iterable[tuple[str, str]]) -> int:
+    """Remove artifacts of these keys and places; returns how many: others are left to whoever reaches their places."""
+    gone, out_of_reach = [], set()
+    for key, place in artifacts:
+        # What was refused once would be refused, or waited for, again.
+        if place not in out_of_reach:
+            try:
+                artifacts_at(place).remove(key)
+                gone.append(key)
+            except (ArtifactError, KansearchError):
+                out_of_reach.add(place)
 
     def forget() -> None:
         with ledger.session() as session:
