@@ -22,7 +22,7 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import delete, select
 
-from kansearch.errors import KansearchError, StorageError, UserError
+from kansearch.errors import KansearchError, MissingExtraError, StorageError, UserError
 from kansearch.storage.ledger import LedgerStorage, StoredCheckpoint, TrialWrite
 from kansearch.storage.patience import wait_for
 from kansearch.storage.tables import ArtifactModel, CheckpointModel
@@ -201,7 +201,7 @@ class Bucket(Artifacts):
     """Objects in a bucket, below a prefix.
 
     Raises:
-        UserError: If boto3 is missing.
+        MissingExtraError: If boto3 is missing.
         StorageError: If the environment says something impossible of the bucket's server.
     """
 
@@ -215,7 +215,7 @@ class Bucket(Artifacts):
             import boto3  # noqa: PLC0415 - an extra, and slow to import
             from botocore.config import Config  # noqa: PLC0415 - likewise
         except ImportError:
-            raise UserError(f"artifacts {place} need the module boto3: pip install 'kansearch[s3]'") from None
+            raise MissingExtraError(f"the bucket {place}", "boto3", "s3") from None
         settings = Config(connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": TRIES})
         try:
             self._client: Any = boto3.client("s3", config=settings)

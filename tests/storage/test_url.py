@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from kansearch.errors import EmptyStorageError, KansearchError, StorageError, StorageUrlError
+from kansearch.errors import EmptyStorageError, KansearchError, MissingExtraError, StorageError, StorageUrlError
+from kansearch.storage.artifacts import Bucket
 from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage, parse_url, shown
@@ -129,6 +130,26 @@ def test_another_programs_database_is_left_alone(table: str, tmp_path: Path) -> 
     with pytest.raises(StorageUrlError, match="is another program's database"):
         open_storage(f"sqlite:///{path}")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "use"),
+    [
+        ("psycopg", "postgres", lambda: open_storage(f"postgresql://me:{SECRET}@127.0.0.1:9/x")),
+        ("pymysql", "mysql", lambda: open_storage(f"mariadb://me:{SECRET}@127.0.0.1:9/x")),
+        ("boto3", "s3", lambda: Bucket("s3://bucket")),
+    ],
+)
+def test_a_missing_extra_is_named_with_how_to_get_it(
+    module: str, extra: str, use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line to copy, without the password."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError) as caught:
+        use()
+    assert str(caught.value).endswith(f" needs the module {module}: pip install 'kansearch[{extra}]'")
+    assert SECRET not in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
 def test_a_server_that_does_not_answer_is_the_operators_to_mend() -> None:
