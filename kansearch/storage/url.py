@@ -127,14 +127,19 @@ def shown(text: str) -> str:
         return masked(text)
     login = f"{_name(url.username)}{':***' if url.password is not None else ''}@" if url.username else ""
     port = f":{url.port}" if url.port is not None else ""
-    database = f"/{_name(url.database)}" if url.database else ""
+    database = f"/{_name(url.database, ' ')}" if url.database else ""
     host = f"[{url.host}]" if ":" in (url.host or "") else _name(url.host)
     return f"{text.partition('://')[0]}://{login}{host}{port}{database}{'?***' if url.query else ''}"
 
 
-def _name(text: str | None) -> str:
-    """A name in a URL; what follows signs that names seldom have was meant for something else, a password perhaps."""
-    return re.sub(r"[^\w.@-].*", "***", text or "", flags=re.DOTALL)
+def _name(text: str | None, also: str = "") -> str:
+    """A name in a URL; what follows signs that names seldom have was meant for something else, a password perhaps.
+
+    Args:
+        text: The name.
+        also: Signs that this kind of name may have, beside letters, digits and a few.
+    """
+    return re.sub(rf"[^\w.@{also}-].*", "***", text or "", flags=re.DOTALL)
 
 
 def masked(text: str) -> str:

@@ -185,13 +185,13 @@ WIDE = SLOW.replace("width: {low: 2, high: 8}", "width: 400\n  depth: 4").replac
 def test_large_checkpoints_go_where_the_study_file_says(service: Service) -> None:
     """Folder and database count from the file's own folder, and are no part of the study: it may move."""
     apart = service.folder / "apart"
-    file = service.study("wide", WIDE + "storage: sqlite:///own.db\nartifacts: apart\n")
+    file = service.study("wide", WIDE + "storage: sqlite:///our own.db\nartifacts: apart\n")
     del service.environment["KANSEARCH_STORAGE"]
     here, service.folder = service.folder, service.folder / "elsewhere"
     service.folder.mkdir()
-    own = f"sqlite:///{here / 'own.db'}"
+    own = f"sqlite:///{here / 'our own.db'}"
     said = service.run("submit", file, "--trials", 1)
-    assert f"kansearch status wide --storage {own}" in said
+    assert f"kansearch status wide --storage '{own}'" in said  # to be copied
     service.url = service.environment["KANSEARCH_STORAGE"] = own
     with service.start("worker", "wide") as worker:
         service.wait(lambda: [record.state for record in service.records("wide")] == ["running"])

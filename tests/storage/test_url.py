@@ -88,9 +88,14 @@ def test_a_shown_url_has_no_password(url: str) -> None:
     assert "8675309" not in shown(url)
 
 
-def test_a_port_is_shown() -> None:
-    """It is no password, though it stands where one would; nor is what follows an @ in a path."""
-    for url in ("postgresql://me@db:5432/x", "sqlite:////srv/a@b/x=1.db?timeout=5", "postgresql://[::1]:5432/x"):
+def test_ports_paths_and_names_are_shown() -> None:
+    """A port is no password, though it stands where one would; nor is what follows an @ in a path, or a space."""
+    for url in (
+        "postgresql://me@db:5432/x",
+        "postgresql://me@db/my studies",
+        "sqlite:////srv/a@b/x=1.db?timeout=5",
+        "postgresql://[::1]:5432/x",
+    ):
         assert shown(url) == url
 
 
