@@ -12,7 +12,6 @@ from kansearch.cli.tables import console, say
 from kansearch.dashboard.guard import find_login
 from kansearch.dashboard.serve import Dashboard
 from kansearch.storage import artifacts
-from kansearch.storage.studies import StoredStudy
 from kansearch.storage.url import open_storage, shown
 
 
@@ -41,7 +40,6 @@ def show_dashboard(storage: str | None, place: str | None, host: str, port: int,
         port,
         artifacts.parse_place(here, Path()) if here else None,
         writable=writable,
-        delete=StoredStudy.stop,
         environment=os.environ,
     )
     out = console()

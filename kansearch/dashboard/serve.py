@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kansearch.errors import UserError
+from kansearch.errors import MissingExtraError, UserError
 
 try:
     import optuna_dashboard
     import waitress
 except ImportError as error:
-    raise UserError(f"the dashboard needs the module {error.name}: pip install 'kansearch[dashboard]'") from None
+    raise MissingExtraError("the dashboard", str(error.name), "dashboard") from None
 
 from kansearch.dashboard.artifacts import ArtifactStore
 from kansearch.dashboard.guard import HOSTS, Guard, Login, is_loopback
@@ -22,7 +22,6 @@ from kansearch.storage.artifacts import artifacts_at
 
 if TYPE_CHECKING:
     from kansearch.storage.ledger import Storage
-    from kansearch.storage.studies import StoredStudy
 
 THREADS = 6
 """Requests that are answered at the same time."""
@@ -47,7 +46,6 @@ class Dashboard:
         port: Likewise; 0 takes a free one.
         place: Of artifacts that are shown beside studies and trials, as `parse_place` names it; None shows none.
         writable: Whether notes, artifacts and studies may be changed.
-        delete: Deletes a study of ours.
         environment: In which more names of this machine may stand.
 
     Raises:
@@ -63,12 +61,11 @@ class Dashboard:
         place: str | None,
         *,
         writable: bool,
-        delete: Callable[[StoredStudy], object],
         environment: Mapping[str, str],
     ) -> None:
         storage.ledger.patience_s = PATIENCE_S
         app: Any = optuna_dashboard.wsgi(storage, None if place is None else ArtifactStore(artifacts_at(place)))
-        reviewer = Reviewer(storage, delete)
+        reviewer = Reviewer(storage)
         app.route(REPORT, "GET", reviewer.report)
         app.install(reviewer)
         named = {name.strip() for name in environment.get(HOSTS, "").split(",") if name.strip()}
