@@ -33,12 +33,15 @@ def show_dashboard(storage: str | None, place: str | None, host: str, port: int,
     login = find_login(host, os.environ)
     url = storage_url(storage)
     here = place or os.environ.get(artifacts.ENVIRONMENT)
+    kept_at = artifacts.parse_place(here, Path()) if here else None
+    if kept_at is not None and writable:
+        artifacts.artifacts_at(kept_at).check()
     dashboard = Dashboard(
         open_storage(url, read_only=not writable),
         login,
         host,
         port,
-        artifacts.parse_place(here, Path()) if here else None,
+        kept_at,
         writable=writable,
         environment=os.environ,
     )

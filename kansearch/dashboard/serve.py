@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 THREADS = 6
 """Requests that are answered at the same time."""
 
-MAX_BODY = 2**27
-"""Bytes of a request: of an artifact that a person uploads."""
+MAX_BODY, MAX_UPLOAD = 2**20, 2**27
+"""Bytes of a request, and of one that may bring an artifact."""
 
 PATIENCE_S = 2.0
 """For a storage that does not answer; a page asks again anyway."""
@@ -73,7 +73,12 @@ class Dashboard:
         guard = Guard(app, login, ours | named, any_address=host in EVERYWHERE, writable=writable)
         try:
             self._server: Any = waitress.create_server(
-                guard, host=host, port=port, threads=THREADS, max_request_body_size=MAX_BODY, ident="kansearch"
+                guard,
+                host=host,
+                port=port,
+                threads=THREADS,
+                max_request_body_size=MAX_UPLOAD if writable else MAX_BODY,
+                ident="kansearch",
             )
         except (OSError, ValueError) as error:
             raise UserError(f"--host {host} --port {port}: {_why_not(error)}") from None
