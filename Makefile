@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 PIP_ARGS ?=
+DEMO_TRIALS ?= 240
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e
@@ -11,10 +12,16 @@ READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-.PHONY: demo test test-slow check format bench clean
+.PHONY: demo test test-slow test-containers check format bench clean
 
-demo: $(READY)  ## a real search on scikit-learn's digits, with its report
-	$(BIN)/kansearch optimize studies/digits.yaml
+demo: $(READY)  ## two real searches, one that KANs win and one that plain networks win, with their reports
+	$(BIN)/kansearch optimize studies/function.yaml
+	$(BIN)/kansearch optimize studies/digits.yaml --trials $(DEMO_TRIALS)
+	@echo
+	@echo "KANs win by far where the target is a smooth function of few numbers (reports/function/report.html); plain"
+	@echo "networks do as well, or better, where it is not: pictures, categories, noise (reports/digits/report.html)."
+	@echo "Which of the two your data are, a search on them tells: $(BIN)/kansearch optimize YOURS.yaml"
+	@echo "Both studies in a browser: $(BIN)/kansearch dashboard"
 
 test: $(DEV)  ## every check and every test but the slow ones
 	@$(MAKE) --no-print-directory check
@@ -22,6 +29,9 @@ test: $(DEV)  ## every check and every test but the slow ones
 
 test-slow: $(DEV)  ## the tests that take minutes
 	$(PYTEST) -m slow -n auto --dist loadfile
+
+test-containers: $(DEV)  ## builds docker/ and runs it, with podman and as root
+	KANSEARCH_REQUIRE=containers $(PYTEST) -m containers
 
 check: $(DEV)  ## format, lint, types, the floors of the house, and docker/
 	$(BIN)/ruff format --check .

@@ -21,6 +21,13 @@ class UserError(KansearchError):
     exit_code = 2
 
 
+class MissingExtraError(UserError):
+    """Something that kansearch does only where it was installed with one of its extras."""
+
+    def __init__(self, what: str, module: str, extra: str) -> None:
+        super().__init__(f"{what} needs the module {module}: pip install 'kansearch[{extra}]'")
+
+
 @dataclass(frozen=True)
 class Mistake:
     """One mistake of a study file.

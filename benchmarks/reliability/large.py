@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -110,6 +111,20 @@ def start(url: str) -> None:
     print(f"{seconds:.2f} {megabytes:.0f}")
 
 
+def polls(folder: Path, url: str) -> list[float]:
+    """Seconds in which the dashboard answers a page that opens the study, and then one that asks what is new."""
+    from tests.dashboard.serving import dashboard
+
+    seconds = []
+    with dashboard(folder, KANSEARCH_STORAGE=url) as served:
+        served.enter()
+        for path in ("/api/studies/1", *5 * [f"/api/studies/1?after={N_TRIALS}"]):
+            begin = time.perf_counter()
+            assert served.ask(path).status == 200
+            seconds.append(time.perf_counter() - begin)
+    return seconds
+
+
 def measure(folder: Path, url: str) -> dict[str, float]:
     """Seconds and megabytes, by what takes them."""
     make(folder, url)
@@ -118,6 +133,8 @@ def measure(folder: Path, url: str) -> dict[str, float]:
         "status NAME s": min(kansearch(folder, url, "status", "large") for _ in range(3)),
         "report s": kansearch(folder, url, "report", "large"),
     }
+    first, *others = polls(folder, url)
+    found |= {"dashboard opens s": first, "dashboard polls s": statistics.median(others)}
     command = [sys.executable, "-m", "benchmarks.reliability.large", url]
     done = subprocess.run(
         command, check=True, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -147,12 +147,31 @@ def submit(
 def stop(name: NameArgument, storage: StorageOption = None) -> None:
     """Let all workers leave a study; their trials go on from where they are when it does."""
     from kansearch.cli.places import storage_url
+    from kansearch.report.words import count
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
 
     study = load_study(open_storage(storage_url(storage)), name)
+    if study.is_done:
+        typer.echo(f"Study {name} is done already: {count(study.budget, 'trial')}. A larger --trials lets it go on.")
+        return
     study.stop()
     typer.echo(f"Study {name} is stopped; its workers leave it within seconds. optimize and submit let it go on.")
+
+
+@app.command()
+def delete(
+    name: NameArgument,
+    storage: StorageOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete it without asking.")] = False,
+) -> None:
+    """Delete a study for good, with its trials, checkpoints and artifacts; its workers leave it first."""
+    from kansearch.cli.delete import delete_for_good
+    from kansearch.cli.places import storage_url
+    from kansearch.storage.studies import load_study
+    from kansearch.storage.url import open_storage
+
+    delete_for_good(load_study(open_storage(storage_url(storage)), name), sure=yes)
 
 
 @app.command()

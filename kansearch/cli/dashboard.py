@@ -12,7 +12,6 @@ from kansearch.cli.tables import console, say
 from kansearch.dashboard.guard import find_login
 from kansearch.dashboard.serve import Dashboard
 from kansearch.storage import artifacts
-from kansearch.storage.studies import StoredStudy
 from kansearch.storage.url import open_storage, shown
 
 
@@ -34,14 +33,16 @@ def show_dashboard(storage: str | None, place: str | None, host: str, port: int,
     login = find_login(host, os.environ)
     url = storage_url(storage)
     here = place or os.environ.get(artifacts.ENVIRONMENT)
+    kept_at = artifacts.parse_place(here, Path()) if here else None
+    if kept_at is not None and writable:
+        artifacts.artifacts_at(kept_at).check()
     dashboard = Dashboard(
         open_storage(url, read_only=not writable),
         login,
         host,
         port,
-        artifacts.parse_place(here, Path()) if here else None,
+        kept_at,
         writable=writable,
-        delete=StoredStudy.stop,
         environment=os.environ,
     )
     out = console()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,5 +55,5 @@ def find_places(spec: StudySpec, study_file: Path, storage: str | None, place: s
     return Places(
         found,
         artifacts.parse_place(text, folder) if text else None,
-        "" if found == storage_url(None) else f" --storage {url.shown(found)}",
+        "" if found == storage_url(None) else f" {shlex.join(['--storage', url.shown(found)])}",
     )

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from kansearch.errors import UserError
 
@@ -114,8 +114,8 @@ class Token(Login):
         given = parse_qs(request.get("QUERY_STRING", "")).get("token", [""])[0]
         if self._is_right(given):
             keep = f"{cookie}={self._token}; HttpOnly; SameSite=Strict; Path=/"
-            on = [("Location", request["PATH_INFO"].rstrip("/") or "/dashboard"), ("Set-Cookie", keep)]
-            raise Refusal(HTTPStatus.SEE_OTHER, "welcome", on)
+            place = request["PATH_INFO"].strip("/") or "dashboard"
+            raise Refusal(HTTPStatus.SEE_OTHER, "welcome", [("Location", f"/{quote(place)}"), ("Set-Cookie", keep)])
         try:
             kept = SimpleCookie(request.get("HTTP_COOKIE", "")).get(cookie)
         except CookieError:

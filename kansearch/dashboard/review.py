@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -31,6 +32,7 @@ from kansearch.report.words import CAVEAT, count, finding, format_value, short_l
 from kansearch.search.importance import importances
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.artifacts import ArtifactError
+from kansearch.storage.deletion import delete_study
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, find_study
 from kansearch.storage.trials import read_records
@@ -110,15 +112,13 @@ class Reviewer:
 
     Args:
         storage: Of the studies.
-        delete: Deletes a study of ours, with all that belongs to it.
     """
 
     name = "kansearch-reviewer"
     api = 2
 
-    def __init__(self, storage: Storage, delete: Callable[[StoredStudy], object]) -> None:
+    def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._delete = delete
         self._watched: dict[int, _Watched] = {}
         self._is_away = False
 
@@ -176,15 +176,15 @@ class Reviewer:
         self._is_away = False
 
     def _deleting(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """A view that deletes a study of ours with its checkpoints, and lets its workers leave first."""
+        """A view that deletes a study of ours once its workers have left, and its checkpoints with it."""
 
         def delete(study_id: int) -> Any:
             study = self._find(study_id)
-            if study is None:
-                return callback(study_id=study_id)
-            self._delete(study)
-            self._watched.pop(study_id, None)
-            return HTTPResponse(status=HTTPStatus.NO_CONTENT)
+            if study is not None:
+                delete_study(study, delete=partial(callback, study_id=study_id))
+                self._watched.pop(study_id, None)
+                return HTTPResponse(status=HTTPStatus.NO_CONTENT)
+            return callback(study_id=study_id)
 
         return delete
 

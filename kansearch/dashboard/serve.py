@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from kansearch.errors import UserError
+from kansearch.errors import MissingExtraError, UserError
 
 try:
     import optuna_dashboard
     import waitress
 except ImportError as error:
-    raise UserError(f"the dashboard needs the module {error.name}: pip install 'kansearch[dashboard]'") from None
+    raise MissingExtraError("the dashboard", str(error.name), "dashboard") from None
 
 from kansearch.dashboard.artifacts import ArtifactStore
 from kansearch.dashboard.guard import HOSTS, Guard, Login, is_loopback
@@ -22,13 +22,12 @@ from kansearch.storage.artifacts import artifacts_at
 
 if TYPE_CHECKING:
     from kansearch.storage.ledger import Storage
-    from kansearch.storage.studies import StoredStudy
 
 THREADS = 6
 """Requests that are answered at the same time."""
 
-MAX_BODY = 2**27
-"""Bytes of a request: of an artifact that a person uploads."""
+MAX_BODY, MAX_UPLOAD = 2**20, 2**27
+"""Bytes of a request, and of one that may bring an artifact."""
 
 PATIENCE_S = 2.0
 """For a storage that does not answer; a page asks again anyway."""
@@ -47,7 +46,6 @@ class Dashboard:
         port: Likewise; 0 takes a free one.
         place: Of artifacts that are shown beside studies and trials, as `parse_place` names it; None shows none.
         writable: Whether notes, artifacts and studies may be changed.
-        delete: Deletes a study of ours.
         environment: In which more names of this machine may stand.
 
     Raises:
@@ -63,12 +61,11 @@ class Dashboard:
         place: str | None,
         *,
         writable: bool,
-        delete: Callable[[StoredStudy], object],
         environment: Mapping[str, str],
     ) -> None:
         storage.ledger.patience_s = PATIENCE_S
         app: Any = optuna_dashboard.wsgi(storage, None if place is None else ArtifactStore(artifacts_at(place)))
-        reviewer = Reviewer(storage, delete)
+        reviewer = Reviewer(storage)
         app.route(REPORT, "GET", reviewer.report)
         app.install(reviewer)
         named = {name.strip() for name in environment.get(HOSTS, "").split(",") if name.strip()}
@@ -76,7 +73,12 @@ class Dashboard:
         guard = Guard(app, login, ours | named, any_address=host in EVERYWHERE, writable=writable)
         try:
             self._server: Any = waitress.create_server(
-                guard, host=host, port=port, threads=THREADS, max_request_body_size=MAX_BODY, ident="kansearch"
+                guard,
+                host=host,
+                port=port,
+                threads=THREADS,
+                max_request_body_size=MAX_UPLOAD if writable else MAX_BODY,
+                ident="kansearch",
             )
         except (OSError, ValueError) as error:
             raise UserError(f"--host {host} --port {port}: {_why_not(error)}") from None

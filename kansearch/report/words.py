@@ -70,7 +70,8 @@ def format_param(value: object) -> str:
 
 def percent(share: float) -> str:
     """A share in whole percent, or finer where that would read 0 or 100."""
-    return f"{share:.0%}" if 0.005 <= share <= 0.995 or share in (0, 1) else f"{share:.2%}"
+    is_nearly = any(0 < abs(share - whole) < 0.005 for whole in (0, 1))
+    return f"{share:.2%}" if is_nearly else f"{share:.0%}"
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
@@ -223,6 +224,9 @@ def _how(against: Against, name: str) -> str:
         )
     if against.relative_gain is None:
         return f"{word} by {abs(against.gain):.3g}"
+    if against.relative_gain <= -1:
+        error = "unexplained variance" if name == "r2" else short_label(name)
+        return f"worse: {_factor(1 - against.relative_gain)} times the {error}"
     return f"{word} by {percent(abs(against.relative_gain))}" + (" of the unexplained variance" if name == "r2" else "")
 
 
@@ -232,9 +236,11 @@ def _times(ratio: float | None) -> str:
         return ""
     if 0.95 < ratio < 1.05:
         return "about as many parameters"
-    times = ratio if ratio > 1 else 1 / ratio
-    digits = f"{times:.1f}" if times < 10 else f"{times:,.0f}"
-    return f"{digits} times fewer parameters" if ratio > 1 else f"{digits} times as many parameters"
+    return f"{_factor(ratio)} times fewer parameters" if ratio > 1 else f"{_factor(1 / ratio)} times as many parameters"
+
+
+def _factor(times: float) -> str:
+    return f"{times:.1f}" if times < 10 else f"{times:,.0f}"
 
 
 def footnotes(summary: Summary) -> list[str]:

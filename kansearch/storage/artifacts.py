@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from optuna.storages._rdb import models
 from optuna.trial import TrialState
 from sqlalchemy import delete, select
 
-from kansearch.errors import KansearchError, StorageError, UserError
+from kansearch.errors import KansearchError, MissingExtraError, StorageError, UserError
 from kansearch.storage.ledger import LedgerStorage, StoredCheckpoint, TrialWrite
 from kansearch.storage.patience import wait_for
 from kansearch.storage.tables import ArtifactModel, CheckpointModel
@@ -201,7 +201,7 @@ class Bucket(Artifacts):
     """Objects in a bucket, below a prefix.
 
     Raises:
-        UserError: If boto3 is missing.
+        MissingExtraError: If boto3 is missing.
         StorageError: If the environment says something impossible of the bucket's server.
     """
 
@@ -215,7 +215,7 @@ class Bucket(Artifacts):
             import boto3  # noqa: PLC0415 - an extra, and slow to import
             from botocore.config import Config  # noqa: PLC0415 - likewise
         except ImportError:
-            raise UserError(f"artifacts {place} need the module boto3: pip install 'kansearch[s3]'") from None
+            raise MissingExtraError(f"the bucket {place}", "boto3", "s3") from None
         settings = Config(connect_timeout=CONNECT_S, read_timeout=READ_S, retries={"total_max_attempts": TRIES})
         try:
             self._client: Any = boto3.client("s3", config=settings)
@@ -356,12 +356,35 @@ def find_unused(ledger: LedgerStorage, trial_ids: Collection[int] | None = None)
 
 def sweep(ledger: LedgerStorage, trial_ids: Collection[int] | None = None) -> int:
     """Remove the artifacts that nobody needs, as `find_unused` finds them; returns how many."""
-    gone = []
-    for key, place in find_unused(ledger, trial_ids):
-        # Perhaps the place of another study, which this machine does not reach; somebody else will sweep it.
-        with contextlib.suppress(ArtifactError, KansearchError):
-            artifacts_at(place).remove(key)
-            gone.append(key)
+    return remove_all(ledger, find_unused(ledger, trial_ids))
+
+
+def find_artifacts(ledger: LedgerStorage, study_id: int) -> list[tuple[str, str]]:
+    """Key and place of the artifacts of a study's trials."""
+
+    def find() -> list[tuple[str, str]]:
+        artifact, trial = ArtifactModel, models.TrialModel
+        of_study = artifact.trial_id.in_(select(trial.trial_id).filter_by(study_id=study_id))
+        with ledger.session() as session:
+            return [
+                (key, place)
+                for key, place in session.execute(select(artifact.artifact, artifact.place).where(of_study))
+            ]
+
+    return ledger.patiently(find)
+
+
+def remove_all(ledger: LedgerStorage, artifacts: Iterable[tuple[str, str]]) -> int:
+    """Remove artifacts of these keys and places; returns how many: others are left to whoever reaches their places."""
+    gone, out_of_reach = [], set()
+    for key, place in artifacts:
+        # What was refused once would be refused, or waited for, again.
+        if place not in out_of_reach:
+            try:
+                artifacts_at(place).remove(key)
+                gone.append(key)
+            except (ArtifactError, KansearchError):
+                out_of_reach.add(place)
 
     def forget() -> None:
         with ledger.session() as session:

@@ -18,9 +18,19 @@ NEWEST = 3
 
 
 def version(connection: Connection) -> int:
-    """Of the tables of a database; 0 where there are none of ours, or from before they had a version."""
+    """Of the tables of a database; 0 where there are none of ours, or from before they had a version.
+
+    Raises:
+        StorageError: If the database does not say a number.
+    """
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    return int(context.get_current_revision() or 0)
+    found = ", ".join(map(str, context.get_current_heads())) or "0"
+    if not found.isdecimal():
+        raise StorageError(
+            f"the storage's table {VERSION_TABLE} says {found[:100]!r}; allowed: one number. Restore a backup, or "
+            f"DROP TABLE {VERSION_TABLE} to have it made anew"
+        )
+    return int(found)
 
 
 def refuse_newer(connection: Connection, shown: str) -> None:
@@ -31,7 +41,7 @@ def refuse_newer(connection: Connection, shown: str) -> None:
         shown: Its URL for people.
 
     Raises:
-        StorageError: If it is one.
+        StorageError: If it is one, or nobody knows.
     """
     found = version(connection)
     if found > NEWEST:

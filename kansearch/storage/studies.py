@@ -84,8 +84,13 @@ class StoredStudy:
         return None if place is None else str(place)
 
     def stop(self) -> None:
-        """Let all workers leave it, and none come, until somebody sets its budget anew."""
-        self.storage.ledger.set_study_user_attr(self.study_id, STOPPED, value=True)
+        """Let all workers leave it, and none come, until somebody sets its budget anew.
+
+        Raises:
+            UserError: If somebody deleted it.
+        """
+        with self._present():
+            self.storage.ledger.set_study_user_attr(self.study_id, STOPPED, value=True)
 
     def counts(self) -> dict[str, int]:
         """Trials by state, in small letters; `broken` counts those that failed by themselves, not with their worker."""

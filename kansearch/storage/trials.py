@@ -147,13 +147,13 @@ def write(study: StoredStudy, writes: Sequence[TrialWrite]) -> set[int]:
 
     Returns:
         The ids of trials that were handed back in the meantime, for this process was paused for longer than its
-        grace: of these nothing was written, and their second try counts.
+        grace, or that were deleted: of these nothing was written, and a second try counts.
     """
     ledger = study.storage.ledger
     if study.artifacts is None:
-        return ledger.write([_without_huge_checkpoint(w, ledger.largest_value) for w in writes])
+        return ledger.write(study.study_id, [_without_huge_checkpoint(w, ledger.largest_value) for w in writes])
     kept = keep_apart(ledger, study.artifacts, writes)
-    lost = ledger.write(kept)
+    lost = ledger.write(study.study_id, kept)
     # Whoever took a lost trial over may have swept already.
     for w in kept:
         if w.trial_id in lost and w.checkpoint is not None and w.checkpoint.artifact is not None:

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, create_engine, event, exc, func, inspect, sel
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
-from kansearch.errors import EmptyStorageError, StorageError, StorageUrlError
+from kansearch.errors import EmptyStorageError, MissingExtraError, StorageError, StorageUrlError
 from kansearch.storage.ledger import LedgerStorage, Storage
 from kansearch.storage.patience import PATIENCE_S, cause_of, does_pass, wait_for
 from kansearch.storage.schema import migrate, refuse_newer, refuse_torn
@@ -41,8 +41,8 @@ _DRIVERS = {
     "mysql": "mysql+pymysql",
     "mariadb": "mysql+pymysql",
 }
-_EXTRAS = {"postgresql": "postgres", "mysql": "mysql"}
-"""Of each server: what kansearch is installed with to reach it."""
+_EXTRAS = {"postgresql": ("psycopg", "postgres"), "mysql": ("pymysql", "mysql")}
+"""Of each server: the module that reaches it, and the extra of kansearch that brings it."""
 
 _SQLITE_WAIT_S = 60
 
@@ -127,14 +127,19 @@ def shown(text: str) -> str:
         return masked(text)
     login = f"{_name(url.username)}{':***' if url.password is not None else ''}@" if url.username else ""
     port = f":{url.port}" if url.port is not None else ""
-    database = f"/{_name(url.database)}" if url.database else ""
+    database = f"/{_name(url.database, ' ')}" if url.database else ""
     host = f"[{url.host}]" if ":" in (url.host or "") else _name(url.host)
     return f"{text.partition('://')[0]}://{login}{host}{port}{database}{'?***' if url.query else ''}"
 
 
-def _name(text: str | None) -> str:
-    """A name in a URL; what follows signs that names seldom have was meant for something else, a password perhaps."""
-    return re.sub(r"[^\w.@-].*", "***", text or "", flags=re.DOTALL)
+def _name(text: str | None, also: str = "") -> str:
+    """A name in a URL; what follows signs that names seldom have was meant for something else, a password perhaps.
+
+    Args:
+        text: The name.
+        also: Signs that this kind of name may have, beside letters, digits and a few.
+    """
+    return re.sub(rf"[^\w.@{also}-].*", "***", text or "", flags=re.DOTALL)
 
 
 def masked(text: str) -> str:
@@ -166,6 +171,7 @@ def open_storage(text: str, *, read_only: bool = False, patience_s: float = 0.0)
 
     Raises:
         StorageUrlError: If the URL cannot be a storage, or names a file that cannot be opened.
+        MissingExtraError: If the module that reaches such a server is missing.
         EmptyStorageError: If there is nothing to be looked at.
         StorageError: If it does not answer or refuses us.
     """
@@ -187,11 +193,8 @@ def open_storage(text: str, *, read_only: bool = False, patience_s: float = 0.0)
     engine["connect_args"] = {name: value for name, value in options.items() if name not in url.query}
     try:
         return wait_for(lambda: Storage(_open(url, text, engine, read_only=read_only)), patience_s)
-    except ModuleNotFoundError as error:
-        extra = _EXTRAS[url.get_backend_name()]
-        raise StorageUrlError(
-            f"storage {shown(text)} needs the module {error.name}: pip install 'kansearch[{extra}]'"
-        ) from None
+    except ImportError:
+        raise MissingExtraError(f"storage {shown(text)}", *_EXTRAS[url.get_backend_name()]) from None
     except _REFUSALS as error:
         kind = StorageUrlError if "file is not a database" in str(error) else StorageError
         raise kind(f"storage {shown(text)} cannot be opened: {reason(error, url)}") from None

@@ -191,6 +191,14 @@ def test_status_report_and_doctor_read_a_study(searched: Searched) -> None:
     assert (misspelt.returncode, 'did you mean "small"' in misspelt.stderr) == (2, True)
 
 
+def test_a_study_that_is_done_cannot_be_stopped(searched: Searched) -> None:
+    """Nothing of it could go on; it is said, and left as it is."""
+    done = searched.run("stop", "small")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "Study small is done already: 6 trials. A larger --trials lets it go on.\n"
+    assert "stopped" not in searched.run("status", "small").stdout
+
+
 def test_explain_shows_what_a_network_has_learned(searched: Searched) -> None:
     """By default of the best KAN: on the terminal, as a page and as JSON; the study is not touched."""
     before = (searched.folder / "kansearch.db").read_bytes()

@@ -129,6 +129,42 @@ def test_a_stopped_study_is_left_and_goes_on_later(service: Service) -> None:
         service.wait(lambda: any(record.state == "running" for record in service.records("slow")))
 
 
+def test_a_deleted_study_is_left_by_its_workers_first(service: Service) -> None:
+    """The standing one goes on with what comes next, under the same name perhaps."""
+    service.run("submit", service.study("slow", SLOW), "--set", "search.pruner=none")
+    with service.start("worker", "--all", "--pack", 2) as worker:
+        service.wait(lambda: any(record.state == "running" for record in service.records("slow")))
+        said = service.run("delete", "slow", "--yes")
+        assert "Waiting up to 15 s for 1 worker to leave study slow ..." in said
+        assert re.search(r"Deleted study slow: 2 trials \(2 running\); 1 live worker\.", said)
+        assert 'no study "slow"' in service.try_("status", "slow").stderr
+        service.run("submit", service.study("slow"))
+        service.wait(lambda: service.n_done("slow") == 6)
+        worker.send_signal(signal.SIGTERM)
+        assert "was deleted" not in worker.communicate(timeout=PATIENCE_S)[1]
+
+
+def test_delete_asks_before_it_deletes(service: Service) -> None:
+    """Whoever has no terminal says it with a flag."""
+    service.run("submit", service.study("small"))
+    done = service.try_("delete", "small")
+    asked = "delete asks before it deletes study small: 0 trials; without a terminal say it with --yes"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"kansearch: {asked}\n")
+    for answer, words in (("n", "Nothing was deleted."), ("y", "Deleted study small: 0 trials.")):
+        assert "small" in service.run("status")
+        terminal, ours = os.openpty()
+        os.write(terminal, f"{answer}\n".encode())
+        try:
+            done = run_in(service.folder, "delete", "small", stdin=ours, **service.environment)
+        finally:
+            os.close(terminal)
+            os.close(ours)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith("Delete study small: 0 trials, for good? [y/N]: ")
+        assert words in done.stdout
+    assert "No studies" in service.run("status")
+
+
 def test_optimize_says_that_somebody_stopped_its_study(service: Service) -> None:
     """With the report of what is there, and how to go on."""
     with service.start("optimize", service.study("slow", SLOW), "--workers", 1, "--pack", 2) as command:
@@ -149,13 +185,13 @@ WIDE = SLOW.replace("width: {low: 2, high: 8}", "width: 400\n  depth: 4").replac
 def test_large_checkpoints_go_where_the_study_file_says(service: Service) -> None:
     """Folder and database count from the file's own folder, and are no part of the study: it may move."""
     apart = service.folder / "apart"
-    file = service.study("wide", WIDE + "storage: sqlite:///own.db\nartifacts: apart\n")
+    file = service.study("wide", WIDE + "storage: sqlite:///our own.db\nartifacts: apart\n")
     del service.environment["KANSEARCH_STORAGE"]
     here, service.folder = service.folder, service.folder / "elsewhere"
     service.folder.mkdir()
-    own = f"sqlite:///{here / 'own.db'}"
+    own = f"sqlite:///{here / 'our own.db'}"
     said = service.run("submit", file, "--trials", 1)
-    assert f"kansearch status wide --storage {own}" in said
+    assert f"kansearch status wide --storage '{own}'" in said  # to be copied
     service.url = service.environment["KANSEARCH_STORAGE"] = own
     with service.start("worker", "wide") as worker:
         service.wait(lambda: [record.state for record in service.records("wide")] == ["running"])

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from kansearch.storage.studies import study_names
+from kansearch.storage.url import open_storage
 from tests.commands import run_in
 from tests.servers import free_port
 
-from .conftest import PASSWORD, basic
+from .conftest import PASSWORD, STUDY, basic, searched
 from .serving import Served, dashboard
 
 NOTE = {"version": 1, "body": "worth a look"}
@@ -61,10 +63,11 @@ def test_names_of_this_machine_are_ours(shown: Served) -> None:
     assert shown.ask("/api/studies", Host=f"[::1]:{port}").status == 200
 
 
+UPLOAD = ("/api/artifacts/1", "POST", {"file": "data:text/plain;base64,eA==", "filename": "x.txt"})
 CHANGES = [
     ("PUT", "/api/studies/1/note", NOTE),
     ("DELETE", "/api/studies/1", None),
-    ("POST", "/api/artifacts/1", {"file": "data:text/plain;base64,eA==", "filename": "x.txt"}),
+    (UPLOAD[1], UPLOAD[0], UPLOAD[2]),
 ]
 OTHERS = [
     ("POST", "/api/studies", {"study_name": "new", "directions": ["minimize"]}),
@@ -146,6 +149,21 @@ def test_an_artifact_is_kept_and_runs_nothing(writable: Served) -> None:
     assert "Access-Control-Allow-Origin" not in answer.headers
     assert writable.ask(f"/api{path}", "DELETE").status == 204
     assert writable.ask(path).status == 404
+
+
+def test_a_deleted_study_is_gone_with_its_artifacts(tmp_path: Path) -> None:
+    """As `kansearch delete` deletes it, and what people laid beside it too."""
+    searched(tmp_path, STUDY.replace("trials: 24", "trials: 1")).storage.close()
+    (tmp_path / "artifacts").mkdir()
+    with dashboard(tmp_path, "--writable", "--artifacts", "artifacts") as served:
+        served.enter()
+        assert served.ask(*UPLOAD).status == 201
+        assert list((tmp_path / "artifacts").iterdir())
+        assert served.ask("/api/studies/1", "DELETE", {}).status == 204
+        assert served.ask("/api/studies").json == {"study_summaries": []}
+        assert served.ask("/api/studies/1").status == 404
+    assert not list((tmp_path / "artifacts").iterdir())
+    assert study_names(open_storage(f"sqlite:///{tmp_path / 'kansearch.db'}")) == []
 
 
 def test_sigterm_ends_it_in_peace(folder: Path) -> None:

@@ -99,6 +99,8 @@ class Podman:
 
     def make_bases(self) -> None:
         """The images from which docker/ begins, under the names of the official ones."""
+        # What was built of code that is no more.
+        self.run("image", "prune", "--force", "--filter=until=168h")
         (python,) = set(re.findall(r"^FROM (docker\.io/\S+)", DOCKERFILE.read_text(), flags=re.MULTILINE))
         postgres = yaml.safe_load(COMPOSE.read_text())["services"]["db"]["image"]
         if not self._has(python):

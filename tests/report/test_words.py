@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kansearch.report.study_text import study_yaml
-from kansearch.report.words import CAVEAT, finding, format_value, front_rows, verdict
+from kansearch.report.words import CAVEAT, finding, format_value, front_rows, percent, verdict
 from kansearch.specs.data import DataSpec
 from kansearch.specs.space import Choice, Fixed, Range, Space
 from kansearch.specs.study_file import load_study_file
@@ -76,14 +76,32 @@ def test_verdict_without_a_baseline_claims_nothing(builder: Any) -> None:
     assert verdict(early) == "No plain network was trained to its end yet, so there is no baseline."
 
 
-def test_verdict_of_families_that_are_worse(builder: Any) -> None:
-    """A KAN that loses is said to lose."""
+@pytest.mark.parametrize(
+    ("name", "plain", "kan", "how"),
+    [
+        ("rmse", 1.0, 1.5, "worse by 50%"),
+        ("rmse", 1.0, 2.772, "worse: 2.8 times the RMSE"),
+        ("rmse", 0.001, 1.0, "worse: 1,000 times the RMSE"),
+        ("r2", 0.9, 0.6, "worse: 4.0 times the unexplained variance"),
+    ],
+)
+def test_verdict_of_families_that_are_worse(builder: Any, name: str, plain: float, kan: float, how: str) -> None:
+    """A KAN that loses is said to lose: by a share of the error, or by a multiple where that is larger."""
     records = [
-        builder.record(0, {"rmse": 1.0, "parameters": 10.0}, family="mlp"),
-        builder.record(1, {"rmse": 1.5, "parameters": 10.0}),
+        builder.record(0, {name: plain, "parameters": 10.0}, family="mlp"),
+        builder.record(1, {name: kan, "parameters": 10.0}),
     ]
-    text = verdict(builder.summary(builder.study(["rmse"], families=["mlp", "kan"]), records))
-    assert "is worse by 50%, with about as many parameters. No KAN is as good as that plain network." in text
+    text = verdict(builder.summary(builder.study([name], families=["mlp", "kan"]), records))
+    assert f"is {how}, with about as many parameters. No KAN is as good as that plain network." in text
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.0, "0%"), (0.0012, "0.12%"), (0.5, "50%"), (0.996, "99.60%"), (1.0, "100%"), (1.772, "177%")],
+)
+def test_percents_are_whole_unless_that_would_read_nothing_or_all(share: float, text: str) -> None:
+    """Beyond 100 too."""
+    assert percent(share) == text
 
 
 def test_caveat_names_seed_and_split() -> None:

@@ -138,7 +138,7 @@ def test_what_the_dead_left_behind_is_swept(study: StoredStudy, place: str, monk
     assert len(kept(place)) == 1
     sweep(study.storage.ledger)
     assert len(kept(place)) == 1  # its trial runs, and its worker may be about to refer to it
-    study.storage.ledger.write([fail_write(trial, "for a test")])
+    study.storage.ledger.write(study.study_id, [fail_write(trial, "for a test")])
     sweep(study.storage.ledger)
     assert kept(place) == []
     assert sweep(study.storage.ledger) == 0

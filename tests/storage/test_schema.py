@@ -69,6 +69,23 @@ def test_a_newer_storage_is_left_alone(database_url: str, engine: Engine, read_o
         assert not inspect(connection).has_table("kansearch_workers")
 
 
+def test_a_version_that_is_none_is_said(database_url: str, engine: Engine) -> None:
+    """In one line with a way out, which works: the tables that are there are left as they are."""
+    open_storage(database_url)
+    execute(engine, "UPDATE kansearch_version SET version_num = 'three'")
+    for read_only in (False, True):
+        with pytest.raises(StorageError) as caught:
+            open_storage(database_url, read_only=read_only)
+        assert str(caught.value) == (
+            "the storage's table kansearch_version says 'three'; allowed: one number. Restore a backup, or DROP TABLE "
+            "kansearch_version to have it made anew"
+        )
+    execute(engine, "DROP TABLE kansearch_version")
+    open_storage(database_url)
+    with engine.connect() as connection:
+        assert version(connection) == NEWEST
+
+
 def test_many_may_open_a_new_storage_at_once(database_url: str, engine: Engine) -> None:
     """Whoever comes second waits for the tables of the first."""
     command = "import sys; from kansearch.storage.url import open_storage; open_storage(sys.argv[1])"

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from optuna.exceptions import StorageInternalError
 
-from kansearch.errors import EmptyStorageError, KansearchError, StorageError, StorageUrlError
+from kansearch.errors import EmptyStorageError, KansearchError, MissingExtraError, StorageError, StorageUrlError
+from kansearch.storage.artifacts import Bucket
 from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage, parse_url, shown
@@ -87,9 +88,14 @@ def test_a_shown_url_has_no_password(url: str) -> None:
     assert "8675309" not in shown(url)
 
 
-def test_a_port_is_shown() -> None:
-    """It is no password, though it stands where one would; nor is what follows an @ in a path."""
-    for url in ("postgresql://me@db:5432/x", "sqlite:////srv/a@b/x=1.db?timeout=5", "postgresql://[::1]:5432/x"):
+def test_ports_paths_and_names_are_shown() -> None:
+    """A port is no password, though it stands where one would; nor is what follows an @ in a path, or a space."""
+    for url in (
+        "postgresql://me@db:5432/x",
+        "postgresql://me@db/my studies",
+        "sqlite:////srv/a@b/x=1.db?timeout=5",
+        "postgresql://[::1]:5432/x",
+    ):
         assert shown(url) == url
 
 
@@ -129,6 +135,26 @@ def test_another_programs_database_is_left_alone(table: str, tmp_path: Path) -> 
     with pytest.raises(StorageUrlError, match="is another program's database"):
         open_storage(f"sqlite:///{path}")
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("module", "extra", "use"),
+    [
+        ("psycopg", "postgres", lambda: open_storage(f"postgresql://me:{SECRET}@127.0.0.1:9/x")),
+        ("pymysql", "mysql", lambda: open_storage(f"mariadb://me:{SECRET}@127.0.0.1:9/x")),
+        ("boto3", "s3", lambda: Bucket("s3://bucket")),
+    ],
+)
+def test_a_missing_extra_is_named_with_how_to_get_it(
+    module: str, extra: str, use: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One line to copy, without the password."""
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError) as caught:
+        use()
+    assert str(caught.value).endswith(f" needs the module {module}: pip install 'kansearch[{extra}]'")
+    assert SECRET not in str(caught.value)
+    assert caught.value.exit_code == 2
 
 
 def test_a_server_that_does_not_answer_is_the_operators_to_mend() -> None:
