@@ -63,6 +63,7 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
         metrics={**measured, **own},
     )
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_network(path, network, about)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}; name another --output") from None
