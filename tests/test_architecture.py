@@ -38,6 +38,14 @@ def test_rooms_of_status_and_report_never_import_torch(room: str) -> None:
     assert "torch" not in modules_after(f"import {room}")
 
 
+def test_a_worker_imports_what_its_study_needs() -> None:
+    """No bundled sets, no images, no bucket, no report: each takes long to import on a slow core."""
+    data = "from kansearch.data.splits import load_split\nfrom kansearch.specs.data import DataSpec"
+    found = modules_after(f"import kansearch.worker.rota\n{data}\nload_split(DataSpec(name='multi_sine'))")
+    assert "torch" in found
+    assert not found & {"sklearn", "scipy.stats", "torchvision", "PIL", "boto3", "plotly", "matplotlib", "rich"}
+
+
 def test_the_floors_of_the_house_hold() -> None:
     """Imports go down the floors of the architecture, never up."""
     done = subprocess.run([Path(sys.executable).with_name("lint-imports")], capture_output=True, text=True, check=False)

@@ -8,6 +8,7 @@ from kansearch.data.splits import Split
 from kansearch.errors import DataError, UserError
 from kansearch.interpret.explain import train_again
 from kansearch.models.network import Network
+from kansearch.report.architecture import describe_architecture
 from kansearch.search.data import load_study_split
 from kansearch.search.suggest import trial_spec
 from kansearch.specs.trial import End, ModelSpec, TrialRecord
@@ -59,3 +60,8 @@ def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, ModelS
     # A trial that was pruned may have a network that is not yet as fine as it was to be.
     model = model_during(spec.model, spec.training, record.epochs - 1)
     return network, model, split, result.metrics
+
+
+def architecture_of(study: StoredStudy, record: TrialRecord, model: ModelSpec) -> str:
+    """The architecture of the trial's network, as `network_of` gives it, in one line."""
+    return describe_architecture({**record.params, "n_basis": model.n_basis}, study.spec)

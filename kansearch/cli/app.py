@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from kansearch import __version__
+from kansearch.garbage import large_imports
 from kansearch.worker.signals import GRACE_S
 
 app = typer.Typer(
@@ -192,18 +193,19 @@ def worker(
     ] = GRACE_S,
 ) -> None:
     """Train trials of a study until its budget is spent; `optimize` starts these."""
-    from kansearch.cli.places import storage_url
     from kansearch.worker.signals import StopSignals
 
     # First of all, so that a request to stop is not lost while torch is imported.
     signals = StopSignals(launcher, grace)
-    from kansearch.errors import UserError
-    from kansearch.storage.patience import PATIENCE_S
-    from kansearch.storage.studies import load_study
-    from kansearch.storage.url import open_storage
-    from kansearch.training.device import find_device
-    from kansearch.worker.loop import work
-    from kansearch.worker.rota import work_on_all
+    with large_imports():
+        from kansearch.cli.places import storage_url
+        from kansearch.errors import UserError
+        from kansearch.storage.patience import PATIENCE_S
+        from kansearch.storage.studies import load_study
+        from kansearch.storage.url import open_storage
+        from kansearch.training.device import find_device
+        from kansearch.worker.loop import work
+        from kansearch.worker.rota import work_on_all
 
     if (name is None) is not serves_all:
         raise UserError("a worker needs the NAME of a study, or --all")

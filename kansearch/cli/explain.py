@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from kansearch.cli.again import finished_trial, network_of
+from kansearch.cli.again import architecture_of, finished_trial, network_of
 from kansearch.cli.results import summarize_study
 from kansearch.cli.tables import console, say, table
 from kansearch.errors import UserError
 from kansearch.interpret.explain import explain
-from kansearch.report.architecture import describe_architecture, family_name
+from kansearch.report.architecture import family_name
 from kansearch.report.explanation import again, edge_name, finding
 from kansearch.report.render import check_writable, write_explanation
 from kansearch.report.words import format_value, percent
@@ -37,13 +37,13 @@ def explain_trial(study: StoredStudy, number: int | None, n_curves: int, folder:
     """
     record = _explainable(study, number)
     check_writable(folder)
-    network, _, split, measured = network_of(study, record)
+    network, model, split, measured = network_of(study, record)
     explanation = explain(
         network,
         split,
         record,
         study=study.spec.name,
-        architecture=describe_architecture(record.params, study.spec),
+        architecture=architecture_of(study, record, model),
         quality_name=study.spec.objectives[0],
         measured=measured,
         n_edges=n_curves,

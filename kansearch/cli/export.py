@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kansearch.cli.again import finished_trial, network_of
+from kansearch.cli.again import architecture_of, finished_trial, network_of
 from kansearch.cli.tables import console, say
 from kansearch.errors import UserError
 from kansearch.models.cost import cost
 from kansearch.models.saved import SavedNetwork, backbones_from, save_network
-from kansearch.report.architecture import describe_architecture, family_name
+from kansearch.report.architecture import family_name
 from kansearch.report.comparison import best_of
 from kansearch.report.progress import front_of, objectives_of
 from kansearch.report.render import check_writable
@@ -63,13 +63,14 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
         metrics={**measured, **own},
     )
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_network(path, network, about)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}; name another --output") from None
     quality = study.spec.objectives[0]
     now, then = (format_value(quality, metrics.get(quality)) for metrics in (measured, record.metrics))
     out = console()
-    architecture = describe_architecture(record.params, study.spec)
+    architecture = architecture_of(study, record, model)
     say(
         out, f"Trial {record.number} of {study.spec.name}, a {family_name(record.family)}: {architecture}", style="bold"
     )

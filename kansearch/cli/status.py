@@ -6,10 +6,10 @@ from collections import Counter
 
 from kansearch.cli.tables import console, duration, say, table
 from kansearch.errors import UserError
+from kansearch.garbage import many_objects
 from kansearch.report.summary import summarize
 from kansearch.report.words import count, divergence_sentence, front_rows, verdict_sentences
 from kansearch.storage.ledger import Storage
-from kansearch.storage.reading import many_objects
 from kansearch.storage.studies import StoredStudy, load_study, study_names
 from kansearch.storage.trials import read_outline
 from kansearch.storage.url import shown

@@ -44,6 +44,9 @@ DETAIL = "/api/studies/<study_id:int>"
 REPORT = "/report/<study_id:int>"
 """Our route of a study's report."""
 
+ASKING = ("/api/", "/csv/", "/artifacts/", "/report/")
+"""Beginnings of the routes whose views ask the storage."""
+
 OURS = "kansearch:"
 """Prefix of the attributes that are for workers, not for readers."""
 
@@ -96,7 +99,7 @@ class _Watched:
         renewing: Held by whoever makes the next one.
         details: What we add to each trial that ended, by its number.
         attributes: Names of what can be sorted by, and of what cannot.
-        front: The trials of the front, as the dashboard sends them.
+        complete: Trials that may come to the front, as the dashboard sent them.
     """
 
     study: StoredStudy
@@ -104,7 +107,7 @@ class _Watched:
     renewing: threading.Lock = field(default_factory=threading.Lock)
     details: dict[int, dict[str, Any]] = field(default_factory=dict)
     attributes: dict[str, bool] = field(default_factory=dict)
-    front: dict[int, dict[str, Any]] = field(default_factory=dict)
+    complete: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 class Reviewer:
@@ -128,7 +131,7 @@ class Reviewer:
             callback = self._adding(callback)
         if route.rule == DETAIL and route.method == "DELETE":
             callback = self._deleting(callback)
-        return self._answering(callback) if route.rule.count("/") > 1 else callback
+        return self._answering(callback) if route.rule.startswith(ASKING) else callback
 
     def report(self, study_id: int) -> HTTPResponse:
         """The page that `kansearch report` would write of a study now."""
@@ -235,8 +238,9 @@ def _add(answer: dict[str, Any], watched: _Watched) -> None:
     """Add what we know to the dashboard's answer about a study."""
     study, review = watched.study, watched.review
     shown = {trial["number"]: trial for trial in (*answer["best_trials"], *answer["trials"])}
+    records = read_records(study)
     violations = {trial.number: list(trial.constraints.values()) for trial in study.trials(TrialState.COMPLETE)}
-    for record in read_records(study):
+    for record in records:
         if (trial := shown.get(record.number)) is None:
             continue
         details = watched.details.get(record.number)
@@ -252,9 +256,10 @@ def _add(answer: dict[str, Any], watched: _Watched) -> None:
             if record.state not in ("running", "waiting"):
                 watched.details[record.number] = details
         trial |= {**details, "note": trial["note"] if trial["note"]["version"] else details["note"]}
-    watched.front |= {number: shown[number] for number in review.front & shown.keys()}
+        if record.state == "complete" and record.feasible:
+            watched.complete[record.number] = trial
     answer |= {
-        "best_trials": [watched.front[number] for number in sorted(review.front & watched.front.keys())],
+        "best_trials": [watched.complete[number] for number in sorted(review.front & watched.complete.keys())],
         "note": answer["note"] if answer["note"]["version"] else _note(review.note),
         "plotly_graph_objects": [*review.figures, *answer["plotly_graph_objects"]],
         "union_user_attrs": [{"key": key, "sortable": sortable} for key, sortable in watched.attributes.items()],

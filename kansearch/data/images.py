@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
-from sklearn import datasets
 
 from kansearch.errors import DataError
 from kansearch.specs.base import Spec
@@ -130,6 +129,8 @@ def _images(source: str, pixels: np.ndarray, target: np.ndarray, class_names: Se
 
 
 def _digits() -> Images:
+    from sklearn import datasets  # noqa: PLC0415 - it takes as long as torch, and other images need it not
+
     bunch = datasets.load_digits()
     pixels = np.round(bunch.images * (255 / DIGITS_BRIGHTEST)).astype(np.uint8)[:, None]
     return _images("digits_images", pixels, bunch.target, [str(name) for name in bunch.target_names])

@@ -7,7 +7,7 @@ import difflib
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
-from sklearn import datasets
 
 from kansearch.data.columns import MISSING, Numbers, as_numbers, as_texts, column_values, shown
 from kansearch.errors import DataError
@@ -28,14 +27,6 @@ Classes = Int64[np.ndarray, "N"]
 
 MAX_CLASSES = 1000
 """Of a classification target; more of them are numbers in disguise."""
-
-BUNDLED: Mapping[str, Callable[..., Any]] = {
-    "digits": datasets.load_digits,
-    "breast_cancer": datasets.load_breast_cancer,
-    "wine": datasets.load_wine,
-    "iris": datasets.load_iris,
-    "diabetes": datasets.load_diabetes,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +60,9 @@ def load_table(spec: DataSpec) -> Table:
 
 
 def _bundled(name: str) -> Table:
-    bunch = BUNDLED[name](as_frame=True)
+    from sklearn import datasets  # noqa: PLC0415 - it takes as long as torch, and files need it not
+
+    bunch = getattr(datasets, f"load_{name}")(as_frame=True)
     features = bunch.data.astype(float)
     is_regression = "target_names" not in bunch
     target = bunch.target.to_numpy(dtype=float if is_regression else np.int64)

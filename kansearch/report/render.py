@@ -33,7 +33,6 @@ def write_report(summary: Summary, folder: Path, now: datetime) -> Path:
     Raises:
         UserError: If the folder cannot be written.
     """
-    check_writable(folder)
     return _write_whole(
         folder,
         {
@@ -55,7 +54,6 @@ def write_explanation(explanation: Explanation, folder: Path, now: datetime) -> 
     Raises:
         UserError: If the folder cannot be written.
     """
-    check_writable(folder)
     name = f"explain-{explanation.trial}"
     document = {"format": FORMAT, "written": now.isoformat(timespec="seconds"), **explanation.model_dump(mode="json")}
     return _write_whole(
@@ -71,6 +69,7 @@ def _write_whole(folder: Path, texts: Mapping[str, str]) -> Path:
     """All files or none, whatever happens; returns the path of the last."""
     temporary: dict[str, Path] = {}
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             temporary[name] = folder / f".{name}.{secrets.token_hex(4)}.tmp"
             _write(temporary[name], text)
@@ -86,21 +85,27 @@ def _write_whole(folder: Path, texts: Mapping[str, str]) -> Path:
 
 
 def check_writable(folder: Path, what: str = "report") -> None:
-    """Make the folder and see whether files can be made in it.
+    """See whether files can be made in a folder, and leave everything as it is.
 
     Args:
-        folder: Which.
+        folder: Which; it need not exist.
         what: Is to be written there.
 
     Raises:
         UserError: If not; the message names the folder and the reason.
     """
+    missing: list[Path] = []
     try:
+        missing += (path for path in (folder, *folder.parents) if not path.exists())
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise _unwritable(folder, error, what) from None
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _unwritable(folder: Path, error: OSError, what: str = "report") -> UserError:

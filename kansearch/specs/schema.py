@@ -189,9 +189,7 @@ def _meaning(parameter: Hyperparameter) -> str:
 
 
 def _condition(only: Only) -> str:
-    alternatives = [
-        f"{other.name} is {' or '.join(str(value) for value in other.values)}" for other in only.alternatives()
-    ]
+    alternatives = [str(other) for other in only.alternatives()]
     return alternatives[0] if len(alternatives) == 1 else f"({', or '.join(alternatives)})"
 
 

@@ -164,13 +164,16 @@ class Space(Spec):
         given: dict[str, Scalar] = {}
 
         def means_something(name: str) -> bool:
-            return all(any(holds(o.name, o.values) for o in only.alternatives()) for only in table[name].only)
+            return all(holds(only) for only in table[name].only)
 
-        def holds(name: str, values: Iterable[Scalar]) -> bool:
-            return means_something(name) and given.get(name, table[name].default) in values
+        def holds(condition: Only) -> bool:
+            return any(
+                means_something(only.name) and only.allows(given.get(only.name, table[only.name].default))
+                for only in condition.alternatives()
+            )
 
         for name in self.order():
             domain = self.domains[name]
-            if means_something(name) and all(holds(other, values) for other, values in domain.when.items()):
+            if means_something(name) and all(holds(Only(*when)) for when in domain.when.items()):
                 given[name] = draw(name, domain)
         return given

@@ -22,12 +22,22 @@ class Only:
     Attributes:
         name: Of the other one.
         values: Likewise.
+        above: So are all numbers above this one.
         otherwise: What also suffices.
     """
 
     name: str
-    values: tuple[Any, ...]
+    values: tuple[Any, ...] = ()
+    above: float | None = None
     otherwise: Only | None = None
+
+    def __str__(self) -> str:
+        found = [str(value) for value in self.values] + ([] if self.above is None else [f"above {self.above:g}"])
+        return f"{self.name} is {' or '.join(found)}"
+
+    def allows(self, value: Any) -> bool:
+        """Whether the other one may have a value."""
+        return value in self.values or (self.above is not None and value > self.above)
 
     def alternatives(self) -> tuple[Only, ...]:
         """This condition and those that also suffice."""
@@ -65,7 +75,7 @@ _RECURRENT = Only("stem", ("recurrent",))
 _ATTENTION = Only("stem", ("attention",))
 _NETWORK_FILE = Field(pattern=r"\.safetensors$", description="a file that ends in .safetensors")
 _BACKBONE = Only("stem", ("backbone",))
-_TUNED = Only("tuned_stages", tuple(range(1, 13)))
+_TUNED = Only("tuned_stages", above=0)
 _THAWS = Only("family", _KAN.values, otherwise=_TUNED)
 
 
@@ -208,7 +218,7 @@ class TrainingSpec(Spec):
     grid_updates: Annotated[int, Field(ge=0, le=50), _KAN, _DICTIONARY, Only("grid", ("fitted",))] = 5
     refinements: Annotated[int, Field(ge=0, le=5), _KAN, _DICTIONARY, _FIXED_BASIS] = 0
     polish: Annotated[float, Field(ge=0, le=1)] = 0.0
-    polisher: Literal["lbfgs", "levenberg_marquardt"] = "lbfgs"
+    polisher: Annotated[Literal["lbfgs", "levenberg_marquardt"], Only("polish", above=0)] = "lbfgs"
     patience: Annotated[int, Field(ge=0, le=100_000)] = 0
     shift: Annotated[int, Field(ge=0, le=64)] = 0
     flip: bool = False

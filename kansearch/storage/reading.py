@@ -6,18 +6,18 @@ for a pack of 16.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import gc
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 from sqlalchemy import bindparam, select
+
+from kansearch.garbage import many_objects
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -104,18 +104,6 @@ def read_changed_trials(session: Session, study_id: int, newer_than: int, older:
     if not ids:
         models.StudyModel.find_or_raise_by_id(study_id, session)
     return read_trials(session, study_id, ids)
-
-
-@contextlib.contextmanager
-def many_objects() -> Iterator[None]:
-    """No garbage collection: thousands of new objects set it off again and again, and nothing among them is garbage."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def read_trials(session: Session, study_id: int, ids: Sequence[int], without: Sequence[str] = ()) -> list[StoredTrial]:

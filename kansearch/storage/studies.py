@@ -97,6 +97,12 @@ class StoredStudy:
         return self.storage.ledger.count_trials([self.study_id], HANDED_BACK)[self.study_id]
 
     @property
+    def n_under_way(self) -> int:
+        """Trials that run, or wait to go on."""
+        counts = self.counts()
+        return counts["running"] + counts["waiting"]
+
+    @property
     def failures(self) -> int:
         """So many broken trials end it; like the budget it can be raised while workers run."""
         return int(json.loads(self._attribute(SPEC))["budget"]["failures"])

@@ -16,10 +16,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import select
 
 from kansearch.errors import StorageError
+from kansearch.garbage import many_objects
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
 from kansearch.storage.artifacts import ArtifactError, artifacts_at, fetch, keep_apart, sweep
 from kansearch.storage.ledger import StoredCheckpoint, TrialWrite
-from kansearch.storage.reading import RUNG, StoredTrial, many_objects, read_trials
+from kansearch.storage.reading import RUNG, StoredTrial, read_trials
 from kansearch.storage.studies import HANDED_BACK, StoredStudy
 from kansearch.storage.workers import worker_name
 

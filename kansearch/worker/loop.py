@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Callable
 
 import torch
-from optuna.trial import TrialState
 
 from kansearch.errors import DataError, KansearchError
 from kansearch.search.data import load_study_split
@@ -99,7 +98,7 @@ def serve(
             if pack.trials:
                 _advance(pack, stop, next_look)
                 presence.n_ended = pack.n_ended
-            elif study.trials(TrialState.RUNNING, TrialState.WAITING):
+            elif study.n_under_way:
                 # A trial of another worker may still be lost and come back: the last to leave finishes last.
                 stop.sleep(WAIT_S)
             elif pack.budget_left <= 0:

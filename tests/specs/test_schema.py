@@ -112,5 +112,6 @@ def test_every_hyperparameter_is_explained() -> None:
     assert space["n_basis"]["description"].endswith(
         "Means something only where family is kan or hybrid and layer is dictionary or scaled or kaf."
     )
+    assert space["polisher"]["description"].endswith("Means something only where polish is above 0.")
     for name, schema in study_schema()["properties"].items():
         assert schema.get("description"), name

@@ -99,6 +99,16 @@ def test_conditions_hold_along_a_chain(tmp_path: Path) -> None:
     assert drawn(space, family="mlp") == {"family": "mlp"}
 
 
+def test_a_polisher_is_drawn_for_trials_that_polish(tmp_path: Path) -> None:
+    """Whatever `polish` may be: one value, a choice or a range with 0 in it."""
+    for polish, share in ((0.3, 0.3), ([0.0, 0.3], 0.3), ({"low": 0.0, "high": 0.5}, 0.01)):
+        space = space_of(tmp_path, {"polisher": ["lbfgs", "levenberg_marquardt"], "polish": polish})
+        assert "polisher" in drawn(space, polish=share)
+        if polish != share:
+            assert drawn(space, polish=0.0) == {"polish": 0.0}
+    assert drawn(space_of(tmp_path, {"polisher": "levenberg_marquardt"})) == {}
+
+
 def test_what_a_space_leaves_out_has_its_default(tmp_path: Path) -> None:
     """Conditions ask for the default where the study says nothing: the family is then kan, unfreezing none."""
     assert drawn(space_of(tmp_path, {"n_basis": 4, "activation": "tanh"})) == {"n_basis": 4}
@@ -184,7 +194,7 @@ def test_an_assignment_holds_together(tmp_path: Path, raw: Document, data: st.Da
         for other, values in domain.when.items():
             assert seen.get(other, table[other].default) in values
         for only in table[name].only:
-            assert any(seen.get(o.name, table[o.name].default) in o.values for o in only.alternatives())
+            assert any(o.allows(seen.get(o.name, table[o.name].default)) for o in only.alternatives())
         match domain:
             case Fixed(value=value):
                 seen[name] = value
