@@ -93,7 +93,9 @@ def test_many_may_open_a_new_storage_at_once(database_url: str, engine: Engine) 
         subprocess.Popen([sys.executable, "-c", command, database_url], stderr=subprocess.PIPE, text=True)
         for _ in range(6)
     ]
-    assert [opener.communicate()[1] for opener in openers] == [""] * 6
+    for opener in openers:
+        _, words = opener.communicate()
+        assert opener.returncode == 0, words  # on a slow machine they say that they wait
     with engine.connect() as connection:
         assert version(connection) == NEWEST
     migrate(engine)
