@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kansearch.data.splits import load_split
+from kansearch.data.splits import Split, load_split
 from kansearch.models.pretrained import weights
 from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.specs.study import StudySpec
@@ -23,51 +24,53 @@ from tests.texts import write_imdb, write_reviews
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
 
 
-@pytest.fixture(autouse=True)
-def image_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small ones, in the format of the real files."""
-    write_mnist(tmp_path)
-    _, accept = write_cifar10(tmp_path)
-    accept(monkeypatch)
-    monkeypatch.setenv("KANSEARCH_DATA", str(tmp_path))
-    write_weights(tmp_path, "mobilenet_v3_small", "resnet18")
-    weights.cache_clear()
-    write_imdb(tmp_path / "aclImdb", 60, 5)
-    write_reviews(tmp_path, 120)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Small data of all kinds, in the formats of the real files."""
+    folder = tmp_path_factory.mktemp("data")
+    write_mnist(folder)
+    _, accept = write_cifar10(folder)
+    write_weights(folder, "mobilenet_v3_small", "resnet18")
+    write_imdb(folder / "aclImdb", 60, 5)
+    write_reviews(folder, 120)
     rows = [f"{n},{n % 7 / 7 - 0.5},{'abc'[n % 3]},{'yes' if n % 7 > 3 else 'no'}" for n in range(120)]
-    (tmp_path / "table.csv").write_text("id,number,letter,target\n" + "\n".join(rows))
+    (folder / "table.csv").write_text("id,number,letter,target\n" + "\n".join(rows))
+    weights.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        accept(patch)
+        patch.setenv("KANSEARCH_DATA", str(folder))
+        yield folder
+    weights.cache_clear()
 
 
-def with_small_data(spec: StudySpec, folder: Path) -> StudySpec:
-    """A study whose files lie beside it, with those of the test."""
-    if spec.data.path is None:
-        return spec
-    return spec.model_copy(update={"data": spec.data.model_copy(update={"path": folder / spec.data.path.name})})
+def with_small_data(spec: StudySpec, folder: Path) -> tuple[StudySpec, Split]:
+    """A study whose files lie beside it, with those of the test; few images are enough for most."""
+    if spec.data.path is not None:
+        spec = spec.model_copy(update={"data": spec.data.model_copy(update={"path": folder / spec.data.path.name})})
+    split = load_split(spec.data)
+    tells_batches_apart = "batch_size" in spec.space.searched()
+    return spec, split.head(24) if split.image_shape and not tells_batches_apart else split
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_study_file_runs_tiny(path: Path, storage_url: str, tmp_path: Path) -> None:
+def test_a_study_file_runs_tiny(path: Path, storage_url: str, folder: Path) -> None:
     """With a tiny budget each study draws, trains, prunes and completes trials of its families."""
-    spec = with_small_data(
-        load_study_file(path, ["budget.trials=12", "budget.epochs=4", "data.n_train=64", "search.pruner.min_epochs=1"]),
-        tmp_path,
-    )
-    split = load_split(spec.data)
+    changes = ["budget.trials=9", "budget.epochs=4", "data.n_train=64", "search.pruner.min_epochs=1"]
+    spec, split = with_small_data(load_study_file(path, changes), folder)
     check_feasible(spec, split.inputs, split.n_outputs)
     study = create_study(open_storage(storage_url), spec, digest=split.digest, data_line="", versions={})
     search(study, split)
     records = read_records(study)
     states = Counter(record.state for record in records)
-    assert states["complete"] + states["pruned"] == 12
+    assert states["complete"] + states["pruned"] == 9
     assert states["complete"] >= 2
     assert {record.family for record in records} == set(spec.space.families())
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_study_file_searches_nothing_in_vain(path: Path, tmp_path: Path) -> None:
+def test_a_study_file_searches_nothing_in_vain(path: Path, folder: Path) -> None:
     """No study of ours gives a warning of its own."""
-    spec = with_small_data(load_study_file(path), tmp_path)
-    assert search_warnings(spec, load_split(spec.data)) == ()
+    assert search_warnings(*with_small_data(load_study_file(path), folder)) == ()
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

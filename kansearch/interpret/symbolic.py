@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,16 @@ N_REFINED = 4
 
 SCALES = np.array([s * m for s in (-1, 1) for m in (0.1, 0.2, 0.4, 0.7, 1.0, 1.5, 2.2, 3.2, 4.6, 6.5)])
 SHIFTS = np.linspace(-5, 5, 21)
-"""Starting points, for inputs that are standardised first."""
+ROOTS = np.array([s * m for s in (-1, 1) for m in (*np.arange(0.0, 5.01, 0.05), 6.0, 8.0, 12.0, 20.0, 35.0, 50.0)])
+
+STARTS: Mapping[str, tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]] = {
+    "": ([1], [0]),
+    "a": (SCALES, [0]),
+    "b": ([1], ROOTS),
+    "sign b": ([-1, 1], ROOTS),
+    "a b": (SCALES, SHIFTS),
+}
+"""Starting points of a and of b by what is looked for, for inputs that are standardised first."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +55,15 @@ class Known:
         complexity: Simpler ones have less.
         text: With its argument left out.
         tidy: a, b and c to others that stand for the same curve and read better.
-        shiftless: A shift or scale inside is one outside, so none is looked for.
+        free: What is looked for, a key of `STARTS`. Not what is but another c or d: c exp(a x + b) is as good all along
+            a line of b and c, on which rounding would carry c beyond all bounds.
     """
 
     evaluate: Callable[[Column], Column]
     complexity: int
     text: str
     tidy: Callable[[float, float, float], tuple[float, float, float]] = lambda a, b, c: (a, b, c)
-    shiftless: bool = False
+    free: str = "a b"
 
 
 def _where(is_defined: Callable[[Column], np.ndarray], f: Callable[[Column], Column]) -> Callable[[Column], Column]:
@@ -73,6 +83,10 @@ def _of_exponential(a: float, b: float, c: float) -> tuple[float, float, float]:
     return (a, 0.0, c * math.exp(b)) if abs(b) < LARGEST_EXPONENT else (a, b, c)
 
 
+def _of_root(a: float, b: float, c: float) -> tuple[float, float, float]:
+    return math.copysign(1.0, a), b / abs(a), c * math.sqrt(abs(a))
+
+
 def _of_odd(a: float, b: float, c: float) -> tuple[float, float, float]:
     return (-a, -b, -c) if a < 0 else (a, b, c)
 
@@ -89,18 +103,18 @@ def _of_sine(a: float, b: float, c: float) -> tuple[float, float, float]:
 
 
 LIBRARY: Mapping[str, Known] = {
-    "x": Known(lambda x: x, 1, "{}", shiftless=True),
-    "x^2": Known(lambda x: x**2, 2, "{}^2", _of_power(2)),
-    "x^3": Known(lambda x: x**3, 3, "{}^3", _of_power(3)),
-    "x^4": Known(lambda x: x**4, 4, "{}^4", _of_power(4)),
-    "abs": Known(np.abs, 3, "abs({})", _of_power(1)),
-    "exp": Known(lambda x: np.exp(np.minimum(x, 50.0)), 2, "exp({})", _of_exponential),
+    "x": Known(lambda x: x, 1, "{}", free=""),
+    "x^2": Known(lambda x: x**2, 2, "{}^2", _of_power(2), free="b"),
+    "x^3": Known(lambda x: x**3, 3, "{}^3", _of_power(3), free="b"),
+    "x^4": Known(lambda x: x**4, 4, "{}^4", _of_power(4), free="b"),
+    "abs": Known(np.abs, 3, "abs({})", _of_power(1), free="b"),
+    "exp": Known(lambda x: np.exp(np.minimum(x, 50.0)), 2, "exp({})", _of_exponential, free="a"),
     "sin": Known(np.sin, 2, "sin({})", _of_sine),
     "tanh": Known(np.tanh, 3, "tanh({})", _of_odd),
     "gaussian": Known(lambda x: np.exp(-(x**2)), 3, "exp(-{}^2)", _of_even),
-    "sqrt": Known(_where(lambda x: x >= 0, np.sqrt), 2, "sqrt({})"),
-    "log": Known(_where(lambda x: x > 1e-6, np.log), 2, "log({})"),
-    "1/x": Known(_where(lambda x: np.abs(x) > 1e-2, lambda x: 1 / x), 2, "1/{}", _of_power(-1)),
+    "sqrt": Known(_where(lambda x: x >= 0, np.sqrt), 2, "sqrt({})", _of_root, free="sign b"),
+    "log": Known(_where(lambda x: x > 1e-6, np.log), 2, "log({})", free="sign b"),
+    "1/x": Known(_where(lambda x: np.abs(x) > 1e-2, lambda x: 1 / x), 2, "1/{}", _of_power(-1), free="b"),
     "arctan": Known(np.arctan, 4, "arctan({})", _of_odd),
 }
 """After the symbolic library of Liu et al. (2024), KAN, arXiv:2404.19756, section 2.5.1."""
@@ -130,11 +144,8 @@ def suggest(x: Column, y: Column) -> tuple[Formula, ...]:
 
 
 def _fit(name: str, known: Known, u: Column, y: Column) -> Formula | None:
-    if known.shiftless:
-        starts = np.array([[1.0, 0.0]])
-    else:
-        scales, shifts = np.meshgrid(SCALES, SHIFTS, indexing="ij")
-        starts = np.stack([scales.ravel(), shifts.ravel()], axis=1)
+    scales, shifts = np.meshgrid(*STARTS[known.free], indexing="ij")
+    starts = np.stack([scales.ravel(), shifts.ravel()], axis=1).astype(float)
     with np.errstate(all="ignore"):
         values = known.evaluate(starts[:, :1] * u + starts[:, 1:])
         r2 = _r2_of_lines(values, y)
@@ -168,8 +179,11 @@ def _line(values: Column, y: Column) -> tuple[float, float, float]:
 
 def _refined(known: Known, start: np.ndarray, u: Column, y: Column) -> tuple[float, float, float, float, float]:
     """a, b, c, d and R^2, from a starting point on."""
+    ab = start.copy()
+    is_free = ["a" in known.free.split(), "b" in known.free.split()]
 
-    def residuals(ab: np.ndarray) -> np.ndarray:
+    def residuals(free: np.ndarray) -> np.ndarray:
+        ab[is_free] = free
         values = known.evaluate(ab[0] * u + ab[1])
         if not np.isfinite(values).all():
             return np.full_like(y, 1e3 * (np.abs(y).max() + 1))
@@ -177,7 +191,8 @@ def _refined(known: Known, start: np.ndarray, u: Column, y: Column) -> tuple[flo
         rest: Column = c * values + d - y
         return rest
 
-    ab = start if known.shiftless else least_squares(residuals, start, max_nfev=60).x
+    if any(is_free):
+        ab[is_free] = least_squares(residuals, start[is_free], max_nfev=60).x
     c, d, r2 = _line(known.evaluate(ab[0] * u + ab[1]), y)
     return float(ab[0]), float(ab[1]), c, d, r2
 
@@ -188,7 +203,7 @@ def _in_units(formula: Formula, centre: float, width: float) -> Formula:
     a, b = formula.a / width, formula.b - formula.a * centre / width
     a, b, c = known.tidy(a, b, formula.c)
     d = formula.d
-    if known.shiftless:
+    if not known.free:
         a, b, c, d = 1.0, 0.0, c * a, d + c * b
     inner = ("x" if a == 1 else f"{a:.3g} x") + ("" if abs(b) < ROUND else f" {_signed(b)}")
     plain = known.text.endswith("({})") or inner == "x"

@@ -8,7 +8,7 @@ differently.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from kansearch.search.suggest import refusal, trial_spec
 from kansearch.specs.data import ImageShape, Inputs
 from kansearch.specs.space import Choice, Domain, Fixed, Range, Scalar
 from kansearch.specs.study import StudySpec
-from kansearch.specs.trial import ModelSpec
+from kansearch.specs.trial import ModelSpec, TrialSpec
 from kansearch.training.loop import train
 
 EPOCHS = 10
@@ -44,6 +44,7 @@ OF_IMAGES = ("shift", "flip")
 """Hyperparameters that mean something for images alone."""
 
 Params = dict[str, Scalar]
+Losses = list[tuple[float, float]]
 
 
 def search_warnings(spec: StudySpec, split: Split) -> tuple[str, ...]:
@@ -115,6 +116,7 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
     drawn = [params for params in drawn if _is_trainable(spec, split, params)]
     # Small networks first: they show an effect as well as large ones, and sooner.
     drawn.sort(key=lambda params: cost(trial_spec(spec, params).model, split.inputs, split.n_outputs).flops)
+    losses_of = _short_trainings(spec, split)
     for name in spec.space.searched():
         contexts = [params for params in drawn if name in params]
         useless = _useless_values(spec, split, name, contexts)
@@ -125,7 +127,7 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
             yield f"space.{name}: never used, for its conditions never hold"
         elif name not in ONLY_ENDS_TRIALS and not any(
             # Where the ends of a range break a limit, other values that were drawn do not.
-            _changes_loss(spec, split, params, name, [contexts[0][name], contexts[-1][name]])
+            _changes_loss(spec, split, losses_of, params, name, [contexts[0][name], contexts[-1][name]])
             for params in contexts[:: max(1, len(contexts) // N_CONTEXTS)]
         ):
             yield f"space.{name}: changes nothing in the loss of this study's networks"
@@ -196,22 +198,37 @@ def _options(domain: Domain) -> tuple[Scalar, ...]:
     return tuple(dict.fromkeys((int(low), int(high)) if domain.integer else (low, high)))
 
 
-def _changes_loss(spec: StudySpec, split: Split, params: Params, name: str, alternatives: Sequence[Scalar]) -> bool:
+def _changes_loss(
+    spec: StudySpec,
+    split: Split,
+    losses_of: Callable[[Params, str], Losses],
+    params: Params,
+    name: str,
+    alternatives: Sequence[Scalar],
+) -> bool:
     """Whether another value gives another loss, given the same others and the same seed."""
-    before = _losses(spec, split, params, name)
+    before = losses_of(params, name)
     for value in (*_options(spec.space.domains[name]), *alternatives):
         changed = _changed(spec, params, name, value)
         if value == params[name] or not _is_trainable(spec, split, changed):
             continue
-        if _losses(spec, split, changed, name) != before:
+        if losses_of(changed, name) != before:
             return True
     return False
 
 
-def _losses(spec: StudySpec, split: Split, params: Params, name: str) -> list[tuple[float, float]]:
-    rows = BATCH_ROWS if name == "batch_size" else ROWS
-    trial = trial_spec(spec, params)
-    training = trial.training.model_copy(update={"epochs": EPOCHS, "patience": 0})
-    short = trial.model_copy(update={"training": training, "rungs": (EPOCHS,), "seed": 0})
-    results = list(train([short], split.head(rows)))
-    return [(point.train_loss, point.validation_loss) for result in results for point in result.points]
+def _short_trainings(spec: StudySpec, split: Split) -> Callable[[Params, str], Losses]:
+    """What gives the losses of a short training, to see a hyperparameter by; none is done twice."""
+    known: dict[tuple[TrialSpec, int], Losses] = {}
+
+    def losses_of(params: Params, name: str) -> Losses:
+        rows = BATCH_ROWS if name == "batch_size" else ROWS
+        trial = trial_spec(spec, params)
+        training = trial.training.model_copy(update={"epochs": EPOCHS, "patience": 0})
+        short = trial.model_copy(update={"training": training, "rungs": (EPOCHS,), "seed": 0})
+        if (short, rows) not in known:
+            (result,) = train([short], split.head(rows))
+            known[short, rows] = [(point.train_loss, point.validation_loss) for point in result.points]
+        return known[short, rows]
+
+    return losses_of

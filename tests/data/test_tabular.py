@@ -426,7 +426,7 @@ def test_parquet_columns_that_are_no_values(tmp_path: Path) -> None:
         load_split(spec_of(path))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.one_of(
         st.binary(max_size=300),

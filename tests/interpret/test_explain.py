@@ -25,6 +25,7 @@ from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, Tria
 from kansearch.training.loop import train
 from tests.backbones import write_weights
 from tests.models.zoo import CONVOLUTIONAL_SPECS, FORMS, SPECS, TOKEN_SPECS, make_layer, normal, stir
+from tests.shapes import checked_shapes
 from tests.texts import write_reviews
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -53,6 +54,7 @@ def layers_of(form: str, name: str) -> list[CurveLayer]:
     return [make_layer(form, name), window]
 
 
+@checked_shapes()
 @pytest.mark.parametrize(("form", "name"), FORMS)
 def test_moments_are_those_of_the_curves(form: str, name: str) -> None:
     """Mean and standard deviation of each, of layers and of convolutions in two groups."""
@@ -65,6 +67,7 @@ def test_moments_are_those_of_the_curves(form: str, name: str) -> None:
         assert torch.allclose(deviations, curves.std(0, correction=0), atol=1e-7)
 
 
+@checked_shapes()
 @pytest.mark.parametrize(("form", "name"), FORMS)
 def test_a_dropped_curve_is_its_mean(form: str, name: str) -> None:
     """The output loses what the curve did beyond its mean, and nothing else."""
@@ -83,6 +86,7 @@ def test_a_dropped_curve_is_its_mean(form: str, name: str) -> None:
         assert torch.allclose(change[:, :-1], torch.zeros(()).double())
 
 
+@checked_shapes()
 @pytest.mark.parametrize("spec", [*SPECS[::7], *CONVOLUTIONAL_SPECS], ids=str)
 def test_importances_add_up(spec: ModelSpec) -> None:
     """Those of each layer's edges, and those of the inputs, to 1; and every curve has a rank."""
@@ -100,6 +104,7 @@ def test_importances_add_up(spec: ModelSpec) -> None:
     assert (n_curves == 0) == (spec.family == "mlp")
 
 
+@checked_shapes()
 @pytest.mark.parametrize("spec", TOKEN_SPECS, ids=str)
 def test_importances_of_networks_of_tokens(spec: ModelSpec) -> None:
     """Part of it goes past the layers of a block; all of it comes from the inputs."""
@@ -188,7 +193,7 @@ def test_networks_of_images_and_texts_are_explained_too(tmp_path: Path, monkeypa
     weights.cache_clear()
     table = write_reviews(tmp_path)
     texts = load_split(DataSpec(path=table, text="review", target="mood", task="classification"))
-    images = load_split(DataSpec(name="digits_images")).head(60)
+    images = load_split(DataSpec(name="digits_images")).head(24)
     for split, model in (
         (texts, {"stem": "embedding", "width": 3}),
         (images, {"stem": "convolution", "channels": 2, "depth": 1}),

@@ -37,6 +37,22 @@ def test_a_known_function_is_found(curve: Callable[[np.ndarray], np.ndarray], te
     assert [other.r2 for other in others] == sorted((other.r2 for other in others), reverse=True)
 
 
+@pytest.mark.parametrize("a", [-2.0, 0.3, 1.1])
+def test_an_exponential_is_not_taken_for_an_imitation(a: float) -> None:
+    """Its factor is one number and not two that grow against each other beyond all bounds."""
+    best = suggest(X, 3 * np.exp(a * X) - 2)[0]
+    assert (best.name, best.a, best.b, best.c, best.d) == (
+        "exp(x)",
+        *(pytest.approx(v, abs=1e-6) for v in (a, 0, 3, -2)),
+    )
+
+
+def test_a_root_is_written_with_one_factor() -> None:
+    """Not with one outside and one inside that could be any."""
+    assert suggest(X, 2 * np.sqrt(9 * X + 54) - 1)[0].text == "6 sqrt(x + 6) - 1"
+    assert suggest(X, np.sqrt(8 - X))[0].text == "1 sqrt(-1 x + 8)"
+
+
 def test_every_suggestion_is_what_it_says() -> None:
     """a, b, c and d give the curve with the share of the variance that is noted."""
     y = np.tanh(X) + 0.1 * X**2

@@ -27,7 +27,7 @@ from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.search.importance import importances
 from kansearch.search.objective import StudyPack
 from kansearch.search.samplers import rivals
-from kansearch.search.suggest import family_epochs, next_family, suggest, trial_spec
+from kansearch.search.suggest import MAX_REFUSALS, family_epochs, next_family, suggest, trial_spec
 from kansearch.specs.study import StudySpec
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import PRUNED, Candidate, RunningTrial, begin_trials, hand_back, read_records
@@ -84,7 +84,7 @@ def test_networks_that_cannot_be_built_are_drawn_again(make_study: MakeStudy) ->
 
 def test_families_take_turns_by_epochs(make_study: MakeStudy) -> None:
     """Every family gets the same epochs, up to those of one trial."""
-    study = search(make_study("budget.trials=40", "budget.epochs=9", "space.family=[mlp, kan, hybrid]"))
+    study = search(make_study("budget.trials=24", "budget.epochs=9", "space.family=[mlp, kan, hybrid]"))
     spent = Counter[str | None]()
     for record in read_records(study):
         spent[record.family] += record.epochs
@@ -193,10 +193,11 @@ def test_the_training_seed_comes_from_the_hyperparameters_and_the_studys_seed(ma
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "gp", "nsga2", "nsga3"])
 def test_every_sampler_searches_two_objectives(make_study: MakeStudy, sampler: str) -> None:
     """Each sampler draws a whole study with families, conditions and pruning."""
-    overrides = ("space.base_function=[tanh, gaussian]", "budget.trials=24", "budget.epochs=3")
-    study = search(make_study(f"search.sampler={sampler}", *overrides))
+    options = f"{{name: {sampler}, n_startup_trials: 3}}" if sampler in ("tpe", "gp") else sampler
+    overrides = ("space.base_function=[tanh, gaussian]", "budget.trials=14", "budget.epochs=3")
+    study = search(make_study(f"search.sampler={options}", *overrides))
     states = Counter(record.state for record in read_records(study))
-    assert states["complete"] + states["pruned"] == 24
+    assert states["complete"] + states["pruned"] == 14
     assert states["complete"] >= 2
 
 
@@ -204,10 +205,10 @@ def test_every_sampler_searches_two_objectives(make_study: MakeStudy, sampler: s
 def test_every_pruner_works_for_one_objective(make_study: MakeStudy, pruner: str) -> None:
     """Optuna's pruners and ours stop trials of a study with one objective at its rungs."""
     options = ", n_startup_trials: 2" if pruner in ("median", "percentile") else ""
-    overrides = ("objectives=rmse", "budget.trials=24", "budget.epochs=9", "space.family=mlp")
+    overrides = ("objectives=rmse", "budget.trials=15", "budget.epochs=9", "space.family=mlp")
     study = search(make_study(f"search.pruner={{name: {pruner}{options}}}", *overrides))
     records = read_records(study)
-    assert len(records) == 24
+    assert len(records) == 15
     assert {record.epochs for record in records} <= {1, 3, 9}
     assert any(record.state == "pruned" for record in records) == (pruner != "none")
 
@@ -338,10 +339,12 @@ def test_a_sampler_that_proposes_only_refused_networks_gives_way_to_chance(make_
         "objectives=rmse",
         "space={family: mlp, width: {low: 2, high: 64}}",
         "constraints=['parameters <= 40']",
-        "budget.trials=14",
+        "budget.trials=7",
         "budget.epochs=1",
     )
-    assert len(read_records(search(study))) == 14
+    assert len(read_records(search(study))) == 7
+    rejected = [trial.user_attrs["kansearch:rejected"] for trial in study.storage.get_all_trials(study.study_id)]
+    assert max(rejected[4:]) > MAX_REFUSALS
 
 
 def test_a_limit_that_only_the_inside_of_a_range_keeps_is_no_obstacle(make_spec: MakeSpec) -> None:

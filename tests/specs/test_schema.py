@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from jsonschema import Draft202012Validator
 
 from kansearch.specs.schema import study_schema
@@ -35,7 +35,6 @@ def test_the_examples_pass(path: Path) -> None:
     assert errors(yaml.safe_load(path.read_text(encoding="utf-8"))) == []
 
 
-@settings(deadline=None)
 @given(document=documents())
 def test_what_the_reader_accepts_passes(document: Document) -> None:
     """An editor never marks what is right, shorthands included."""

@@ -181,7 +181,7 @@ def test_families_of_a_space(tmp_path: Path, raw: Document, families: tuple[str,
     assert space_of(tmp_path, raw).families() == families
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=spaces(), data=st.data())
 def test_an_assignment_holds_together(tmp_path: Path, raw: Document, data: st.DataObject) -> None:
     """Each domain is drawn at most once, with its conditions known; the values are those of a model and a training."""
@@ -212,7 +212,7 @@ def test_an_assignment_holds_together(tmp_path: Path, raw: Document, data: st.Da
     TrainingSpec(**training)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=spaces(), data=st.data())
 def test_the_order_of_the_file_changes_no_value(tmp_path: Path, raw: Document, data: st.DataObject) -> None:
     """The same draws give the same assignment, however a file is sorted."""

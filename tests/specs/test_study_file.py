@@ -21,7 +21,7 @@ from .documents import Document, documents, write_study
 STUDIES = Path(__file__).parents[2] / "studies"
 PLAIN: Document = {"data": "digits", "space": {"width": {"low": 4, "high": 8}}}
 
-quickly = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quickly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 # --- what is read -----------------------------------------------------------------------------------
@@ -726,7 +726,7 @@ KEYS = [
 ]
 
 
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     content=st.one_of(
         st.binary(max_size=200),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random as dice
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from kansearch.training.pack import Pack
 from tests.texts import write_reviews
 
 from .far_device import far_device
-from .running import curve, results_of
+from .running import assert_company_changes_nothing, curve, results_of, trained
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +30,39 @@ def iris() -> Split:
 
 
 @pytest.fixture(scope="module")
+def few(iris: Split) -> Split:
+    """Rows for three whole batches of 16 and a part of one."""
+    return iris.head(60)
+
+
+@pytest.fixture(scope="module")
 def sine() -> Split:
-    return load_split(DataSpec(name="multi_sine", n_train=250, n_validation=64, n_test=8))
+    return load_split(DataSpec(name="multi_sine", n_train=60, n_validation=40, n_test=8))
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    table = write_reviews(tmp_path_factory.mktemp("texts"))
+    return load_split(DataSpec(path=table, text="review", target="mood", task="classification", max_words=7))
+
+
+@pytest.fixture(scope="module")
+def digits() -> Split:
+    return load_split(DataSpec(name="digits_images"))
 
 
 def trial(seed: int = 0, model: dict[str, Any] | None = None, **training: Any) -> TrialSpec:
     spec = TrainingSpec(**{"epochs": 10, "batch_size": 16, "dtype": "float64", **training})
     return TrialSpec(model=ModelSpec(**{"width": 4, **(model or {})}), training=spec, rungs=(1, 3, 10), seed=seed)
 
+
+def short(seed: int, model: dict[str, Any], **training: Any) -> TrialSpec:
+    """Long enough for every schedule to do something, and for a wrong bit to show in the weights."""
+    spec = trial(seed, model, **{"epochs": 4, **training})
+    return spec.model_copy(update={"rungs": (2, spec.training.epochs)})
+
+
+PRECISIONS = ("float32", "float64")
 
 MODELS: list[dict[str, Any]] = [
     {"family": "mlp", "width": 5, "dropout": 0.2},
@@ -76,71 +100,61 @@ TRAININGS: list[dict[str, Any]] = [
     {"unfreeze": "all_at", "unfreeze_start": 0.5, "weight_decay": 0.05},
 ]
 
-MIXED = [
-    trial(seed, model, **TRAININGS[seed % len(TRAININGS)])
-    for seed, model in enumerate(MODELS * 2)
-    if not (model["family"] == "mlp" and {"l1", "unfreeze"} & TRAININGS[seed % len(TRAININGS)].keys())
-]
+PENALTIES = {"l1", "entropy", "unfreeze"}
+"""Which plain networks have no curves for."""
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("data", ["iris", "sine"])
-def test_a_trial_has_the_curve_that_it_has_alone(data: str, dtype: str, request: pytest.FixtureRequest) -> None:
+def of_both_precisions() -> Iterator[TrialSpec]:
+    """Every kind of network in both, trained in two ways."""
+    for seed, model in enumerate(MODELS):
+        allowed = [training for training in TRAININGS if model["family"] != "mlp" or not training.keys() & PENALTIES]
+        for place, dtype in enumerate(PRECISIONS):
+            yield short(seed, model, **allowed[(seed + place) % len(allowed)], dtype=dtype)
+
+
+MIXED = list(of_both_precisions())
+
+
+@pytest.mark.parametrize("data", ["few", "sine"])
+def test_a_trial_has_the_curve_that_it_has_alone(data: str, request: pytest.FixtureRequest) -> None:
     """To the last bit, for trials of many kinds in one pack."""
-    split: Split = request.getfixturevalue(data)
-    specs = [s.model_copy(update={"training": s.training.model_copy(update={"dtype": dtype})}) for s in MIXED]
-    together = results_of(specs, split)
-    for spec, results in zip(specs, together, strict=True):
-        alone = curve(list(train([spec], split)))
-        assert len(alone) == 10
-        assert curve(results) == alone, spec
+    assert_company_changes_nothing(MIXED, request.getfixturevalue(data), 4)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_trials_of_texts_have_the_curve_that_they_have_alone(dtype: str, tmp_path: Path) -> None:
+def test_trials_of_texts_have_the_curve_that_they_have_alone(texts: Split) -> None:
     """To the last bit, with embeddings of different sizes."""
-    split = load_split(
-        DataSpec(path=write_reviews(tmp_path), text="review", target="mood", task="classification", max_words=7)
-    )
     specs = [
-        trial(seed, {"stem": "embedding", "embedding": 3 + seed, **model}, dtype=dtype, **training)
+        short(seed, {"stem": "embedding", "embedding": 3 + seed, **model}, dtype=PRECISIONS[seed % 2], **training)
         for seed, (model, training) in enumerate(zip(MODELS[:7], TRAININGS, strict=True))
-        if not (model["family"] == "mlp" and training.keys() & {"l1", "unfreeze"})
+        if not (model["family"] == "mlp" and training.keys() & PENALTIES)
     ]
-    for spec, results in zip(specs, results_of(specs, split), strict=True):
-        assert curve(results) == curve(list(train([spec], split))), spec
+    assert_company_changes_nothing(specs, texts.head(60), 4)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("penalty", ["l1", "entropy"])
 @pytest.mark.parametrize("layer", ["shared", "node", "dictionary", "edge", "scaled", "kaf"])
-def test_penalties_of_mixed_base_functions_give_the_same_curve_in_a_pack(
-    layer: str, penalty: str, dtype: str, iris: Split
-) -> None:
-    """Amplitudes send gradients back on another way than outputs do."""
+def test_penalties_of_mixed_base_functions_give_the_same_curve_in_a_pack(layer: str, penalty: str, few: Split) -> None:
+    """Amplitudes send gradients back on another way than outputs do; float32 has the longest vectors to fill."""
     specs = [
-        trial(
+        short(
             seed,
             {"layer": layer, "width": 8, "base_function": ("tanh", "silu", "sin")[seed % 3]},
-            learning_rate=0.03, batch_size=20, dtype=dtype, **{penalty: 0.01},
+            learning_rate=0.03, batch_size=20, dtype="float32", epochs=3, **{penalty: 0.01},
         )
-        for seed in range(4)
+        for seed in range(3)
     ]  # fmt: skip
-    for spec, results in zip(specs, results_of(specs, iris), strict=True):
-        assert curve(results) == curve(list(train([spec], iris))), spec
+    assert_company_changes_nothing(specs, few, 3)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("base_function", ["silu", "tanh"])
-def test_few_outputs_of_nodes_give_the_same_curve_in_a_pack(base_function: str, dtype: str) -> None:
+def test_few_outputs_of_nodes_give_the_same_curve_in_a_pack(base_function: str) -> None:
     """One output and batches of five: no whole vectors but by padding."""
-    split = load_split(DataSpec(name="diabetes")).head(60)
+    split = load_split(DataSpec(name="diabetes")).head(23)
     specs = [
-        trial(seed, {"layer": "node", "width": 8, "base_function": base_function}, batch_size=5, dtype=dtype)
-        for seed in range(4)
+        short(seed, {"layer": "node", "width": 8, "base_function": base_function}, batch_size=5, dtype=dtype)
+        for seed, dtype in enumerate(PRECISIONS)
     ]
-    for spec, results in zip(specs, results_of(specs, split), strict=True):
-        assert curve(results) == curve(list(train([spec], split))), spec
+    assert_company_changes_nothing(specs, split, 4)
 
 
 def test_a_trial_for_which_memory_does_not_suffice_leaves_its_neighbours_alone(
@@ -165,13 +179,12 @@ def test_a_trial_for_which_memory_does_not_suffice_leaves_its_neighbours_alone(
 
 @pytest.mark.parametrize("basis", ["b_spline", "rbf", "chebyshev"])
 def test_features_too_many_for_a_table_give_the_same_curve_in_a_pack(
-    basis: str, iris: Split, monkeypatch: pytest.MonkeyPatch
+    basis: str, few: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a fixed basis makes of raw inputs is then computed anew in every step."""
     monkeypatch.setattr("kansearch.training.group.PREPARED_NUMBERS", 0)
-    specs = [trial(seed, {"base_function": basis, "width": 3 + seed}, dtype="float32") for seed in range(3)]
-    for spec, results in zip(specs, results_of(specs, iris), strict=True):
-        assert curve(results) == curve(list(train([spec], iris))), spec
+    specs = [short(seed, {"base_function": basis, "width": 3 + seed}, dtype="float32") for seed in range(2)]
+    assert_company_changes_nothing(specs, few, 4)
 
 
 CONVOLUTIONAL: list[dict[str, Any]] = [
@@ -185,22 +198,14 @@ CONVOLUTIONAL: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_convolutional_trials_too_have_the_curve_that_they_have_alone(dtype: str) -> None:
+def test_convolutional_trials_too_have_the_curve_that_they_have_alone(digits: Split) -> None:
     """To the last bit, learned amplitudes and unfreezing included."""
-    split = load_split(DataSpec(name="digits_images")).head(50)
     specs = [
-        trial(seed, {"stem": "convolution", **model}, dtype=dtype, epochs=3, **training).model_copy(
-            update={"rungs": (1, 3)}
-        )
-        for seed, (model, training) in enumerate(zip(CONVOLUTIONAL, TRAININGS, strict=True))
-        if not (model["family"] == "mlp" and training.keys() & {"l1", "entropy"})
+        short(seed, {"stem": "convolution", **model}, dtype=PRECISIONS[seed % 2], epochs=3, **training)
+        for seed, (model, training) in enumerate(zip(CONVOLUTIONAL * 2, TRAININGS + TRAININGS[1:] + [{}], strict=True))
+        if not (model["family"] == "mlp" and training.keys() & PENALTIES)
     ]
-    assert len(specs) == 5
-    for spec, results in zip(specs, results_of(specs, split), strict=True):
-        alone = curve(list(train([spec], split)))
-        assert len(alone) == 3
-        assert curve(results) == alone, spec
+    assert_company_changes_nothing(specs, digits.head(36), 3)
 
 
 OF_TOKENS: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -212,82 +217,59 @@ OF_TOKENS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize(
-    ("data", "stem"),
-    [("words", "recurrent"), ("words", "attention"), ("patches", "attention"), ("columns", "attention")],
+    ("place", "data", "stem"),
+    [(0, "texts", "recurrent"), (1, "texts", "attention"), (0, "digits", "attention"), (1, "iris", "attention")],
 )
 def test_trials_of_tokens_too_have_the_curve_that_they_have_alone(
-    data: str, stem: str, dtype: str, tmp_path: Path
+    place: int, data: str, stem: str, request: pytest.FixtureRequest
 ) -> None:
-    """To the last bit, with two neighbours of each kind, and resumed from a checkpoint."""
-    given = {
-        "words": DataSpec(
-            path=write_reviews(tmp_path), text="review", target="mood", task="classification", max_words=7
-        ),
-        "patches": DataSpec(name="digits_images"),
-        "columns": DataSpec(name="iris"),
-    }
-    split = load_split(given[data]).head(50)
+    """To the last bit, and resumed from a checkpoint; of words, patches and columns, in both precisions by turns."""
+    split: Split = request.getfixturevalue(data).head(30)
     common = {"stem": stem, "embedding": 6, "state": 5, "heads": 2, "width": 4, "patch_size": 2, "blocks": 2}
     specs = [
-        trial(seed, {**common, **model}, **{"dtype": dtype, "epochs": 4, "batch_size": 20, **training}).model_copy(
-            update={"rungs": (2, 4)}
-        )
-        for model, training in OF_TOKENS
-        for seed in range(3)
+        short(seed, {**common, **model}, dtype=PRECISIONS[(seed + place) % 2], epochs=3, batch_size=12, **training)
+        for seed, (model, training) in enumerate(OF_TOKENS)
     ]
-    pack = Pack(split)
-    states = {pack.admit(spec): b"" for spec in specs}
-    first: dict[int, list[RungResult]] = {slot: [] for slot in states}
-    while not all(states.values()):
-        for result in pack.advance():
-            first[result.slot].append(result)
-            states[result.slot] = states[result.slot] or pack.checkpoint(result.slot)
-    for slot, spec in enumerate(specs):
-        if slot % 3 == 0:
-            alone = curve(list(train([spec], split)))
-            assert len(alone) == 4
-            assert curve(first[slot][:1]) == alone[:2], spec
-            other = Pack(split)
-            other.admit(spec, states[slot])
-            assert curve(other.advance()) == alone[2:], spec
+    together = assert_company_changes_nothing(specs, split, 3)
+    for spec, of_trial in zip(specs[::2], together[::2], strict=True):
+        pack, other = Pack(split), Pack(split)
+        slot = pack.admit(spec)
+        pack.advance()
+        other.admit(spec, pack.checkpoint(slot))
+        assert curve(other.advance()) == curve(of_trial.results[1:]), spec
 
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
 def test_neighbours_and_slot_do_not_change_a_bit(model: dict[str, Any], sine: Split) -> None:
-    """In another slot of a pack with other neighbours, in float32, the curve is the same to the last bit."""
-    spec = trial(1, model, dtype="float32", learning_rate=0.03)
-    curves = []
+    """In another slot of a pack with other neighbours, in float32, a trial ends with the same bits."""
+    spec = short(1, model, dtype="float32", learning_rate=0.03)
+    found = []
     for seed in (0, 1):
         roll = dice.Random(seed)
         width = int(structure(spec.model).width)
         others = [
-            trial(
+            short(
                 roll.randrange(1000), {**model, "width": roll.randint(max(1, width // 2 + 1), width)}, dtype="float32"
             )
             for _ in range(7)
         ]
         place = roll.randrange(8)
-        results = results_of([*others[:place], spec, *others[place:]], sine)
-        curves.append(curve(results[place]))
-    assert curves[0] == curves[1]
+        found.append(trained([*others[:place], spec, *others[place:]], sine)[place])
+    assert found[0].differences(found[1]) == []
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_trial_goes_on_from_its_checkpoint_as_if_it_had_stayed(sine: Split, dtype: str) -> None:
+def test_a_trial_goes_on_from_its_checkpoint_as_if_it_had_stayed(sine: Split) -> None:
     """In another pack, after its slot and its neighbours changed: the same curve and metrics to the last bit."""
-    patient = trial(99, {"dropout": 0.2}, patience=3, learning_rate=0.1)
-    specs = [
-        s.model_copy(update={"training": s.training.model_copy(update={"dtype": dtype})}) for s in [*MIXED, patient]
-    ]
+    patient = short(99, {"dropout": 0.2}, patience=3, learning_rate=0.1)
+    specs = [*(pair[number % 2] for number, pair in enumerate(zip(MIXED[::2], MIXED[1::2], strict=True))), patient]
     whole = results_of(specs, sine)
     before, after = Pack(sine), Pack(sine)
     first = {before.admit(spec): spec for spec in specs}
     states: dict[int, bytes] = {}
     while len(states) < len(first):
         for result in before.advance():
-            if result.rung == 1:
+            if result.rung == 0:
                 states[result.slot] = before.checkpoint(result.slot)
     moved = {after.admit(first[slot], states[slot]): slot for slot in sorted(states, reverse=True)}
     ends = {}
@@ -296,7 +278,7 @@ def test_a_trial_goes_on_from_its_checkpoint_as_if_it_had_stayed(sine: Split, dt
             ends[moved[result.slot]] = result
             after.retire(result.slot)
     for slot, results in enumerate(whole):
-        assert curve([ends[slot]]) == curve(results[2:])
+        assert curve([ends[slot]]) == curve(results[1:])
         assert ends[slot].end is results[-1].end
         assert ends[slot].metrics["parameters"] == results[-1].metrics["parameters"]
         assert {k: v for k, v in ends[slot].metrics.items() if k in ("rmse", "r2")} == {
@@ -304,14 +286,15 @@ def test_a_trial_goes_on_from_its_checkpoint_as_if_it_had_stayed(sine: Split, dt
         }
 
 
-def test_another_device_gives_the_same_curves(sine: Split, iris: Split) -> None:
+def test_another_device_gives_the_same_curves(sine: Split, few: Split) -> None:
     """Nothing that lies on it meets what lies on the CPU: checkpoints, and trials that take turns, included."""
-    short = {"epochs": 2, "batch_size": 128, "patience": 1}
-    specs = [
-        spec.model_copy(update={"training": spec.training.model_copy(update=short), "rungs": (1, 2)})
-        for spec in MIXED[::2]
+    changes = {"epochs": 2, "batch_size": 128, "patience": 1}
+    precise = [
+        spec.model_copy(update={"training": spec.training.model_copy(update=changes), "rungs": (1, 2)})
+        for spec in MIXED
+        if spec.training.dtype == "float64"
     ]
-    for split in (sine, iris):
+    for split, specs in ((sine, precise[::2]), (few, precise[1::2])):
         with far_device() as device:
             before, after = Pack(split, device=device), Pack(split, device=device)
             slots = [before.admit(spec) for spec in specs]

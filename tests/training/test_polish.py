@@ -11,11 +11,13 @@ from torch import Tensor
 
 from kansearch.data.splits import Split, load_split
 from kansearch.specs.data import DataSpec
-from kansearch.specs.trial import ModelSpec, RungResult, TrainingSpec, TrialSpec
+from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
 from kansearch.training.gauss_newton import gauss_newton
 from kansearch.training.loop import train
 from kansearch.training.pack import Pack
 from kansearch.training.polish import PolishState, polish
+
+from .running import assert_company_changes_nothing, curve
 
 Function = Callable[[Tensor], Tensor]
 
@@ -23,6 +25,11 @@ Function = Callable[[Tensor], Tensor]
 @pytest.fixture(scope="module")
 def sine() -> Split:
     return load_split(DataSpec(name="multi_sine", n_train=200, n_validation=64, n_test=8))
+
+
+@pytest.fixture(scope="module")
+def few(sine: Split) -> Split:
+    return sine.head(50)
 
 
 def rosenbrock(x: Tensor) -> Tensor:
@@ -122,33 +129,23 @@ SPECS = [
 ]
 
 
-def points(results: list[RungResult]) -> list[tuple[float, float]]:
-    return [(p.train_loss, p.validation_loss) for result in results for p in result.points]
-
-
-def test_a_polished_trial_has_the_curve_that_it_has_alone(sine: Split) -> None:
+def test_a_polished_trial_has_the_curve_that_it_has_alone(few: Split) -> None:
     """To the last bit, beside trials that polish earlier, later or never."""
-    together: list[list[RungResult]] = [[] for _ in SPECS]
-    for result in train(SPECS, sine):
-        together[result.slot].append(result)
-    for one, results in zip(SPECS, together, strict=True):
-        assert points(results) == points(list(train([one], sine))), one
+    assert_company_changes_nothing(SPECS, few, 12)
 
 
 @pytest.mark.parametrize("one", SPECS, ids=lambda one: str(one.seed))
-def test_it_goes_on_from_its_checkpoint_as_if_it_had_stayed(one: TrialSpec, sine: Split) -> None:
+def test_it_goes_on_from_its_checkpoint_as_if_it_had_stayed(one: TrialSpec, few: Split) -> None:
     """In the middle of its polish too."""
-    whole = list(train([one], sine))
-    before = Pack(sine)
-    slot = before.admit(one)
-    for reached in range(len(whole) - 1):
-        (result,) = before.advance()
-        assert points([result]) == points([whole[reached]])
-        after = Pack(sine)
-        again = after.admit(one, before.checkpoint(slot))
-        (result,) = after.advance()
-        assert result.slot == again
-        assert points([result]) == points([whole[reached + 1]])
+    pack = Pack(few, latency_at_rungs=False)
+    slot = pack.admit(one)
+    (result,) = pack.advance()
+    while result.end is None:
+        state = pack.checkpoint(slot)
+        (result,) = pack.advance()
+        after = Pack(few, latency_at_rungs=False)
+        after.admit(one, state)
+        assert curve(after.advance()) == curve([result])
 
 
 def test_polish_finds_lower_errors(sine: Split) -> None:
@@ -164,9 +161,9 @@ def test_polish_finds_lower_errors(sine: Split) -> None:
 
 def test_training_rows_in_pieces_are_one_objective(sine: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where they do not fit into memory at once."""
-    whole = points(list(train([spec(0)], sine)))
+    whole = curve(list(train([spec(0)], sine)))
     monkeypatch.setattr("kansearch.training.group.EVALUATION_NUMBERS", 2000)
-    pieces = points(list(train([spec(0)], sine)))
+    pieces = curve(list(train([spec(0)], sine)))
     assert torch.allclose(torch.tensor(pieces), torch.tensor(whole), rtol=1e-6)
 
 
@@ -199,7 +196,7 @@ def test_where_it_does_not_serve_it_is_lbfgs(sine: Split) -> None:
     iris = load_split(DataSpec(name="iris"))
     for split, changes in ((sine, {"l1": 0.01}), (iris, {}), (sine, {"model": {"width": 64}})):
         model = changes.pop("model", None)
-        curves = [points(list(train([spec(0, model, polisher=name, **changes)], split))) for name in ("lbfgs", LM)]
+        curves = [curve(list(train([spec(0, model, polisher=name, **changes)], split))) for name in ("lbfgs", LM)]
         assert curves[0] == curves[1]
 
 
@@ -208,9 +205,9 @@ def test_derivatives_in_pieces_give_the_same_equations(
     at_once: int, sine: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where they do not fit into memory at once."""
-    whole = points(list(train([spec(0, polisher=LM)], sine)))
+    whole = curve(list(train([spec(0, polisher=LM)], sine)))
     monkeypatch.setattr("kansearch.training.gauss_newton.NUMBERS_AT_ONCE", at_once)
-    pieces = points(list(train([spec(0, polisher=LM)], sine)))
+    pieces = curve(list(train([spec(0, polisher=LM)], sine)))
     assert torch.allclose(torch.tensor(pieces), torch.tensor(whole), rtol=1e-6)
 
 
