@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -73,12 +74,22 @@ def mariadb() -> Iterator[Server]:
 
 
 @pytest.fixture(params=["sqlite", "postgres", "mariadb"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def database(request: pytest.FixtureRequest) -> Server | None:
+    """A server of every kind; None stands for SQLite, which needs none."""
+    return None if request.param == "sqlite" else request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def database_url(database: Server | None, tmp_path: Path) -> str:
     """An empty database of the test's own, of every kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'kansearch.db'}"
-    server: Server = request.getfixturevalue(request.param)
-    return server.new_database()
+    return database.new_database() if database else f"sqlite:///{tmp_path / 'kansearch.db'}"
+
+
+@pytest.fixture
+def any_storage_url(database: Server | None, tmp_path: Path) -> Iterator[str]:
+    """A storage without studies, in a database of every kind; tests leave its tables as they are."""
+    with database.lent_storage() if database else nullcontext(f"sqlite:///{tmp_path / 'kansearch.db'}") as url:
+        yield url
 
 
 @pytest.fixture

@@ -9,8 +9,6 @@ import math
 import re
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +20,9 @@ from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
-from tests.commands import run_in
+from tests.commands import Command, run_in
 from tests.conftest import SMALL
+from tests.studies import records_in
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -94,26 +93,24 @@ def test_one_command_ends_with_a_front_and_a_report(searched: Searched) -> None:
     assert page.lstrip().lower().startswith("<!doctype html>")
 
 
-def test_the_same_seed_gives_the_same_front(run: Run, study_file: Path, tmp_path: Path) -> None:
-    """Two runs with one worker are the same, trial by trial; another seed draws others."""
+def test_the_same_seed_gives_the_same_front(searched: Searched, run: Run, study_file: Path, tmp_path: Path) -> None:
+    """Two runs with one worker are the same, trial by trial, whoever starts it; another seed draws others."""
 
-    def front(name: str, seed: int) -> list[object]:
-        done = run("optimize", study_file, "--workers", 1, "--name", name, "--seed", seed, "--trials", 8)
-        assert done.returncode == 0, done.stderr
-        report = json.loads((tmp_path / "reports" / name / "report.json").read_text())
-        return [(member["trial"], member["params"], member["values"]) for member in report["front"]]
+    def drawn(name: str, seed: int) -> list[object]:
+        assert run("submit", study_file, "--name", name, "--seed", seed).returncode == 0
+        assert run("worker", name, "--number", 0).returncode == 0
+        return [(record.params, record.values) for record in records(tmp_path, name)]
 
-    first = front("first", 3)
-    assert front("second", 3) == first
-    assert front("third", 4) != first
+    first = [(record.params, record.values) for record in records(searched.folder)]
+    assert drawn("second", 0) == first
+    assert drawn("third", 4) != first
 
 
 def test_a_study_that_was_stopped_draws_what_it_would_have_drawn(run: Run, study_file: Path, tmp_path: Path) -> None:
     """One by one, four trials and then four more are the same eight as in one go."""
-    one_by_one = ("--workers", 1, "--pack", 1)
-    for trials in (4, 8):
-        assert run("optimize", study_file, *one_by_one, "--name", "twice", "--trials", trials).returncode == 0
-    assert run("optimize", study_file, *one_by_one, "--name", "once", "--trials", 8).returncode == 0
+    for name, trials in (("twice", 4), ("twice", 8), ("once", 8)):
+        assert run("submit", study_file, "--name", name, "--trials", trials).returncode == 0
+        assert run("worker", name, "--pack", 1).returncode == 0
     twice, once = ([(r.params, r.values, r.state) for r in records(tmp_path, name)] for name in ("twice", "once"))
     assert twice == once
 
@@ -164,11 +161,11 @@ def test_bad_input_gets_one_clear_message(run: Run, study_file: Path, arguments:
 def test_a_searched_hyperparameter_without_effect_is_reported(run: Run, study_file: Path) -> None:
     """Widths of a network without hidden rows, and an L1 weight of plain networks, do nothing: we say so."""
     settings = ["space.family=mlp", "space.depth=1", "space.l1={low: 0.001, high: 0.1, log: true}"]
-    done = run("optimize", study_file, "--workers", 1, *(part for text in settings for part in ("--set", text)))
+    done = run("submit", study_file, *(part for text in settings for part in ("--set", text)))
     assert done.returncode == 0, done.stderr
     assert "warning: space.width: changes nothing in the loss" in done.stdout
     assert "warning: space.l1: never used" in done.stdout
-    assert "space.learning_rate" not in done.stdout.split("front")[0]
+    assert "space.learning_rate" not in done.stdout
 
 
 def test_the_file_alone_is_the_storage(searched: Searched, tmp_path: Path) -> None:
@@ -246,8 +243,11 @@ def test_an_exported_network_is_where_another_study_begins(searched: Searched) -
     space = "{family: [mlp, kan], stem: backbone, backbone: nets/first.safetensors, tuned_stages: [0, 1], depth: 1}"
     behind = SMALL.replace("name: small", "name: behind")
     (searched.folder / "behind.yaml").write_text(f"{behind[: behind.index('space:')]}space: {space}\n")
-    command = ("optimize", "behind.yaml", "--workers", 1)
+    command = ("submit", "behind.yaml")
     done = searched.run(*command)
+    assert done.returncode == 0, done.stderr
+    assert searched.run("worker", "behind").returncode == 0
+    done = searched.run("optimize", "behind.yaml")
     assert done.returncode == 0, done.stderr
     assert "backbone nets/first.safetensors" in done.stdout
     itself = searched.run("export", "behind", "--output", "nets/first.safetensors")
@@ -284,40 +284,21 @@ def test_the_storage_may_come_from_the_environment(run: Run, searched: Searched)
 
 def test_ctrl_c_stops_cleanly_and_the_study_goes_on_later(study_file: Path, tmp_path: Path) -> None:
     """Interrupted, the command ends with 130 and says how to go on; the budget is exact in the end."""
-    command = [sys.executable, "-m", "kansearch", "optimize", str(study_file), "--workers", "2", "--trials", "40"]
     # Small packs, so that trials end one after the other and the search is never about to end.
-    command += ["--pack", "2", "--set", "budget.epochs=300", "--set", "search.pruner=none"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Where the tests themselves run in the background, the signal is ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing else runs here
-    )
-    _wait_for_trials(tmp_path, 3)
-    process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    command = ("optimize", study_file, "--trials", 16, "--pack", 2)
+    command += ("--set", "budget.epochs=200", "--set", "search.pruner=none")
+    with Command(tmp_path, *command, "--workers", 1, is_new=True) as process:
+        process.wait_until(lambda: any(record.state == "complete" for record in records_in(tmp_path)))
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate()
+        assert process.poll() == 130, errors
     assert "go on with: kansearch optimize" in output
     states = [record.state for record in records(tmp_path)]
     assert "running" not in states
-    assert states.count("complete") + states.count("pruned") < 40
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
+    assert states.count("complete") + states.count("pruned") < 16
+    with Command(tmp_path, *command, "--workers", 1) as again:
+        _, errors = again.communicate()
+        assert again.poll() == 0, errors
     states = [record.state for record in records(tmp_path)]
-    assert states.count("complete") + states.count("pruned") == 40
+    assert states.count("complete") + states.count("pruned") == 16
     assert set(states) <= {"complete", "pruned", "fail"}
-
-
-def _wait_for_trials(folder: Path, n_finished: int, deadline_s: float = 60) -> None:
-    deadline = time.monotonic() + deadline_s
-    while time.monotonic() < deadline:
-        try:
-            if sum(record.state in ("complete", "pruned") for record in records(folder)) >= n_finished:
-                return
-        except Exception:  # noqa: BLE001 - the study does not exist yet
-            pass
-        time.sleep(0.2)
-    raise AssertionError("the study did not begin")

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import os
 import re
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from kansearch.specs.trial import TrialRecord
+from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
-from tests.commands import run_in
+from tests.commands import Command, run_in
 from tests.conftest import SMALL
+from tests.studies import records_in
 
 SLOW = SMALL.replace("epochs: 3", "epochs: 60000")
 """A trial takes minutes."""
-
-PATIENCE_S = 90
 
 
 class Service:
@@ -47,28 +44,15 @@ class Service:
     def try_(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         return run_in(self.folder, *arguments, **self.environment)
 
-    @contextlib.contextmanager
-    def start(self, *arguments: object) -> Iterator[subprocess.Popen[str]]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kansearch", *map(str, arguments)],
-            cwd=self.folder, env={**os.environ, **self.environment},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - nothing else runs here
-        )  # fmt: skip
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
+    def start(self, *arguments: object) -> Command:
+        return Command(self.folder, *arguments, environment=self.environment)
 
     def records(self, name: str) -> tuple[TrialRecord, ...]:
-        return read_records(load_study(open_storage(self.url), name))
+        return read_records(load_study(self.storage, name))
 
-    def wait(self, what: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
-        while not what():
-            assert time.monotonic() < deadline
-            time.sleep(0.3)
+    @functools.cached_property
+    def storage(self) -> Storage:
+        return open_storage(self.url)
 
     def n_done(self, name: str) -> int:
         return sum(record.state in ("complete", "pruned") for record in self.records(name))
@@ -85,48 +69,49 @@ def test_a_standing_worker_serves_all_studies_and_what_comes_later(service: Serv
         said = service.run("submit", service.study(name))
         assert "6 trials for whoever serves this storage" in said
     with service.start("worker", "--all", "--pack", 2) as worker:
-        service.wait(lambda: service.n_done("first") == service.n_done("second") == 6)
+        worker.wait_until(lambda: service.n_done("first") == service.n_done("second") == 6)
         service.run("submit", service.study("first"), "--trials", 9)
-        service.wait(lambda: service.n_done("first") == 9)
+        worker.wait_until(lambda: service.n_done("first") == 9)
         overview = service.run("status")
         assert re.search(r"first .* 9/9 ", overview)
         assert "1 worker without a study" in overview
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(PATIENCE_S) == 128 + signal.SIGTERM
+        assert worker.wait() == 128 + signal.SIGTERM
     assert "1 worker" not in service.run("status")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_worker_that_is_asked_to_stop_loses_nothing(service: Service, number: signal.Signals) -> None:
-    """It ends its epoch and hands its trials back with a checkpoint from there, in time and with its signal's code."""
+def test_a_worker_that_is_asked_to_stop_loses_nothing(service: Service) -> None:
+    """It ends its epoch and hands its trials back with a checkpoint from there, and ends with its signal's code."""
     service.run("submit", service.study("slow", SLOW), "--set", "search.pruner=none")
-    with service.start("worker", "slow", "--pack", 2) as worker:
-        service.wait(lambda: sum(record.state == "running" for record in service.records("slow")) == 2)
-        shown = re.compile(r"workers: 1 live · .*\n  live .*: 2 running, 0 ended")
-        service.wait(lambda: shown.search(service.run("status", "slow")) is not None)
-        worker.send_signal(number)
-        assert worker.wait(8) == 128 + number, worker.communicate()[1]
-    records = service.records("slow")
-    assert [record.state for record in records] == ["fail", "fail", "waiting", "waiting"]
-    assert {record.reason for record in records[:2]} == {"its worker was asked to stop"}
-    assert all(record.resumed_at > 0 for record in records[2:])
+    shown = re.compile(r"workers: 1 live · .*\n  live .*: 2 running, 0 ended")
+    for n_before, number in enumerate((signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)):
+        with service.start("worker", "slow", "--pack", 2) as worker:
+            worker.wait_until(lambda: sum(record.state == "running" for record in service.records("slow")) == 2)
+            if n_before == 0:  # later ones begin with a checkpoint
+                worker.wait_until(lambda: shown.search(service.run("status", "slow")))
+            worker.send_signal(number)
+            assert worker.wait() == 128 + number, worker.communicate()[1]
+        records = service.records("slow")
+        assert [record.state for record in records] == ["fail", "fail"] * (n_before + 1) + ["waiting", "waiting"]
+        assert {record.reason for record in records[:-2]} == {"its worker was asked to stop"}
+        assert all(record.resumed_at > 0 for record in records[-2:])
     shown_then = service.run("status", "slow")
     assert "0 failed" in shown_then
-    assert "2 trials handed back: its worker was asked to stop" in shown_then
+    assert "6 trials handed back: its worker was asked to stop" in shown_then
 
 
 def test_a_stopped_study_is_left_and_goes_on_later(service: Service) -> None:
     """By its standing worker and by optimize, whose user is told; a new budget lets it go on."""
     slow = service.study("slow", SLOW)
     service.run("submit", slow, "--set", "search.pruner=none")
-    with service.start("worker", "--all", "--pack", 2):
-        service.wait(lambda: any(record.state == "running" for record in service.records("slow")))
+    with service.start("worker", "--all", "--pack", 2) as worker:
+        worker.wait_until(lambda: any(record.state == "running" for record in service.records("slow")))
         assert "Study slow is stopped" in service.run("stop", "slow")
-        service.wait(lambda: all(record.state != "running" for record in service.records("slow")))
+        worker.wait_until(lambda: all(record.state != "running" for record in service.records("slow")))
         assert "stopped by `kansearch stop`" in service.run("status", "slow")
         assert re.search(r"0/6 stopped", service.run("status"))
         service.run("submit", slow, "--set", "search.pruner=none")
-        service.wait(lambda: any(record.state == "running" for record in service.records("slow")))
+        worker.wait_until(lambda: any(record.state == "running" for record in service.records("slow")))
 
 
 def test_a_deleted_study_is_left_by_its_workers_first(service: Service) -> None:
@@ -141,7 +126,7 @@ def test_a_deleted_study_is_left_by_its_workers_first(service: Service) -> None:
         service.run("submit", service.study("slow"))
         service.wait(lambda: service.n_done("slow") == 6)
         worker.send_signal(signal.SIGTERM)
-        assert "was deleted" not in worker.communicate(timeout=PATIENCE_S)[1]
+        assert "was deleted" not in worker.communicate()[1]
 
 
 def test_delete_asks_before_it_deletes(service: Service) -> None:
@@ -155,7 +140,7 @@ def test_delete_asks_before_it_deletes(service: Service) -> None:
         terminal, ours = os.openpty()
         os.write(terminal, f"{answer}\n".encode())
         try:
-            done = run_in(service.folder, "delete", "small", stdin=ours, **service.environment)
+            done = run_in(service.folder, "delete", "small", is_new=True, stdin=ours, **service.environment)
         finally:
             os.close(terminal)
             os.close(ours)
@@ -168,12 +153,10 @@ def test_delete_asks_before_it_deletes(service: Service) -> None:
 def test_optimize_says_that_somebody_stopped_its_study(service: Service) -> None:
     """With the report of what is there, and how to go on."""
     with service.start("optimize", service.study("slow", SLOW), "--workers", 1, "--pack", 2) as command:
-        service.wait((service.folder / "kansearch.db").exists)
-        service.wait(lambda: "slow" in service.run("status"))
-        service.wait(lambda: any(record.state == "running" for record in service.records("slow")))
+        command.wait_until(lambda: any(r.state == "running" for r in records_in(service.folder, "slow")))
         service.run("stop", "slow")
-        output, errors = command.communicate(timeout=PATIENCE_S)
-        assert command.returncode == 130, errors
+        output, errors = command.communicate()
+        assert command.poll() == 130, errors
     assert "Somebody stopped the study" in output
     assert "go on with: kansearch optimize" in output
 
@@ -194,14 +177,14 @@ def test_large_checkpoints_go_where_the_study_file_says(service: Service) -> Non
     assert f"kansearch status wide --storage '{own}'" in said  # to be copied
     service.url = service.environment["KANSEARCH_STORAGE"] = own
     with service.start("worker", "wide") as worker:
-        service.wait(lambda: [record.state for record in service.records("wide")] == ["running"])
-        service.wait(lambda: "1 running" in service.run("status", "wide"))
+        worker.wait_until(lambda: [record.state for record in service.records("wide")] == ["running"])
+        worker.wait_until(lambda: "1 running" in service.run("status", "wide"))
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(PATIENCE_S) == 128 + signal.SIGTERM, worker.communicate()[1]
+        assert worker.wait() == 128 + signal.SIGTERM, worker.communicate()[1]
     [kept] = apart.iterdir()
     assert kept.stat().st_size > 2**20
     with service.start("worker", "wide") as worker:
-        service.wait(lambda: service.records("wide")[-1].state == "running")
+        worker.wait_until(lambda: service.records("wide")[-1].state == "running")
         assert service.records("wide")[-1].resumed_at > 0
         worker.kill()
     service.run("submit", file, "--trials", 1, "--artifacts", here / "moved")

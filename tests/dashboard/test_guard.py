@@ -205,6 +205,6 @@ def test_a_missing_extra_is_named_with_the_line_that_installs_it(folder: Path, t
     """As for every other extra."""
     missing = "raise ModuleNotFoundError(\"No module named 'waitress'\", name='waitress')\n"
     (tmp_path / "waitress.py").write_text(missing)
-    done = run_in(folder, "dashboard", PYTHONPATH=str(tmp_path))
+    done = run_in(folder, "dashboard", is_new=True, PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
     assert done.stderr == "kansearch: the dashboard needs the module waitress: pip install 'kansearch[dashboard]'\n"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,7 +16,7 @@ from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
-from tests.commands import run_in
+from tests.commands import Command, run_in
 
 STORM = """
 name: storm
@@ -57,10 +54,12 @@ class Crew:
         first: int = 0,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.environment = {**os.environ, **(environment or {}), "KANSEARCH_STORAGE": url, "OMP_NUM_THREADS": "1"}
-        self.command = [sys.executable, "-m", "kansearch", "worker", name, *arguments]
+        self.is_new = environment is not None
+        self.environment = {**(environment or {}), "KANSEARCH_STORAGE": url, "OMP_NUM_THREADS": "1"}
+        self.folder, self.arguments = folder, ("worker", name, *arguments)
         self.words = folder / "words"
-        self.workers: dict[int, subprocess.Popen[bytes]] = {}
+        self.words.touch()
+        self.workers: dict[int, Command] = {}
         self.n_killed = 0
         self.statuses: list[int] = []
         for number in range(first, first + size):
@@ -71,8 +70,7 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         for worker in self.workers.values():
-            worker.kill()
-            worker.wait()
+            worker.end()
 
     def keep_up(self) -> bool:
         """Replace whoever was killed; returns whether anybody works."""
@@ -80,7 +78,7 @@ class Crew:
             status = worker.poll()
             if status is None:
                 continue
-            del self.workers[number]
+            self.workers.pop(number).end()
             if status == -signal.SIGKILL:
                 self._start(number)
             else:
@@ -105,10 +103,10 @@ class Crew:
         self.n_killed += 1
 
     def _start(self, number: int) -> None:
-        with self.words.open("ab") as words:
-            self.workers[number] = subprocess.Popen(
-                [*self.command, "--number", str(number)], env=self.environment, stdout=words, stderr=words
-            )
+        command = (*self.arguments, "--number", number)
+        self.workers[number] = Command(
+            self.folder, *command, environment=self.environment, words=self.words, is_new=self.is_new
+        )
 
 
 def create_storm(

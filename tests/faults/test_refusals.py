@@ -16,14 +16,11 @@ from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import parse_url
 from tests.commands import run_in
-from tests.servers import Server
+from tests.servers import TABLES, Server
 
 from .crew import Crew, create_storm
 
 pytestmark = pytest.mark.faults
-
-
-TABLES = "SELECT table_name FROM information_schema.tables WHERE table_schema IN ('public', '{}')"
 
 
 @pytest.fixture(params=["postgres", "mariadb"])

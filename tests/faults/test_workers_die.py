@@ -4,151 +4,122 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from kansearch.specs.trial import TrialRecord
-from kansearch.storage.studies import load_study
-from kansearch.storage.trials import read_records
-from kansearch.storage.url import open_storage
+from tests.commands import Command, run_in, wait_until
+from tests.studies import records_in
 
 from .crew import check_records
 
 pytestmark = pytest.mark.faults
 
-
-def start(study_file: Path, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "kansearch", "optimize", str(study_file), *arguments]
-    return subprocess.Popen(
-        command,
-        cwd=study_file.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+# Small packs, so that trials end one after the other and the search is never about to end.
+LONG = ("--pack", "2", "--set", "budget.epochs=200", "--set", "search.pruner=none")
 
 
-def read(folder: Path) -> tuple[TrialRecord, ...]:
-    """The study's records; none while it does not exist."""
-    if not (folder / "kansearch.db").exists():
-        return ()
-    try:
-        return read_records(load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), "small"))
-    except Exception:  # noqa: BLE001 - its tables are being made
-        return ()
+def optimize(study_file: Path, *arguments: str) -> Command:
+    return Command(study_file.parent, "optimize", study_file, *arguments)
 
 
-def wait_for_finished(folder: Path, n: int) -> None:
-    deadline = time.monotonic() + 60
-    while sum(r.state in ("complete", "pruned") for r in read(folder)) < n:
-        assert time.monotonic() < deadline, "the search did not begin"
-        time.sleep(0.2)
+def n_ended(folder: Path) -> int:
+    return sum(record.state in ("complete", "pruned") for record in records_in(folder))
 
 
-def children(process: subprocess.Popen[str]) -> list[int]:
+def children(process: Command) -> list[int]:
     listed = subprocess.run(
         ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
     )
     return [int(pid) for pid in listed.stdout.split()]
 
 
+def is_there(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
 @pytest.mark.slow
-def test_four_workers_on_one_file_keep_the_budget_exact_five_times(study_file: Path) -> None:
-    """Five times over, four workers spend exactly the budget, and nothing was ever locked."""
-    for run in range(5):
-        arguments = ("--workers", "4", "--trials", "40", "--name", f"run{run}")
-        process = start(study_file, *arguments)
-        output, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors
-        assert "locked" not in output + errors
-        study = load_study(open_storage(f"sqlite:///{study_file.parent / 'kansearch.db'}"), f"run{run}")
-        records = read_records(study)
-        assert len(records) == 40
-        check_records(records, 40)
+def test_four_workers_on_one_file_keep_the_budget_exact(study_file: Path) -> None:
+    """Four workers spend exactly the budget, and nothing was ever locked."""
+    with optimize(study_file, "--workers", "4", "--trials", "200") as process:
+        output, errors = process.communicate()
+        assert process.poll() == 0, errors
+    assert "locked" not in output + errors
+    assert len(records_in(study_file.parent)) == 200
+    check_records(records_in(study_file.parent), 200)
 
 
-def test_killed_workers_lose_no_trial(study_file: Path) -> None:
-    """While random workers are killed, others take their trials over; the end is the same exact budget."""
-    process = start(
-        study_file, "--workers", "3", "--trials", "40", "--set", "budget.epochs=300", "--set", "search.pruner=none"
-    )
-    wait_for_finished(study_file.parent, 1)
-    dice = random.Random(0)
-    n_killed = 0
-    while process.poll() is None and n_killed < 3:
-        workers = children(process)
-        if workers:
-            os.kill(dice.choice(workers), signal.SIGKILL)
-            n_killed += 1
-        time.sleep(2.0)
-    _, errors = process.communicate(timeout=180)
-    assert process.returncode == 0, errors
-    assert n_killed >= 1
-    check_records(read(study_file.parent), 40)
+def test_a_killed_worker_loses_no_trial(study_file: Path) -> None:
+    """Another one takes its trials over, a new one its place; the end is the same exact budget."""
+    folder = study_file.parent
+    with optimize(study_file, "--workers", "2", "--trials", "16", *LONG) as process:
+        process.wait_until(lambda: n_ended(folder) >= 1)
+        before = children(process)
+        os.kill(before[0], signal.SIGKILL)
+        process.wait_until(lambda: set(children(process)) - set(before))
+        _, errors = process.communicate()
+        assert process.poll() == 0, errors
+    check_records(records_in(folder), 16)
+    assert "its worker died" in {record.reason for record in records_in(folder)}
 
 
 def test_killing_everything_at_once_loses_only_what_was_running(study_file: Path) -> None:
-    """After SIGKILL of the command and all its workers, the same command goes on to the exact budget."""
-    arguments = ("--workers", "2", "--trials", "30", "--set", "budget.epochs=300", "--set", "search.pruner=none")
-    process = start(study_file, *arguments)
-    wait_for_finished(study_file.parent, 2)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    before = {r.number: r for r in read(study_file.parent) if r.state in ("complete", "pruned")}
-    again = start(study_file, *arguments)
-    _, errors = again.communicate(timeout=180)
-    assert again.returncode == 0, errors
-    records = read(study_file.parent)
-    check_records(records, 30)
+    """After SIGKILL of the command and all its workers, the command goes on to the exact budget."""
+    arguments = ("--trials", "12", *LONG)
+    with optimize(study_file, *arguments, "--workers", "2") as process:
+        process.wait_until(lambda: n_ended(study_file.parent) >= 2)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    before = {r.number: r for r in records_in(study_file.parent) if r.state in ("complete", "pruned")}
+    with optimize(study_file, *arguments, "--workers", "1") as again:
+        _, errors = again.communicate()
+        assert again.poll() == 0, errors
+    records = records_in(study_file.parent)
+    check_records(records, 12)
     assert all(records[number] == record for number, record in before.items())
 
 
 def test_workers_do_not_outlive_a_killed_command(study_file: Path) -> None:
     """After SIGKILL of the command alone its workers hand their trials back and end, and nothing is trained twice."""
-    arguments = ("--workers", "2", "--trials", "30", "--set", "budget.epochs=300", "--set", "search.pruner=none")
-    process = start(study_file, *arguments)
-    wait_for_finished(study_file.parent, 2)
-    workers = children(process)
-    process.kill()
-    again = start(study_file, *arguments)
-    process.communicate()
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in workers):
-        assert time.monotonic() < deadline, "a worker outlived its command"
-        time.sleep(0.2)
-    _, errors = again.communicate(timeout=180)
-    assert again.returncode == 0, errors
-    check_records(read(study_file.parent), 30)
+    with optimize(study_file, "--workers", "1", "--trials", "12", *LONG) as process:
+        process.wait_until(lambda: n_ended(study_file.parent) >= 1)
+        (worker,) = children(process)
+        process.kill()
+        process.wait()
+        wait_until(lambda: not is_there(worker))
+    assert "its worker was asked to stop" in {record.reason for record in records_in(study_file.parent)}
+    assert n_ended(study_file.parent) < 12
+    assert run_in(study_file.parent, "worker", "small").returncode == 0
+    check_records(records_in(study_file.parent), 12)
 
 
 def test_two_commands_may_begin_the_same_study_at_once(study_file: Path) -> None:
     """One creates it, both search in it, and both end with its report."""
-    commands = [start(study_file, "--workers", "1", "--trials", "20", "--output", f"report-{n}") for n in range(2)]
-    for command in commands:
-        output, errors = command.communicate(timeout=180)
-        assert command.returncode == 0, output + errors
-    check_records(read(study_file.parent), 20)
+    with (
+        optimize(study_file, "--workers", "1", "--trials", "8", "--output", "report-0") as one,
+        optimize(study_file, "--workers", "1", "--trials", "8", "--output", "report-1") as other,
+    ):
+        for command in (one, other):
+            output, errors = command.communicate()
+            assert command.poll() == 0, output + errors
+    check_records(records_in(study_file.parent), 8)
     reports = [(study_file.parent / f"report-{n}/report.json").read_text() for n in range(2)]
     assert json.loads(reports[0])["front"] == json.loads(reports[1])["front"]
 
 
 def test_workers_stopped_from_outside_are_no_end_of_a_study(study_file: Path) -> None:
     """When every worker is told to stop by somebody else, the command says so instead of calling the study done."""
-    process = start(study_file, "--workers", "1", "--trials", "30", "--set", "budget.epochs=300")
-    wait_for_finished(study_file.parent, 1)
-    for pid in children(process):
-        os.kill(pid, signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 3
+    with optimize(study_file, "--workers", "1", "--trials", "12", *LONG) as process:
+        process.wait_until(lambda: n_ended(study_file.parent) >= 1)
+        for pid in children(process):
+            os.kill(pid, signal.SIGTERM)
+        _, errors = process.communicate()
+        assert process.poll() == 3
     assert "stopped from outside; go on with: kansearch optimize" in errors
-    assert "running" not in {record.state for record in read(study_file.parent)}
+    assert "running" not in {record.state for record in records_in(study_file.parent)}
 
 
 def test_a_worker_that_keeps_dying_ends_the_search_with_its_last_words(study_file: Path) -> None:
@@ -163,6 +134,6 @@ def test_a_worker_that_keeps_dying_ends_the_search_with_its_last_words(study_fil
         f"workers = LocalWorkers(LaunchRequest('small', 1, None, 'cpu', {{'PYTHONPATH': {str(broken)!r}}}))\n"
         "workers.start()\nwhile workers.poll():\n    time.sleep(0.05)\n"
     )
-    done = subprocess.run([sys.executable, "-c", request], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", request], capture_output=True, text=True, check=False)
     assert "LaunchError: worker 0 died 3 times within 10 s of its start" in done.stderr
     assert "this optuna is broken" in done.stderr

@@ -26,9 +26,9 @@ BIG = os.urandom(artifacts.LARGE + 1)
 
 
 @pytest.fixture
-def storage_url(database_url: str) -> str:
+def storage_url(any_storage_url: str) -> str:
     """All of this on every database."""
-    return database_url
+    return any_storage_url
 
 
 @pytest.fixture(scope="module")

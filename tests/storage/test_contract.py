@@ -12,9 +12,9 @@ from kansearch.storage.url import open_storage
 
 
 @pytest.fixture
-def storage(database_url: str) -> Iterator[BaseStorage]:
-    """A storage in an empty database."""
-    opened = open_storage(database_url)
+def storage(any_storage_url: str) -> Iterator[BaseStorage]:
+    """A storage without studies."""
+    opened = open_storage(any_storage_url)
     yield opened
     opened.close()
 

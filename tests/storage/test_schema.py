@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
@@ -13,6 +10,8 @@ from kansearch.errors import StorageError
 from kansearch.storage.schema import NEWEST, migrate, version
 from kansearch.storage.tables import OwnTable
 from kansearch.storage.url import open_storage, parse_url
+
+from .rivals import at_once, open_it
 
 
 @pytest.fixture
@@ -88,14 +87,7 @@ def test_a_version_that_is_none_is_said(database_url: str, engine: Engine) -> No
 
 def test_many_may_open_a_new_storage_at_once(database_url: str, engine: Engine) -> None:
     """Whoever comes second waits for the tables of the first."""
-    command = "import sys; from kansearch.storage.url import open_storage; open_storage(sys.argv[1])"
-    openers = [
-        subprocess.Popen([sys.executable, "-c", command, database_url], stderr=subprocess.PIPE, text=True)
-        for _ in range(6)
-    ]
-    for opener in openers:
-        _, words = opener.communicate()
-        assert opener.returncode == 0, words  # on a slow machine they say that they wait
+    assert all(at_once(6, open_it, database_url))
     with engine.connect() as connection:
         assert version(connection) == NEWEST
     migrate(engine)

@@ -39,13 +39,15 @@ from kansearch.storage.trials import (
 from kansearch.storage.url import open_storage
 from kansearch.storage.workers import Presence, Watch, worker_name
 
+from .rivals import at_once, claim_all, rescue, resume_one
+
 MakeStudy = Callable[..., StoredStudy]
 
 
 @pytest.fixture
-def storage_url(database_url: str) -> str:
+def storage_url(any_storage_url: str) -> str:
     """All of this on every database."""
-    return database_url
+    return any_storage_url
 
 
 def candidate(rate: float = 0.01) -> Candidate:
@@ -156,34 +158,11 @@ def test_a_budget_below_what_counts_already_is_refused(make_study: MakeStudy) ->
     assert study.budget == find_study(study.storage, "small").spec.budget.trials == 3  # type: ignore[union-attr]
 
 
-CLAIM_ALL = """
-import sys
-from optuna.distributions import FloatDistribution
-from kansearch.storage.ledger import BudgetSpentError
-from kansearch.storage.studies import load_study
-from kansearch.storage.trials import Candidate, begin_trials
-from kansearch.storage.url import open_storage
-study = load_study(open_storage(sys.argv[1]), "small")
-draw = Candidate({"x": 0.5}, {"x": FloatDistribution(0, 1)}, seed=0, rejected=0, system_attrs={})
-n = 0
-try:
-    while True:
-        n += len(begin_trials(study, [draw] * 3, n_seen=len(study.trials())))
-except BudgetSpentError:
-    print(n)
-"""
-
-
 def test_processes_that_claim_at_once_never_exceed_the_budget(make_study: MakeStudy, storage_url: str) -> None:
     """Four processes that claim as fast as they can get exactly the budget between them, each number once."""
-    study = make_study("budget.trials=60")
-    workers = [
-        subprocess.Popen([sys.executable, "-c", CLAIM_ALL, storage_url], stdout=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    claimed = [int(worker.communicate()[0]) for worker in workers]
-    assert sum(claimed) == 60
-    assert [record.number for record in read_records(study)] == list(range(60))
+    study = make_study("budget.trials=24")
+    assert sum(at_once(4, claim_all, storage_url)) == 24
+    assert [record.number for record in read_records(study)] == list(range(24))
 
 
 def test_a_study_is_made_as_optuna_makes_one(make_study: MakeStudy, storage_url: str) -> None:
@@ -376,44 +355,12 @@ def test_a_name_cannot_be_taken_twice(make_study: MakeStudy) -> None:
         create_study(study.storage, study.spec, digest="", data_line="", versions={})
 
 
-RACE = """
-import sys, time
-from kansearch.storage.studies import load_study
-from kansearch.storage.trials import rescue_lost_trials, resume_trial
-from kansearch.storage.url import open_storage
-study = load_study(open_storage(sys.argv[1]), "small")
-study.storage.get_all_trials(study.study_id)
-print("ready", flush=True)
-sys.stdin.readline()
-act = {"resume": lambda: resume_trial(study) is not None, "rescue": lambda: rescue_lost_trials(study)}[sys.argv[2]]
-print(int(act()), flush=True)
-"""
-
-
-def _race(storage_url: str, act: str) -> list[int]:
-    """What six processes answer that do the same thing at the same moment."""
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", RACE, storage_url, act], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        for _ in range(6)
-    ]
-    for racer in racers:
-        assert racer.stdout is not None
-        assert racer.stdout.readline() == "ready\n"
-    for racer in racers:
-        assert racer.stdin is not None
-        racer.stdin.write("\n")
-        racer.stdin.flush()
-    return [int(racer.communicate()[0]) for racer in racers]
-
-
 def test_only_one_process_gets_a_waiting_trial(make_study: MakeStudy, storage_url: str) -> None:
     """Of six processes that take the same waiting trial at the same moment, exactly one gets it."""
     study = make_study()
     for _ in range(3):
         hand_back(study, begin(study).id, "its worker was asked to stop", died=False)
-    winners = _race(storage_url, "resume")
+    winners = at_once(6, resume_one, storage_url)
     # Each process takes the first that waits; three trials find three takers and no trial finds two.
     states = Counter(record.state for record in read_records(study))
     assert states == Counter(fail=3, running=sum(winners), waiting=3 - sum(winners))
@@ -429,7 +376,7 @@ def test_a_lost_trial_gets_one_second_try_however_many_look(make_study: MakeStud
         trial = begin(study)
         place = study.storage.get_trial(trial.id).user_attrs[WORKER].rpartition("/")[0]
         study.storage.set_trial_user_attr(trial.id, WORKER, f"{place}/{gone.pid}")
-    _race(storage_url, "rescue")
+    at_once(6, rescue, storage_url)
     assert Counter(record.state for record in read_records(study)) == Counter(fail=3, waiting=3)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -185,17 +184,6 @@ def test_a_sqlite_file_that_cannot_be_opened_is_refused(make: object, message: s
         open_storage(f"sqlite:///{make(tmp_path)}")
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
-
-
-def test_processes_that_open_a_new_file_at_once_all_get_it(tmp_path: Path) -> None:
-    """Eight processes that make the tables of the same new file at the same moment do not trip over each other."""
-    code = "import sys; from kansearch.storage.url import open_storage; open_storage(sys.argv[1]); print('open')"
-    url = f"sqlite:///{tmp_path / 'new.db'}"
-    command = [sys.executable, "-c", code, url]
-    openers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(8)]
-    for opener in openers:
-        output, errors = opener.communicate(timeout=60)
-        assert output == "open\n", errors
 
 
 def test_reading_changes_nothing(make_study: Callable[..., StoredStudy], storage_url: str) -> None:

@@ -20,8 +20,8 @@ from kansearch.storage.workers import GRACE_S, LATE_S, Presence, Watch, is_gone,
 
 
 @pytest.fixture
-def ledger(database_url: str) -> LedgerStorage:
-    return open_storage(database_url).ledger
+def ledger(any_storage_url: str) -> LedgerStorage:
+    return open_storage(any_storage_url).ledger
 
 
 def change(ledger: LedgerStorage, **values: object) -> None:
