@@ -118,13 +118,13 @@ def test_a_deleted_study_is_left_by_its_workers_first(service: Service) -> None:
     """The standing one goes on with what comes next, under the same name perhaps."""
     service.run("submit", service.study("slow", SLOW), "--set", "search.pruner=none")
     with service.start("worker", "--all", "--pack", 2) as worker:
-        service.wait(lambda: any(record.state == "running" for record in service.records("slow")))
+        worker.wait_until(lambda: any(record.state == "running" for record in service.records("slow")))
         said = service.run("delete", "slow", "--yes")
         assert "Waiting up to 15 s for 1 worker to leave study slow ..." in said
         assert re.search(r"Deleted study slow: 2 trials \(2 running\); 1 live worker\.", said)
         assert 'no study "slow"' in service.try_("status", "slow").stderr
         service.run("submit", service.study("slow"))
-        service.wait(lambda: service.n_done("slow") == 6)
+        worker.wait_until(lambda: service.n_done("slow") == 6)
         worker.send_signal(signal.SIGTERM)
         assert "was deleted" not in worker.communicate()[1]
 
