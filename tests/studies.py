@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import sqlite3
+import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from kansearch.data.splits import Split, load_split
@@ -36,3 +39,17 @@ def records_in(folder: Path, name: str = "small") -> tuple[TrialRecord, ...]:
 @functools.cache  # for whoever looks again and again
 def _study_in(folder: Path, name: str) -> StoredStudy:
     return load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), name)
+
+
+def copied_storage(folder: Path) -> str:
+    """An empty storage in a folder, in a moment: its tables were made once for all tests of a process."""
+    with closing(sqlite3.connect(_empty_storage())) as empty, closing(sqlite3.connect(folder / "kansearch.db")) as own:
+        empty.backup(own)
+    return f"sqlite:///{folder / 'kansearch.db'}"
+
+
+@functools.cache
+def _empty_storage() -> str:
+    path = f"{tempfile.mkdtemp()}/empty.db"
+    open_storage(f"sqlite:///{path}")
+    return path

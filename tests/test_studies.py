@@ -18,7 +18,7 @@ from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
 from tests.backbones import write_weights
 from tests.images import write_cifar10, write_mnist
-from tests.studies import search
+from tests.studies import copied_storage, search
 from tests.texts import write_imdb, write_reviews
 
 STUDIES = sorted((Path(__file__).parents[1] / "studies").glob("*.yaml"))
@@ -53,12 +53,12 @@ def with_small_data(spec: StudySpec, folder: Path) -> tuple[StudySpec, Split]:
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_a_study_file_runs_tiny(path: Path, storage_url: str, folder: Path) -> None:
+def test_a_study_file_runs_tiny(path: Path, tmp_path: Path, folder: Path) -> None:
     """With a tiny budget each study draws, trains, prunes and completes trials of its families."""
     changes = ["budget.trials=9", "budget.epochs=4", "data.n_train=64", "search.pruner.min_epochs=1"]
     spec, split = with_small_data(load_study_file(path, changes), folder)
     check_feasible(spec, split.inputs, split.n_outputs)
-    study = create_study(open_storage(storage_url), spec, digest=split.digest, data_line="", versions={})
+    study = create_study(open_storage(copied_storage(tmp_path)), spec, digest=split.digest, data_line="", versions={})
     search(study, split)
     records = read_records(study)
     states = Counter(record.state for record in records)

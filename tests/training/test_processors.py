@@ -19,9 +19,7 @@ INTEL = "int mkl_serv_intel_cpu_true(void) { return 1; }"
 
 @pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="there is no MKL that could take another way")
-@pytest.mark.parametrize(
-    ("vendor", "instructions"), [("own", "avx2"), ("intel", "avx2"), ("intel", "avx512")], ids="-".join
-)
+@pytest.mark.parametrize(("vendor", "instructions"), [("own", "avx2"), ("intel", "avx2"), ("intel", "avx512")])
 def test_trials_have_the_curves_that_they_have_alone_on_other_processors(
     vendor: str, instructions: str, tmp_path: Path
 ) -> None:
