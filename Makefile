@@ -25,10 +25,10 @@ demo: $(READY)  ## two real searches, one that KANs win and one that plain netwo
 
 test: $(DEV)  ## every check and every test but the slow ones
 	@$(MAKE) --no-print-directory check
-	$(PYTEST) -m "not slow" -n auto --dist loadfile
+	$(PYTEST) -m "not slow" -n auto --dist worksteal
 
 test-slow: $(DEV)  ## the tests that take minutes
-	$(PYTEST) -m slow -n auto --dist loadfile
+	$(PYTEST) -m slow -n auto --dist worksteal
 
 test-containers: $(DEV)  ## builds docker/ and runs it, with podman and as root
 	KANSEARCH_REQUIRE=containers $(PYTEST) -m containers

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.client import HTTPMessage
 from pathlib import Path
-from typing import Any
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
 from urllib.parse import urlsplit
+
+from tests.commands import Command
 
 PRINTED = re.compile(r"http://\S+")
 
@@ -43,11 +43,13 @@ class Served:
     Attributes:
         address: As it was printed.
         process: Of the command.
+        words: What it says from then on.
         login: Headers that show who we are.
     """
 
     address: str
-    process: subprocess.Popen[str]
+    process: Command
+    words: IO[str]
     login: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -75,15 +77,11 @@ class Served:
 @contextlib.contextmanager
 def dashboard(folder: Path, *arguments: object, **environment: str) -> Iterator[Served]:
     """The command on a free port, until the end of the block."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "kansearch", "dashboard", "--port", "0", *map(str, arguments)],
-        cwd=folder, env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    with NamedTemporaryFile("r", encoding="utf-8") as words, Command(
+        folder, "dashboard", "--port", 0, *arguments, environment=environment, words=Path(words.name)
     ) as process:  # fmt: skip
-        try:
-            assert process.stdout is not None
-            found = PRINTED.search(process.stdout.readline())
-            assert found is not None, process.communicate()[1]
-            yield Served(found[0], process)
-        finally:
-            process.terminate()
+        process.wait_until(lambda: "Ctrl-C" in Path(words.name).read_text())
+        found = PRINTED.search(words.readline())
+        assert found is not None
+        words.readline()  # how it ends
+        yield Served(found[0], process, words)
