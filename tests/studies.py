@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from kansearch.data.splits import Split, load_split
 from kansearch.search.objective import StudyPack
@@ -26,13 +26,13 @@ def search(study: StoredStudy, split: Split | None = None, size: int = 1) -> Sto
 
 def copied_storage(folder: Path) -> str:
     """An empty storage in a folder, in a moment: its tables were made once for all tests of a process."""
-    with closing(sqlite3.connect(_empty_storage())) as empty, closing(sqlite3.connect(folder / "kansearch.db")) as own:
-        empty.backup(own)
+    (folder / "kansearch.db").write_bytes(_empty_storage())
     return f"sqlite:///{folder / 'kansearch.db'}"
 
 
 @cache
-def _empty_storage() -> str:
-    path = f"{tempfile.mkdtemp()}/empty.db"
-    open_storage(f"sqlite:///{path}")
-    return path
+def _empty_storage() -> bytes:
+    with TemporaryDirectory() as folder:
+        open_storage(f"sqlite:///{folder}/empty.db")
+        with closing(sqlite3.connect(f"{folder}/empty.db")) as empty:
+            return empty.serialize()
