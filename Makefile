@@ -18,10 +18,10 @@ demo: $(READY)  ## a real search on scikit-learn's digits, with its report
 
 test: $(DEV)  ## every check and every test but the slow ones
 	@$(MAKE) --no-print-directory check
-	$(PYTEST) -m "not slow" -n auto --dist loadfile
+	$(PYTEST) -m "not slow" -n auto --dist worksteal
 
 test-slow: $(DEV)  ## the tests that take minutes
-	$(PYTEST) -m slow -n auto --dist loadfile
+	$(PYTEST) -m slow -n auto --dist worksteal
 
 check: $(DEV)  ## format, lint, types and the floors of the house
 	$(BIN)/ruff format --check .

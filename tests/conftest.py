@@ -31,6 +31,11 @@ space:
 """
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """As many processes as this one may use cores; psutil, which pytest-xdist would ask, counts all of the machine."""
+    return len(os.sched_getaffinity(0))
+
+
 @pytest.fixture
 def study_file(tmp_path: Path) -> Path:
     """A study that runs in a second."""

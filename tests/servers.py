@@ -25,7 +25,7 @@ from typing import Any, Self
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-START_S = 60
+START_S = 600
 
 SETTINGS = """
 listen_addresses='127.0.0.1'
@@ -128,7 +128,7 @@ class Server(ABC):
         """Shut it down; its clients lose their connections."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(how or self.stop_signal)
-            self.process.wait(60)
+            self.process.wait(START_S)
 
     def kill(self) -> None:
         """Let it crash."""

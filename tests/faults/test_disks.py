@@ -62,9 +62,9 @@ def test_a_report_for_which_there_is_no_room_leaves_the_last_one(small_disk: Pat
 def test_a_full_disk_stops_nothing_but_time(small_disk: Path) -> None:
     """A search whose storage has no room for a while goes on when there is some; its records are whole."""
     url = f"sqlite:///{small_disk}/kansearch.db"
-    study = create_storm(small_disk, url, trials=40, epochs=600)
+    study = create_storm(small_disk, url, trials=30, epochs=600)
     with Crew(small_disk.parent, url, "storm", 2, "--pack", "2") as crew:
-        for seconds in (5, 45, 5):
+        for seconds in (1, 45):
             goal = n_ended(study) + 8
             crew.wait_until(lambda goal=goal: n_ended(study) >= goal)  # type: ignore[misc]
             filler = fill(small_disk)
@@ -76,8 +76,8 @@ def test_a_full_disk_stops_nothing_but_time(small_disk: Path) -> None:
             filler.unlink()
         crew.finish()
         assert "the storage does not answer; trying again" in crew.words.read_text()
-    records = check_invariants(study, 40)
-    assert len(records) == 40, "a trial was lost or tried again"
+    records = check_invariants(study, 30)
+    assert len(records) == 30, "a trial was lost or tried again"
 
 
 @pytest.mark.slow

@@ -17,20 +17,20 @@ from .crew import Crew, check_invariants, create_storm, n_ended
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
-TRIALS = 90
-EPOCHS = 2000
-"""Trials of seconds."""
+TRIALS = 44
+EPOCHS = 1000
+"""Trials of about a second."""
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
-def test_five_outages_stop_nobody(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """Of 10 to 60 s; the server is shut down or crashes, and every worker goes on from where it was."""
+def test_outages_stop_nobody(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """Also for longer than the silence of the dead; the server is shut down or crashes, and every worker goes on."""
     server: Server = request.getfixturevalue(kind)
     study = create_storm(tmp_path, server.new_database(), TRIALS, EPOCHS)
     url = server.url(str(study.storage.ledger.engine.url.database))
     with Crew(tmp_path, url, "storm", 4, "--pack", "2") as crew:
-        for number, seconds in enumerate((10, 20, 60, 15, 30)):
-            goal = n_ended(study) + 10
+        for number, seconds in enumerate((5, 45, 10)):
+            goal = n_ended(study) + 6
             crew.wait_until(lambda goal=goal: n_ended(study) >= goal)  # type: ignore[misc]
             (server.kill if number % 2 else server.stop)()
             time.sleep(seconds)
@@ -42,16 +42,16 @@ def test_five_outages_stop_nobody(kind: str, request: pytest.FixtureRequest, tmp
     assert len(check_invariants(study, TRIALS)) == TRIALS, "a trial was lost or tried again"
 
 
-def test_a_worker_that_was_paused_does_no_harm(database_url: str, tmp_path: Path) -> None:
-    """After 2 minutes it finds its trials in other hands, writes nothing of them, and works on."""
-    study = create_storm(tmp_path, database_url, 12, 20000)
-    with Crew(tmp_path, database_url, "storm", 2, "--pack", "2") as crew:
+def test_a_worker_that_was_paused_does_no_harm(postgres: Server, tmp_path: Path) -> None:
+    """When it goes on it finds its trials in other hands, writes nothing of them, and works on."""
+    url = postgres.new_database()
+    study = create_storm(tmp_path, url, 12, 12000)
+    with Crew(tmp_path, url, "storm", 2, "--pack", "2") as crew:
         crew.wait_until(lambda: sum(record.state == "running" for record in read_records(study)) == 4)
         paused = crew.workers[0]
         paused.send_signal(signal.SIGSTOP)
         theirs = {r.number for r in read_records(study) if f"/{paused.pid}-" in str(r.worker)}
-        begin = time.monotonic()
-        crew.wait_until(lambda: time.monotonic() > begin + 120)
+        crew.wait_until(lambda: all(r.state == "fail" for r in read_records(study) if r.number in theirs))
         taken = [record for record in read_records(study) if record.number in theirs]
         assert [(r.state, r.reason) for r in taken] == [("fail", "its worker died")] * 2
         paused.send_signal(signal.SIGCONT)
@@ -62,6 +62,7 @@ def test_a_worker_that_was_paused_does_no_harm(database_url: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(("before", "after"), [("+0", "+1h"), ("+2h", "+1h")], ids=["ahead", "back"])
+@pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)  # each with a clock of another machine
 def test_a_clock_that_jumps_kills_nobody(before: str, after: str, database_url: str, tmp_path: Path) -> None:
     """An hour ahead or back, on the machine of half the workers, in the middle of a search."""
     program = shutil.which("faketime")
@@ -81,7 +82,7 @@ def test_a_clock_that_jumps_kills_nobody(before: str, after: str, database_url: 
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    study = create_storm(tmp_path, database_url, 30, 2000)
+    study = create_storm(tmp_path, database_url, 20, 1000)
     (tmp_path / "there").mkdir()
     with (
         Crew(tmp_path, database_url, "storm", 1, "--pack", "2") as here,
@@ -93,6 +94,6 @@ def test_a_clock_that_jumps_kills_nobody(before: str, after: str, database_url: 
         here.wait_until(lambda: time.monotonic() > begin + 5)
         there.finish()
         here.finish()
-    records = check_invariants(study, 30)
-    assert len(records) == 30, "a trial was lost or tried again"
+    records = check_invariants(study, 20)
+    assert len(records) == 20, "a trial was lost or tried again"
     assert len({record.worker for record in records}) == 2

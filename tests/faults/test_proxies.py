@@ -37,11 +37,11 @@ def bouncer(postgres: Server) -> Iterator[PgBouncer]:
 def test_many_workers_share_few_connections(bouncer: PgBouncer, postgres: Server, tmp_path: Path) -> None:
     """Six workers on three connections, whose pgbouncer starts again in the middle; nothing is lost or doubled."""
     database = postgres.new_database().rpartition("/")[2]
-    study = create_storm(tmp_path, bouncer.url(database), trials=60, epochs=600)
+    study = create_storm(tmp_path, bouncer.url(database), trials=36, epochs=600)
     ours = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}'"
     most = 0
     with Crew(tmp_path, bouncer.url(database), "storm", 6, "--pack", "2") as crew:
-        crew.wait_until(lambda: n_ended(study) >= 10)
+        crew.wait_until(lambda: n_ended(study) >= 6)
         bouncer.stop()
         time.sleep(3)
         bouncer.start()
@@ -49,9 +49,9 @@ def test_many_workers_share_few_connections(bouncer: PgBouncer, postgres: Server
             most = max(most, postgres.execute(ours)[0][0])
             time.sleep(0.2)
         crew.finish()
-    assert len(check_invariants(study, 60)) == 60
+    assert len(check_invariants(study, 36)) == 36
     assert 0 < most <= CONNECTIONS
-    assert "60/60" in run_in(tmp_path, "status", KANSEARCH_STORAGE=bouncer.url(database)).stdout
+    assert "36/36" in run_in(tmp_path, "status", KANSEARCH_STORAGE=bouncer.url(database)).stdout
     doctor = run_in(tmp_path, "doctor", KANSEARCH_STORAGE=bouncer.url(database))
     assert doctor.returncode == 0, doctor.stdout
 
@@ -68,7 +68,7 @@ SCRIPT = """
 import sys, time, optuna
 from optuna.storages import GrpcStorageProxy
 proxy = GrpcStorageProxy(host="127.0.0.1", port=int(sys.argv[1]))
-proxy.wait_server_ready(timeout=60)
+proxy.wait_server_ready(timeout=1800)
 study = optuna.load_study(study_name="storm", storage=proxy)
 while len(study.get_trials(states=[optuna.trial.TrialState.COMPLETE])) < int(sys.argv[2]):
     time.sleep(0.2)
@@ -88,7 +88,7 @@ def test_scripts_watch_a_search_through_optunas_proxy(postgres: Server, tmp_path
     try:
         with Crew(tmp_path, url, "storm", 2, "--pack", "2") as crew:
             crew.finish()
-        seen, errors = script.communicate(timeout=60)
+        seen, errors = script.communicate()
         assert script.returncode == 0, errors
     finally:
         for process in (proxy, script):

@@ -155,9 +155,8 @@ def test_a_damaged_checkpoint_costs_its_trial_a_new_beginning(
     wide = ["--set", "space.family=mlp", "--set", "space.width=400", "--set", "space.depth=3", "--artifacts", folder]
     study = create_storm(tmp_path, url, 2, 400 if apart else 3000, "random", *(map(str, wide) if apart else ()))
     with Crew(tmp_path, url, "storm", 1, "--pack", "2") as crew:
-        while [record.state for record in read_records(study)] != ["running"] * 2:
-            assert crew.keep_up(), crew.words.read_text()
-        time.sleep(1)
+        crew.wait_until(lambda: [record.state for record in read_records(study)] == ["running"] * 2)
+        time.sleep(1)  # some epochs
         crew.workers[0].send_signal(signal.SIGTERM)
         while crew.keep_up():
             time.sleep(0.1)

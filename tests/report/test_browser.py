@@ -24,6 +24,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+PATIENCE_MS = 600_000
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 INK = "getComputedStyle(document.querySelector('#plot-front .legendtext')).fill"
 
@@ -36,7 +37,7 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=binary, args=ARGUMENTS, timeout=PATIENCE_MS)
         yield browser
         browser.close()
 
@@ -73,6 +74,7 @@ class Visit:
         self.requests: list[str] = []
         self.complaints: list[str] = []
         self.context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        self.context.set_default_timeout(PATIENCE_MS)
         self.page = self.context.new_page()
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("console", lambda message: self.complaints.append(message.text))
@@ -82,7 +84,7 @@ class Visit:
 
     def wait_until(self, condition: str) -> None:
         """Playwright's own wait_for_function evaluates text in the page, which the page's policy forbids."""
-        for _ in range(100):
+        for _ in range(PATIENCE_MS // 50):
             if self.page.evaluate(condition):
                 return
             self.page.wait_for_timeout(50)
@@ -122,8 +124,12 @@ def test_hover_shows_the_architecture(light: Visit, builder: Any) -> None:
     for index in range(marks.count() - 1, -1, -1):  # marks of the front are the last ones, drawn above the others
         box = marks.nth(index).bounding_box()
         light.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        light.page.wait_for_timeout(120)
-        seen = light.page.locator("#plot-front .hoverlayer").text_content() or ""
+        before = seen
+        for _ in range(40):  # marks that lie over each other show the same
+            light.page.wait_for_timeout(50)
+            seen = light.page.locator("#plot-front .hoverlayer").text_content() or ""
+            if seen != before:
+                break
         if f"trial {best.trial} " in seen:
             break
     assert f"trial {best.trial} " in seen

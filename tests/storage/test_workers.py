@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -17,6 +16,7 @@ from kansearch.storage.studies import StoredStudy, open_studies
 from kansearch.storage.tables import WorkerModel
 from kansearch.storage.url import open_storage
 from kansearch.storage.workers import GRACE_S, LATE_S, Presence, Watch, is_gone, read_workers, worker_name
+from tests.commands import wait_until
 
 
 @pytest.fixture
@@ -106,8 +106,7 @@ def test_a_worker_that_was_forgotten_registers_again(ledger: LedgerStorage, monk
     with Presence(ledger, "cpu"):
         with ledger.session() as session:
             session.query(WorkerModel).delete()
-        time.sleep(1)
-        assert [worker.name for worker in read_workers(ledger)] == [worker_name()]
+        wait_until(lambda: [worker.name for worker in read_workers(ledger)] == [worker_name()])
 
 
 def test_a_worker_that_ended_or_whose_process_is_gone_is_dead_at_once(ledger: LedgerStorage) -> None:
