@@ -45,7 +45,7 @@ def test_outages_stop_nobody(kind: str, request: pytest.FixtureRequest, tmp_path
 def test_a_worker_that_was_paused_does_no_harm(postgres: Server, tmp_path: Path) -> None:
     """When it goes on it finds its trials in other hands, writes nothing of them, and works on."""
     url = postgres.new_database()
-    study = create_storm(tmp_path, url, 12, 15000)
+    study = create_storm(tmp_path, url, 12, 12000)
     with Crew(tmp_path, url, "storm", 2, "--pack", "2") as crew:
         crew.wait_until(lambda: sum(record.state == "running" for record in read_records(study)) == 4)
         paused = crew.workers[0]
