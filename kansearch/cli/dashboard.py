@@ -33,9 +33,9 @@ def show_dashboard(storage: str | None, place: str | None, host: str, port: int,
     login = find_login(host, os.environ)
     url = storage_url(storage)
     here = place or os.environ.get(artifacts.ENVIRONMENT)
-    kept_at = artifacts.parse_place(here, Path()) if here else None
-    if kept_at is not None and writable:
-        artifacts.artifacts_at(kept_at).check()
+    kept_at = artifacts.artifacts_at(artifacts.parse_place(here, Path())) if here else None
+    if kept_at is not None:
+        kept_at.check(writable=writable)
     dashboard = Dashboard(
         open_storage(url, read_only=not writable),
         login,

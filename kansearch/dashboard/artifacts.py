@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+from collections.abc import Iterator
+from http import HTTPStatus
 from typing import BinaryIO
 
-from optuna.artifacts.exceptions import ArtifactNotFound
+from bottle import HTTPError
 
-from kansearch.storage.artifacts import Artifacts
+from kansearch.storage.artifacts import ArtifactError, Artifacts
 
 
 class ArtifactStore:
@@ -23,17 +26,27 @@ class ArtifactStore:
         """The content of an artifact.
 
         Raises:
-            ArtifactNotFound: If there is none.
+            HTTPError: If there is none (404), or its place cannot be reached (503); likewise below.
         """
-        content = self._place.read(artifact_id)
+        with self._refusals():
+            content = self._place.read(artifact_id)
         if not content:
-            raise ArtifactNotFound(f"there is no artifact {artifact_id}")
+            raise HTTPError(HTTPStatus.NOT_FOUND, f"there is nothing in artifact {artifact_id}")
         return io.BytesIO(content)
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Keep the content of an artifact."""
-        self._place.write(artifact_id, content_body.read())
+        with self._refusals():
+            self._place.write(artifact_id, content_body.read())
 
     def remove(self, artifact_id: str) -> None:
         """Remove an artifact, if it is there."""
-        self._place.remove(artifact_id)
+        with self._refusals():
+            self._place.remove(artifact_id)
+
+    @contextlib.contextmanager
+    def _refusals(self) -> Iterator[None]:
+        try:
+            yield
+        except ArtifactError as error:
+            raise HTTPError(HTTPStatus.SERVICE_UNAVAILABLE, f"artifacts {self._place.place}: {error}") from None

@@ -92,7 +92,7 @@ class Password(Login):
         """Let a request with the right user and password through."""
         scheme, _, coded = request.get("HTTP_AUTHORIZATION", "").partition(" ")
         try:
-            given = base64.b64decode(coded, validate=True) if scheme.lower() == "basic" else b""
+            given = base64.b64decode(coded.strip(), validate=True) if scheme.lower() == "basic" else b""
         except ValueError:
             given = b""
         if not hmac.compare_digest(given, self._expected):
@@ -162,6 +162,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def host_name(text: str) -> str:
+    """The name in an address, or in a part of one, without its port; empty where it is none."""
+    try:
+        return urlsplit(text if "//" in text else f"//{text}").hostname or ""
+    except ValueError:
+        return ""
+
+
 class Guard:
     """What stands before the dashboard.
 
@@ -192,6 +200,7 @@ class Guard:
                 kept.append(("Content-Security-Policy", "sandbox"))  # a file that somebody uploaded runs nothing
             return start(status, [*kept, *HEADERS], *rest)
 
+        request.setdefault("HTTP_ACCEPT_ENCODING", "")  # the dashboard takes it for given
         try:
             self._check(request)
         except Refusal as refusal:
@@ -215,7 +224,7 @@ class Guard:
             return
         # What a page of somebody else asks a browser to send comes with the name of that page.
         if request.get("HTTP_SEC_FETCH_SITE", "same-origin") not in ("same-origin", "none") or (
-            "HTTP_ORIGIN" in request and urlsplit(request["HTTP_ORIGIN"]).netloc.lower() != host.lower()
+            "HTTP_ORIGIN" in request and request["HTTP_ORIGIN"].partition("://")[2].lower() != host.lower()
         ):
             raise Refusal(HTTPStatus.FORBIDDEN, "a page of another site may not change anything here")
         self._login.admit(request)
@@ -229,10 +238,7 @@ class Guard:
             )
 
     def _is_ours(self, host: str) -> bool:
-        try:
-            name = urlsplit(f"//{host}").hostname or ""
-        except ValueError:
-            return False
+        name = host_name(host)
         if name in self._hosts:
             return True
         try:

@@ -15,15 +15,15 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-from bottle import HTTPResponse, Route
+from bottle import HTTPResponse, Route, response
+from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import text
+from sqlalchemy import literal, select
 
-from kansearch.errors import KansearchError
+from kansearch.errors import KansearchError, UserError
 from kansearch.report.architecture import describe_architecture, family_name
 from kansearch.report.figures import Plot, activation_plots, curves_plot, front_plot, hypervolume_plot
 from kansearch.report.page import to_html
@@ -31,7 +31,7 @@ from kansearch.report.summary import Summary, summarize, thinned
 from kansearch.report.words import CAVEAT, count, finding, format_value, short_label, verdict_sentences
 from kansearch.search.importance import importances
 from kansearch.specs.trial import TrialRecord
-from kansearch.storage.artifacts import ArtifactError
+from kansearch.storage.artifacts import ArtifactError, Artifacts
 from kansearch.storage.deletion import delete_study
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, find_study
@@ -49,6 +49,12 @@ ASKING = ("/api/", "/csv/", "/artifacts/", "/report/")
 
 OURS = "kansearch:"
 """Prefix of the attributes that are for workers, not for readers."""
+
+LAID = "artifacts:"
+"""Prefix of the system attributes in which Optuna notes artifacts."""
+
+MAX_ID = 2**31 - 1
+"""Of a study; databases refuse to look for a larger one."""
 
 MAX_MARKS = 400
 """Trials beside the front that a figure shows; figures are sent again every few seconds."""
@@ -115,13 +121,15 @@ class Reviewer:
 
     Args:
         storage: Of the studies.
+        place: Of what people lay beside them; None where nobody can.
     """
 
     name = "kansearch-reviewer"
     api = 2
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, place: Artifacts | None) -> None:
         self._storage = storage
+        self._place = place
         self._watched: dict[int, _Watched] = {}
         self._is_away = False
 
@@ -137,35 +145,45 @@ class Reviewer:
         """The page that `kansearch report` would write of a study now."""
         study = self._find(study_id)
         if study is None:
-            return HTTPResponse("no such study of kansearch", 404, Content_Type="text/plain")
+            return _refusal(HTTPStatus.NOT_FOUND, f"study {study_id} is none of kansearch's")
         page = to_html(replace(_summary(study), importances=importances(study)), datetime.now().astimezone())
         return HTTPResponse(page, Content_Type="text/html; charset=UTF-8", Cache_Control="no-store")
 
     # --- answers -----------------------------------------------------------------------------------------
 
     def _answering(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """A view that says in one line what is wrong with the storage or a place of artifacts."""
+        """A view that says in one line what is wrong with the storage, and of which study it knows nothing."""
 
-        def view(*args: Any, **kwargs: Any) -> Any:
+        def view(**named: Any) -> Any:
             try:
                 # Before the dashboard's own views ask it: they would answer any fault of it with a traceback.
-                self._check_storage()
-                return callback(*args, **kwargs)
-            except (KansearchError, ArtifactError) as error:
-                body = json.dumps({"reason": str(error)})
-                return HTTPResponse(body, HTTPStatus.SERVICE_UNAVAILABLE, Content_Type="application/json")
+                if not self._is_there(named.get("study_id")):
+                    return _refusal(HTTPStatus.NOT_FOUND, f"there is no study {named['study_id']}")
+                answer = callback(**named)
+            except KansearchError as error:
+                return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            # Its pages read JSON from whatever succeeded; an answer without content passes for a failure.
+            if response.status_code == HTTPStatus.NO_CONTENT:
+                response.status = HTTPStatus.OK
+            return answer
 
         return view
 
-    def _check_storage(self) -> None:
+    def _is_there(self, study_id: int | None) -> bool:
+        """Whether the storage has that study, or answers where none is asked for; past Optuna's cache of names."""
         ledger = self._storage.ledger
 
-        def ask() -> None:
+        def ask() -> bool:
             with ledger.session() as session:
-                session.execute(text("SELECT 1"))
+                wanted = select(literal(1))
+                if study_id is not None:
+                    wanted = wanted.select_from(models.StudyModel).filter_by(study_id=study_id)
+                return session.scalar(wanted) is not None
 
+        if study_id is not None and study_id > MAX_ID:
+            return False
         try:
-            ledger.patiently(ask)
+            is_there = ledger.patiently(ask)
         except Exception as error:
             known = as_storage_error(error)
             if known is None:
@@ -177,19 +195,37 @@ class Reviewer:
         if self._is_away:
             _logger.warning("the storage answers again")
         self._is_away = False
+        return is_there
 
     def _deleting(self, callback: Callable[..., Any]) -> Callable[..., Any]:
-        """A view that deletes a study of ours once its workers have left, and its checkpoints with it."""
+        """A view that deletes a study of ours once its workers have left, with its checkpoints and artifacts."""
 
         def delete(study_id: int) -> Any:
             study = self._find(study_id)
-            if study is not None:
-                delete_study(study, delete=partial(callback, study_id=study_id))
-                self._watched.pop(study_id, None)
-                return HTTPResponse(status=HTTPStatus.NO_CONTENT)
-            return callback(study_id=study_id)
+            if study is None:
+                return callback(study_id=study_id)
+            laid = self._laid_beside(study)
+            delete_study(study)
+            self._watched.pop(study_id, None)
+            self._remove(laid, study)
+            return {}
 
         return delete
+
+    def _laid_beside(self, study: StoredStudy) -> list[str]:
+        """Keys of what people laid beside a study and its trials, as Optuna notes them."""
+        attributes = [self._storage.get_study_system_attrs(study.study_id)]
+        attributes += [trial.system_attrs for trial in study.trials()]
+        return [key.removeprefix(LAID) for found in attributes for key in found if key.startswith(LAID)]
+
+    def _remove(self, keys: Iterable[str], study: StoredStudy) -> None:
+        if self._place is None:
+            return
+        for key in keys:
+            try:
+                self._place.remove(key)
+            except ArtifactError as error:
+                _logger.warning("artifact %s of study %s stays: %s", key, study.spec.name, error)
 
     def _adding(self, callback: Callable[..., Any]) -> Callable[..., Any]:
         """A view of a study with what we know of it."""
@@ -206,14 +242,14 @@ class Reviewer:
 
     def _find(self, study_id: int) -> StoredStudy | None:
         """A study of ours; None where it is somebody else's, or gone."""
+        watched = self._watched.get(study_id)
+        if watched is not None:
+            return watched.study
         try:
-            name = self._storage.get_study_name_from_id(study_id)
-            watched = self._watched.get(study_id)
-            return watched.study if watched and watched.study.spec.name == name else find_study(self._storage, name)
-        except KeyError:
-            return None
-        except KansearchError:
+            study = find_study(self._storage, self._storage.ledger.get_study_name_from_id(study_id))
+        except (KeyError, UserError):
             return None  # Optuna's own studies are shown as they are
+        return study if study is not None and study.study_id == study_id else None
 
     def _look(self, study: StoredStudy) -> _Watched:
         """A study with its review: made at once for the first look, and in the background for later ones."""
@@ -223,6 +259,11 @@ class Reviewer:
         elif watched.review.is_old and watched.renewing.acquire(blocking=False):
             threading.Thread(target=_renew, args=(watched,), daemon=True).start()
         return watched
+
+
+def _refusal(status: HTTPStatus, reason: str) -> HTTPResponse:
+    """An answer as the dashboard's pages expect it of what failed."""
+    return HTTPResponse(json.dumps({"reason": reason}), status, Content_Type="application/json")
 
 
 def _renew(watched: _Watched) -> None:

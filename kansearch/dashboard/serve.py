@@ -16,9 +16,9 @@ except ImportError as error:
     raise MissingExtraError("the dashboard", str(error.name), "dashboard") from None
 
 from kansearch.dashboard.artifacts import ArtifactStore
-from kansearch.dashboard.guard import HOSTS, Guard, Login, is_loopback
+from kansearch.dashboard.guard import HOSTS, Guard, Login, host_name, is_loopback
 from kansearch.dashboard.review import REPORT, Reviewer
-from kansearch.storage.artifacts import artifacts_at
+from kansearch.storage.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from kansearch.storage.ledger import Storage
@@ -44,7 +44,7 @@ class Dashboard:
         login: Who may come in.
         host: Address or name of this machine on which it listens.
         port: Likewise; 0 takes a free one.
-        place: Of artifacts that are shown beside studies and trials, as `parse_place` names it; None shows none.
+        place: Of artifacts that are shown beside studies and trials; None shows none.
         writable: Whether notes, artifacts and studies may be changed.
         environment: In which more names of this machine may stand.
 
@@ -58,17 +58,17 @@ class Dashboard:
         login: Login,
         host: str,
         port: int,
-        place: str | None,
+        place: Artifacts | None,
         *,
         writable: bool,
         environment: Mapping[str, str],
     ) -> None:
         storage.ledger.patience_s = PATIENCE_S
-        app: Any = optuna_dashboard.wsgi(storage, None if place is None else ArtifactStore(artifacts_at(place)))
-        reviewer = Reviewer(storage)
+        app: Any = optuna_dashboard.wsgi(storage, None if place is None else ArtifactStore(place))
+        reviewer = Reviewer(storage, place)
         app.route(REPORT, "GET", reviewer.report)
         app.install(reviewer)
-        named = {name.strip() for name in environment.get(HOSTS, "").split(",") if name.strip()}
+        named = {name for text in environment.get(HOSTS, "").split(",") if (name := host_name(text.strip()))}
         ours = {"localhost", "127.0.0.1", "::1", host, *(() if is_loopback(host) else (socket.gethostname(),))}
         guard = Guard(app, login, ours | named, any_address=host in EVERYWHERE, writable=writable)
         try:

@@ -141,13 +141,19 @@ class Artifacts(ABC):
         with _refusals():
             self._remove(key)
 
-    def check(self) -> None:
-        """Make sure that the place keeps something and gives it back.
+    def check(self, *, writable: bool = True) -> None:
+        """Make sure that the place keeps something and gives it back, or at least that it can be looked at.
 
         Raises:
-            KansearchError: If it does not.
+            KansearchError: If not.
         """
         key, content = _new_key(), b"kansearch"
+        if not writable:
+            try:
+                self.read(key)
+            except ArtifactError as error:
+                raise self.error(f"artifacts {self.place} cannot be looked at: {error}") from None
+            return
         try:
             self.write(key, content)
             kept = self.read(key)

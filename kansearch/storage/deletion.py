@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
-from functools import partial
 
 from kansearch.storage.artifacts import find_artifacts, remove_all
 from kansearch.storage.studies import StoredStudy
@@ -23,7 +21,7 @@ def workers_on(study: StoredStudy) -> list[WorkerRecord]:
     return [worker for worker in workers if worker.study_id == study.study_id and worker.state in ("live", "late")]
 
 
-def delete_study(study: StoredStudy, patience_s: float = LEAVE_S, delete: Callable[[], object] | None = None) -> int:
+def delete_study(study: StoredStudy, patience_s: float = LEAVE_S) -> int:
     """Delete a study with its trials, their checkpoints and artifacts.
 
     Its workers are asked to leave first. One that takes longer finds out when it looks, or when it writes: what it
@@ -32,7 +30,6 @@ def delete_study(study: StoredStudy, patience_s: float = LEAVE_S, delete: Callab
     Args:
         study: To be deleted; nobody may use it afterwards.
         patience_s: How long workers may take to leave.
-        delete: What deletes the rows of the study and its trials, where somebody does more than the storage.
 
     Returns:
         How many artifacts lie where this machine does not reach them; the next worker that does removes them.
@@ -48,5 +45,5 @@ def delete_study(study: StoredStudy, patience_s: float = LEAVE_S, delete: Callab
     artifacts = find_artifacts(ledger, study.study_id)
     # Perhaps it is gone: somebody else deleted it too, or the answer of a first try was lost.
     with contextlib.suppress(KeyError):
-        (delete or partial(study.storage.delete_study, study.study_id))()
+        study.storage.delete_study(study.study_id)
     return len(artifacts) - remove_all(ledger, artifacts)

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from kansearch.storage.studies import study_names
+from kansearch.storage.deletion import delete_study
+from kansearch.storage.studies import load_study, study_names
 from kansearch.storage.url import open_storage
 from tests.commands import run_in
 from tests.servers import free_port
@@ -101,6 +102,7 @@ def test_what_would_spoil_a_study_is_refused_to_all(writable: Served, method: st
     [
         {"Origin": "http://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
         {"Origin": "http://127.0.0.1:1"},
         {"Sec_Fetch_Site": "cross-site"},
         {"Sec_Fetch_Site": "same-site"},
@@ -130,8 +132,8 @@ def test_no_path_leaves_its_folder(writable: Served, path: str) -> None:
 def test_a_note_is_kept(writable: Served) -> None:
     """What a person writes takes the place of our words, on a study as on a trial."""
     own = {"Origin": f"http://{writable.host}", "Sec_Fetch_Site": "same-origin"}
-    assert writable.ask("/api/studies/1/note", "PUT", NOTE, **own).status == 204
-    assert writable.ask("/api/studies/1/2/note", "PUT", NOTE, **own).status == 204
+    assert writable.ask("/api/studies/1/note", "PUT", NOTE, **own).status == 200
+    assert writable.ask("/api/studies/1/2/note", "PUT", NOTE, **own).status == 200
     study = writable.ask("/api/studies/1").json
     assert study["note"] == NOTE
     assert [trial["note"] == NOTE for trial in study["trials"]] == [False, True, False, False]
@@ -147,7 +149,7 @@ def test_an_artifact_is_kept_and_runs_nothing(writable: Served) -> None:
     assert answer.content == b"<script>alert(1)</script>"
     assert answer.headers["Content-Security-Policy"] == "sandbox"
     assert "Access-Control-Allow-Origin" not in answer.headers
-    assert writable.ask(f"/api{path}", "DELETE").status == 204
+    assert writable.ask(f"/api{path}", "DELETE").status == 200
     assert writable.ask(path).status == 404
 
 
@@ -159,10 +161,45 @@ def test_a_deleted_study_is_gone_with_its_artifacts(tmp_path: Path) -> None:
         served.enter()
         assert served.ask(*UPLOAD).status == 201
         assert list((tmp_path / "artifacts").iterdir())
-        assert served.ask("/api/studies/1", "DELETE", {}).status == 204
+        assert served.ask("/api/studies/1", "DELETE", {}).json == {}
         assert served.ask("/api/studies").json == {"study_summaries": []}
         assert served.ask("/api/studies/1").status == 404
     assert not list((tmp_path / "artifacts").iterdir())
+    assert study_names(open_storage(f"sqlite:///{tmp_path / 'kansearch.db'}")) == []
+
+
+def test_only_the_study_that_was_named_is_deleted(tmp_path: Path) -> None:
+    """A page that was left open names a study that is gone; another one of the same name stays as it is."""
+    searched(tmp_path, STUDY.replace("trials: 24", "trials: 1")).storage.close()
+    url = f"sqlite:///{tmp_path / 'kansearch.db'}"
+    with dashboard(tmp_path, "--writable") as served:
+        served.enter()
+        assert served.ask("/report/1").status == served.ask("/csv/1").status == 200
+        delete_study(load_study(open_storage(url), "shown"))
+        again = searched(tmp_path, STUDY.replace("trials: 24", "trials: 1"))
+        for method, path in (("DELETE", "/api/studies/1"), ("GET", "/api/studies/1"), ("GET", "/report/1"),
+                             ("GET", "/csv/1"), ("GET", f"/report/{10**24}")):  # fmt: skip
+            assert served.ask(path, method).status == 404, path
+        assert not again.is_stopped
+        assert served.ask(f"/report/{again.study_id}").status == 200
+
+
+def test_artifacts_out_of_reach_are_said(tmp_path: Path) -> None:
+    """In one line to whoever asks; a study beside which they lie can be deleted all the same."""
+    searched(tmp_path, STUDY.replace("trials: 24", "trials: 1")).storage.close()
+    place = tmp_path / "artifacts"
+    place.mkdir()
+    with dashboard(tmp_path, "--writable", "--artifacts", place) as served:
+        served.enter()
+        made = served.ask(*UPLOAD).json["artifact_id"]
+        (place / made).unlink()
+        assert served.ask(f"/artifacts/1/{made}").status == 404
+        place.rmdir()
+        assert served.ask(f"/artifacts/1/{made}").status == 503
+        answer = served.ask(*UPLOAD)
+        assert (answer.status, answer.json["reason"]) == (503, f"artifacts {place}: no such folder on this machine")
+        assert served.ask("/api/studies/1", "DELETE").status == 200
+        assert served.words.read() == f"artifact {made} of study shown stays: no such folder on this machine\n"
     assert study_names(open_storage(f"sqlite:///{tmp_path / 'kansearch.db'}")) == []
 
 
@@ -184,6 +221,7 @@ def test_sigterm_ends_it_in_peace(folder: Path) -> None:
         ([], {"KANSEARCH_DASHBOARD_PASSWORD": "x"}, "KANSEARCH_DASHBOARD_USER is not set"),
         (["--storage", "sqlite:///none.db"], {}, "does not exist"),
         (["--artifacts", "http://ada:secret@x"], {}, "is no place"),
+        (["--artifacts", "nowhere"], {}, "nowhere cannot be looked at: no such folder on this machine"),
         (["--storage", "postgresql://ada:secret@127.0.0.1:{free}/x"], {}, "cannot be opened"),
     ],
 )

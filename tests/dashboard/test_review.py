@@ -17,7 +17,7 @@ from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
 from tests.conftest import missing
-from tests.report.test_browser import ARGUMENTS
+from tests.report.test_browser import ARGUMENTS, PATIENCE_MS
 from tests.servers import MissingPartError, Postgres
 
 from .conftest import STUDY, searched
@@ -171,9 +171,25 @@ def test_a_browser_shows_curves_and_activations_and_asks_nobody_else(shown: Serv
     page.get_by_text("shown").first.click()
     for figure in ("kansearch-front", "kansearch-curves", "kansearch-layer-0"):
         lines = page.locator(f"[id='user-defined-plot:{figure}'] .scatterlayer .trace")
-        lines.first.wait_for(state="attached", timeout=120_000)
+        lines.first.wait_for(state="attached", timeout=PATIENCE_MS)
     page.goto(f"http://{shown.host}/dashboard/studies/1/trials?numbers=0")
-    page.get_by_text("after", exact=False).first.wait_for(timeout=120_000)
+    page.get_by_text("after", exact=False).first.wait_for(timeout=PATIENCE_MS)
     page.close()
     assert complaints == []
     assert all(url.startswith((f"http://{shown.host}/", "data:", "blob:")) for url in requests)
+
+
+@pytest.mark.browser
+def test_a_browser_deletes_a_study(tmp_path: Path, chromium: Any) -> None:
+    """And its page takes our answer for what it is: the study leaves the list, and nothing is complained about."""
+    searched(tmp_path, STUDY.replace("trials: 24", "trials: 1")).storage.close()
+    with dashboard(tmp_path, "--writable") as served:
+        complaints: list[str] = []
+        page = chromium.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.goto(served.address)
+        page.get_by_label("delete study").click(timeout=PATIENCE_MS)
+        page.get_by_role("button", name="Yes").click(timeout=PATIENCE_MS)
+        page.get_by_text("1. shown").wait_for(state="detached", timeout=PATIENCE_MS)
+        page.close()
+    assert complaints == []
