@@ -83,7 +83,7 @@ class Command:
         return status
 
     def wait(self) -> int:
-        """The same, at its end."""
+        """Wait for its end; returns its exit code, as `poll` does."""
         status: int = self._process.wait(PATIENCE_S)
         return status
 
@@ -100,12 +100,13 @@ class Command:
             time.sleep(0.2)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Unless it has ended."""
+        """Send a signal, unless the command has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it may end at this moment
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """It alone."""
+        """Kill the command, and not what it started."""
         self.send_signal(signal.SIGKILL)
 
 

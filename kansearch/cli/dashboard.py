@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from pathlib import Path
 
-from kansearch.cli.places import storage_url
+from kansearch.cli.places import artifacts_place, storage_url
 from kansearch.cli.tables import console, say
 from kansearch.dashboard.guard import find_login
 from kansearch.dashboard.serve import Dashboard
-from kansearch.storage import artifacts
+from kansearch.storage.artifacts import artifacts_at
 from kansearch.storage.url import open_storage, shown
 
 
@@ -19,10 +18,10 @@ def show_dashboard(storage: str | None, place: str | None, host: str, port: int,
     """Serve the dashboard until somebody stops it.
 
     Args:
-        storage: With the flag.
-        place: With the flag, of artifacts.
-        host: On which it listens.
-        port: Likewise.
+        storage: URL that was given with --storage; None asks the environment.
+        place: Place of artifacts that was given with --artifacts; likewise.
+        host: Address of this machine on which it listens.
+        port: Port on which it listens.
         writable: Whether something may be changed.
 
     Raises:
@@ -32,8 +31,8 @@ def show_dashboard(storage: str | None, place: str | None, host: str, port: int,
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     login = find_login(host, os.environ)
     url = storage_url(storage)
-    here = place or os.environ.get(artifacts.ENVIRONMENT)
-    kept_at = artifacts.artifacts_at(artifacts.parse_place(here, Path())) if here else None
+    named = artifacts_place(place)
+    kept_at = artifacts_at(named) if named else None
     if kept_at is not None:
         kept_at.check(writable=writable)
     dashboard = Dashboard(

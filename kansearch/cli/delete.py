@@ -6,9 +6,11 @@ import sys
 
 import typer
 
+from kansearch.cli.places import artifacts_place
 from kansearch.cli.tables import console, say
 from kansearch.errors import UserError
 from kansearch.report.words import count
+from kansearch.storage.artifacts import artifacts_at
 from kansearch.storage.deletion import LEAVE_S, delete_study, workers_on
 from kansearch.storage.studies import StoredStudy
 
@@ -38,10 +40,18 @@ def delete_for_good(study: StoredStudy, *, sure: bool) -> None:
     out = console()
     if workers:
         say(out, f"Waiting up to {LEAVE_S:.0f} s for {count(len(workers), 'worker')} to leave study {name} ...")
-    n_left = delete_study(study)
+    named = artifacts_place(None)
+    try:
+        n_left = delete_study(study, place=artifacts_at(named) if named else None)
+    except KeyboardInterrupt:
+        say(out, f"Study {name} is stopped, and perhaps not deleted; optimize and submit let it go on.")
+        raise
     say(out, f"Deleted {held}.")
     if n_left:
-        say(out, f"{count(n_left, 'artifact')} cannot be reached from here; the next worker that can removes them.")
+        say(
+            out,
+            f"{count(n_left, 'artifact')} cannot be reached from here; of checkpoints a worker takes care.",
+        )
 
 
 def _is_sure(question: str) -> bool:

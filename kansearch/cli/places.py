@@ -36,6 +36,16 @@ def storage_url(given: str | None, filed: str | None = None) -> str:
     return given or os.environ.get(url.ENVIRONMENT) or filed or url.DEFAULT_URL
 
 
+def artifacts_place(given: str | None) -> str | None:
+    """The place of artifacts that a flag or the environment names, as `parse_place` has it; None where neither does.
+
+    Raises:
+        UserError: If it cannot be one.
+    """
+    here = given or os.environ.get(artifacts.ENVIRONMENT)
+    return artifacts.parse_place(here, Path()) if here else None
+
+
 def find_places(spec: StudySpec, study_file: Path, storage: str | None, place: str | None) -> Places:
     """Where a study is kept.
 
@@ -50,10 +60,9 @@ def find_places(spec: StudySpec, study_file: Path, storage: str | None, place: s
     """
     filed = spec.storage and url.from_folder(spec.storage, study_file.parent)
     found = storage_url(storage, filed)
-    here = place or os.environ.get(artifacts.ENVIRONMENT)
-    text, folder = (here, Path()) if here else (spec.artifacts, study_file.parent)
     return Places(
         found,
-        artifacts.parse_place(text, folder) if text else None,
+        artifacts_place(place)
+        or (artifacts.parse_place(spec.artifacts, study_file.parent) if spec.artifacts else None),
         "" if found == storage_url(None) else f" {shlex.join(['--storage', url.shown(found)])}",
     )

@@ -210,7 +210,11 @@ class Guard:
         return self._app(request, start_safely)
 
     def _check(self, request: WSGIEnvironment) -> None:
-        path, method = request["PATH_INFO"], request["REQUEST_METHOD"]
+        method = request["REQUEST_METHOD"]
+        try:
+            path = request["PATH_INFO"].encode("latin-1").decode()
+        except UnicodeDecodeError:
+            raise Refusal(HTTPStatus.BAD_REQUEST, "the path is no text") from None
         if re.search(r"(^|/)\.\.(/|$)|[\\\0]", path):
             raise Refusal(HTTPStatus.BAD_REQUEST, "the path leaves its folder")
         host = request.get("HTTP_HOST", "")

@@ -21,6 +21,7 @@ from typing import Any
 from bottle import HTTPResponse, Route, response
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
+from optuna_dashboard._serializer import serialize_frozen_trial
 from sqlalchemy import literal, select
 
 from kansearch.errors import KansearchError, UserError
@@ -31,7 +32,7 @@ from kansearch.report.summary import Summary, summarize, thinned
 from kansearch.report.words import CAVEAT, count, finding, format_value, short_label, verdict_sentences
 from kansearch.search.importance import importances
 from kansearch.specs.trial import TrialRecord
-from kansearch.storage.artifacts import ArtifactError, Artifacts
+from kansearch.storage.artifacts import Artifacts
 from kansearch.storage.deletion import delete_study
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, find_study
@@ -49,9 +50,6 @@ ASKING = ("/api/", "/csv/", "/artifacts/", "/report/")
 
 OURS = "kansearch:"
 """Prefix of the attributes that are for workers, not for readers."""
-
-LAID = "artifacts:"
-"""Prefix of the system attributes in which Optuna notes artifacts."""
 
 MAX_ID = 2**31 - 1
 """Of a study; databases refuse to look for a larger one."""
@@ -105,7 +103,6 @@ class _Watched:
         renewing: Held by whoever makes the next one.
         details: What we add to each trial that ended, by its number.
         attributes: Names of what can be sorted by, and of what cannot.
-        complete: Trials that may come to the front, as the dashboard sent them.
     """
 
     study: StoredStudy
@@ -113,7 +110,6 @@ class _Watched:
     renewing: threading.Lock = field(default_factory=threading.Lock)
     details: dict[int, dict[str, Any]] = field(default_factory=dict)
     attributes: dict[str, bool] = field(default_factory=dict)
-    complete: dict[int, dict[str, Any]] = field(default_factory=dict)
 
 
 class Reviewer:
@@ -160,8 +156,13 @@ class Reviewer:
                 if not self._is_there(named.get("study_id")):
                     return _refusal(HTTPStatus.NOT_FOUND, f"there is no study {named['study_id']}")
                 answer = callback(**named)
-            except KansearchError as error:
-                return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            except UserError as error:  # somebody else deleted it at this moment
+                return _refusal(HTTPStatus.NOT_FOUND, str(error))
+            except Exception as error:
+                known = error if isinstance(error, KansearchError) else as_storage_error(error)
+                if known is None:
+                    raise
+                return _refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(known))
             # Its pages read JSON from whatever succeeded; an answer without content passes for a failure.
             if response.status_code == HTTPStatus.NO_CONTENT:
                 response.status = HTTPStatus.OK
@@ -204,28 +205,12 @@ class Reviewer:
             study = self._find(study_id)
             if study is None:
                 return callback(study_id=study_id)
-            laid = self._laid_beside(study)
-            delete_study(study)
+            if n_left := delete_study(study, place=self._place):
+                _logger.warning("study %s: %s could not be removed", study.spec.name, count(n_left, "artifact"))
             self._watched.pop(study_id, None)
-            self._remove(laid, study)
             return {}
 
         return delete
-
-    def _laid_beside(self, study: StoredStudy) -> list[str]:
-        """Keys of what people laid beside a study and its trials, as Optuna notes them."""
-        attributes = [self._storage.get_study_system_attrs(study.study_id)]
-        attributes += [trial.system_attrs for trial in study.trials()]
-        return [key.removeprefix(LAID) for found in attributes for key in found if key.startswith(LAID)]
-
-    def _remove(self, keys: Iterable[str], study: StoredStudy) -> None:
-        if self._place is None:
-            return
-        for key in keys:
-            try:
-                self._place.remove(key)
-            except ArtifactError as error:
-                _logger.warning("artifact %s of study %s stays: %s", key, study.spec.name, error)
 
     def _adding(self, callback: Callable[..., Any]) -> Callable[..., Any]:
         """A view of a study with what we know of it."""
@@ -280,7 +265,11 @@ def _add(answer: dict[str, Any], watched: _Watched) -> None:
     study, review = watched.study, watched.review
     shown = {trial["number"]: trial for trial in (*answer["best_trials"], *answer["trials"])}
     records = read_records(study)
-    violations = {trial.number: list(trial.constraints.values()) for trial in study.trials(TrialState.COMPLETE)}
+    complete = {trial.number: trial for trial in study.trials(TrialState.COMPLETE)}
+    # What the page has is not in the answer, nor what infeasible trials keep from the front as Optuna has it.
+    noted = study.storage.get_study_system_attrs(study.study_id)
+    for number in (review.front - shown.keys()) & complete.keys():
+        shown[number] = serialize_frozen_trial(study.study_id, complete[number], noted)
     for record in records:
         if (trial := shown.get(record.number)) is None:
             continue
@@ -291,19 +280,17 @@ def _add(answer: dict[str, Any], watched: _Watched) -> None:
             details = {
                 "user_attrs": [{"key": key, "value": str(value)} for key, value in attributes.items()],
                 # What Optuna's samplers see of it; of a pruned trial that says only that it was pruned.
-                "constraints": violations.get(record.number, []),
+                "constraints": list(complete[record.number].constraints.values()) if record.number in complete else [],
                 "note": _note(_trial_note(record, study)),
             }
             if record.state not in ("running", "waiting"):
                 watched.details[record.number] = details
         trial |= {**details, "note": trial["note"] if trial["note"]["version"] else details["note"]}
-        if record.state == "complete" and record.feasible:
-            watched.complete[record.number] = trial
     answer |= {
-        "best_trials": [watched.complete[number] for number in sorted(review.front & watched.complete.keys())],
+        "best_trials": [shown[number] for number in sorted(review.front & shown.keys())],
         "note": answer["note"] if answer["note"]["version"] else _note(review.note),
         "plotly_graph_objects": [*review.figures, *answer["plotly_graph_objects"]],
-        "union_user_attrs": [{"key": key, "sortable": sortable} for key, sortable in watched.attributes.items()],
+        "union_user_attrs": [{"key": key, "sortable": sortable} for key, sortable in list(watched.attributes.items())],
         "user_attrs": [*_facts(study), *(row for row in answer["user_attrs"] if not row["key"].startswith(OURS))],
     }
 
@@ -336,15 +323,11 @@ def _attributes(record: TrialRecord, study: StoredStudy) -> dict[str, Any]:
 
 def _trial_note(record: TrialRecord, study: StoredStudy) -> str:
     measured = ", ".join(f"{short_label(name)} {format_value(name, v)}" for name, v in record.metrics.items())
-    lines = [
-        f"**{family_name(record.family)}**: {describe_architecture(record.params, study.spec)}",
-        _end(record),
-        *([measured] if measured else []),
-        *(
-            [f"What it has learned: `kansearch explain {study.spec.name} --trial {record.number}`"]
-            * bool(record.curves)
-        ),
-    ]
+    lines = [f"**{family_name(record.family)}**: {describe_architecture(record.params, study.spec)}", _end(record)]
+    if measured:
+        lines.append(measured)
+    if record.curves:
+        lines.append(f"What it has learned: `kansearch explain {study.spec.name} --trial {record.number}`")
     return "\n\n".join(lines)
 
 

@@ -70,8 +70,8 @@ def format_param(value: object) -> str:
 
 def percent(share: float) -> str:
     """A share in whole percent, or finer where that would read 0 or 100."""
-    is_nearly = any(0 < abs(share - whole) < 0.005 for whole in (0, 1))
-    return f"{share:.2%}" if is_nearly else f"{share:.0%}"
+    text = f"{share:.0%}"
+    return f"{share:.2%}" if text in ("0%", "100%") and share not in (0, 1) else text
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:

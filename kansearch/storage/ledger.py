@@ -233,6 +233,10 @@ class LedgerStorage(RDBStorage):
         with self.session() as session:
             self._lock_study(session, study_id)
             models.StudyModel.find_or_raise_by_id(study_id, session)
+            if self.engine.name == "sqlite":
+                # Perhaps Optuna made it, or an older kansearch, which did not note its id.
+                last = int(session.execute(text("PRAGMA user_version")).scalar_one())
+                session.execute(text(f"PRAGMA user_version = {max(last, study_id)}"))
             trials = select(models.TrialModel.trial_id).filter_by(study_id=study_id)
             # Those that refer to others first.
             for table in (CheckpointModel.__table__, *reversed(models.BaseModel.metadata.sorted_tables)):

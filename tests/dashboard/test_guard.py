@@ -41,7 +41,7 @@ def test_the_printed_address_opens_it_and_nothing_else_does(shown: Served) -> No
                                    "Basic ä", "Basic", "Bearer x"])  # fmt: skip
 def test_a_password_is_asked_for(writable: Served, given: str) -> None:
     """Nobody gets in without the right user and the right password; a browser is told to ask for them."""
-    answer = writable.ask("/api/studies", Authorization=given.encode("latin-1").decode("latin-1"))
+    answer = writable.ask("/api/studies", Authorization=given)
     assert answer.status == 401
     assert answer.headers["WWW-Authenticate"].startswith("Basic ")
     assert writable.ask("/api/studies").status == 200
@@ -52,8 +52,7 @@ def test_a_foreign_host_is_refused(shown: Served, host: str) -> None:
     """A page whose name was made to point at this machine sees nothing, even from a browser that was let in."""
     answer = shown.ask("/api/studies", Host=host.format(port=shown.host.partition(":")[2]) or "-")
     assert answer.status in (400, 421)
-    assert "digits" not in answer.text
-    assert "study_name" not in answer.text
+    assert "shown" not in answer.text
 
 
 def test_names_of_this_machine_are_ours(shown: Served) -> None:
@@ -121,12 +120,13 @@ def test_pages_of_other_sites_change_nothing(
 
 @pytest.mark.parametrize(
     "path", ["/artifacts/1/../../kansearch.db", "/artifacts/1/%2e%2e/%2e%2e/kansearch.db", "/static/..%5c..%5cx",
-             "/static/../index.html", "/artifacts/1/..", "/static/%00"],
+             "/static/../index.html", "/static/.%ff./index.html", "/artifacts/1/..", "/static/%00"],
 )  # fmt: skip
 def test_no_path_leaves_its_folder(writable: Served, path: str) -> None:
     """Neither written out nor encoded."""
     answer = writable.ask(path)
-    assert (answer.status, answer.text) == (400, "the path leaves its folder\n")
+    assert answer.status == 400
+    assert answer.text.startswith("the path ")
 
 
 def test_a_note_is_kept(writable: Served) -> None:
@@ -199,7 +199,7 @@ def test_artifacts_out_of_reach_are_said(tmp_path: Path) -> None:
         answer = served.ask(*UPLOAD)
         assert (answer.status, answer.json["reason"]) == (503, f"artifacts {place}: no such folder on this machine")
         assert served.ask("/api/studies/1", "DELETE").status == 200
-        assert served.words.read() == f"artifact {made} of study shown stays: no such folder on this machine\n"
+        assert served.words.read() == "study shown: 1 artifact could not be removed\n"
     assert study_names(open_storage(f"sqlite:///{tmp_path / 'kansearch.db'}")) == []
 
 

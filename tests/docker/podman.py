@@ -170,6 +170,7 @@ def _pip_as_here(path: Path) -> list[str]:
             place = place.parent if word.startswith("file://") else place
             if place.is_absolute() and place.exists():
                 mounted[place] = place
+    path.touch(mode=0o600)  # an address in it may hold a password
     with path.open("w") as file:
         settings.write(file)
     return [f"--volume={here}:{there}:ro" for here, there in mounted.items()]

@@ -82,7 +82,7 @@ def test_a_clock_that_jumps_kills_nobody(before: str, after: str, database_url: 
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    study = create_storm(tmp_path, database_url, 20, 1000)
+    study = create_storm(tmp_path, database_url, 24, 3000)
     (tmp_path / "there").mkdir()
     with (
         Crew(tmp_path, database_url, "storm", 1, "--pack", "2") as here,
@@ -90,10 +90,9 @@ def test_a_clock_that_jumps_kills_nobody(before: str, after: str, database_url: 
     ):
         here.wait_until(lambda: n_ended(study) >= 3)
         jumps.write_text(f"{after}\n")
-        begin = time.monotonic()
-        here.wait_until(lambda: time.monotonic() > begin + 5)
+        here.wait_until(lambda: n_ended(study) >= 14)  # some signs of life later
         there.finish()
         here.finish()
-    records = check_invariants(study, 20)
-    assert len(records) == 20, "a trial was lost or tried again"
+    records = check_invariants(study, 24)
+    assert len(records) == 24, "a trial was lost or tried again"
     assert len({record.worker for record in records}) == 2
