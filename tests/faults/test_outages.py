@@ -82,7 +82,7 @@ def test_a_clock_that_jumps_kills_nobody(before: str, after: str, database_url: 
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    study = create_storm(tmp_path, database_url, 24, 3000)
+    study = create_storm(tmp_path, database_url, 24, 1000)
     (tmp_path / "there").mkdir()
     with (
         Crew(tmp_path, database_url, "storm", 1, "--pack", "2") as here,
