@@ -36,6 +36,17 @@ def test_python_in_documents_runs(path: str, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def test_nothing_was_left_to_be_filled_in() -> None:
+    """No document waits for a figure."""
+    for path in (
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("docker/*.md"),
+        *ROOT.glob("benchmarks/*/*.md"),
+    ):
+        assert not re.search(r"@[A-Z]+@|TODO|TBD", path.read_text()), path
+
+
 def test_study_files_in_documents_are_valid(tmp_path: Path) -> None:
     """Every study that a document shows is one that kansearch accepts."""
     from kansearch.specs.study_file import load_study_file
