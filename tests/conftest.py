@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,6 +16,7 @@ from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import StoredStudy, create_study
 from kansearch.storage.url import open_storage
+from tests.browsers import ARGUMENTS, PATIENCE_MS
 from tests.servers import MariaDB, MissingPartError, Postgres, Server
 
 torch.set_num_threads(1)  # as workers have it: several threads share out sums by the size of the whole
@@ -112,3 +114,17 @@ def make_study(make_spec: Callable[..., StudySpec], storage_url: str) -> Callabl
         return create_study(open_storage(storage_url), make_spec(*overrides), **given)
 
     return make
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser that the tests of a file share."""
+    binary = shutil.which("chromium")
+    if binary is None:
+        missing("browser", "Chromium is missing: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=ARGUMENTS, timeout=PATIENCE_MS)
+        yield browser
+        browser.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,8 @@ from kansearch.report.progress import front_of, objectives_of
 from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
+from tests.browsers import PATIENCE_MS
 from tests.conftest import missing
-from tests.report.test_browser import ARGUMENTS, PATIENCE_MS
 from tests.servers import MissingPartError, Postgres
 
 from .conftest import STUDY, searched
@@ -83,6 +81,14 @@ def test_a_poll_brings_what_is_new_and_the_front(shown: Served, answer: Any) -> 
     assert len(poll["plotly_graph_objects"]) == len(answer["plotly_graph_objects"])
 
 
+def test_a_page_that_outlived_its_dashboard_gets_the_whole_front(folder: Path, answer: Any) -> None:
+    """From a new dashboard, which has never sent it a trial."""
+    with dashboard(folder) as served:
+        served.enter()
+        poll = served.ask("/api/studies/1?after=24").json
+    assert poll["best_trials"] == answer["best_trials"]
+
+
 def test_the_note_of_the_study_leads_to_its_report(shown: Served, answer: Any) -> None:
     """With the verdict, what must stand beside it, and the page that `kansearch report` writes."""
     note = answer["note"]["body"]
@@ -143,19 +149,6 @@ def test_a_database_that_goes_away_is_said_and_waited_for(tmp_path: Path) -> Non
         "the storage failed",
         "the storage answers again",
     ]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    binary = shutil.which("chromium")
-    if binary is None:
-        missing("browser", "Chromium is missing: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=ARGUMENTS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.browser

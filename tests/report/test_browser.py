@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,35 +10,12 @@ from typing import Any, Self
 import pytest
 
 from kansearch.report.render import write_report
-from tests.conftest import missing
+from tests.browsers import PATIENCE_MS
 
 pytestmark = pytest.mark.browser
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE_MS = 600_000
 BACKGROUND = "getComputedStyle(document.body).backgroundColor"
 INK = "getComputedStyle(document.querySelector('#plot-front .legendtext')).fill"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    binary = shutil.which("chromium")
-    if binary is None:
-        missing("browser", "Chromium is missing: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=binary, args=ARGUMENTS, timeout=PATIENCE_MS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
