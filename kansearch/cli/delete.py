@@ -9,6 +9,7 @@ import typer
 from kansearch.cli.places import artifacts_place
 from kansearch.cli.tables import console, say
 from kansearch.errors import UserError
+from kansearch.report.summary import STATES
 from kansearch.report.words import count
 from kansearch.storage.artifacts import artifacts_at
 from kansearch.storage.deletion import LEAVE_S, delete_study, workers_on
@@ -26,9 +27,8 @@ def delete_for_good(study: StoredStudy, *, sure: bool) -> None:
         UserError: If nobody can be asked.
     """
     name, counts, workers = study.spec.name, study.counts(), workers_on(study)
-    states = ("complete", "pruned", "fail", "running", "waiting")
-    found = [f"{counts[state]:,} {'failed' if state == 'fail' else state}" for state in states if counts[state]]
-    trials = count(sum(counts[state] for state in states), "trial")
+    found = [f"{counts[state]:,} {'failed' if state == 'fail' else state}" for state in STATES if counts[state]]
+    trials = count(sum(counts[state] for state in STATES), "trial")
     held = f"study {name}: {trials}" + (f" ({', '.join(found)})" if found else "")
     held += f"; {count(len(workers), 'live worker')}" if workers else ""
     if not sure:

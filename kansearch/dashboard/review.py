@@ -12,7 +12,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from http import HTTPStatus
@@ -267,7 +267,7 @@ def _add(answer: dict[str, Any], watched: _Watched) -> None:
     records = read_records(study)
     complete = {trial.number: trial for trial in study.trials(TrialState.COMPLETE)}
     # What the page has is not in the answer, nor what infeasible trials keep from the front as Optuna has it.
-    noted = study.storage.get_study_system_attrs(study.study_id)
+    noted = study.system_attrs()
     for number in (review.front - shown.keys()) & complete.keys():
         shown[number] = serialize_frozen_trial(study.study_id, complete[number], noted)
     for record in records:
@@ -281,7 +281,7 @@ def _add(answer: dict[str, Any], watched: _Watched) -> None:
                 "user_attrs": [{"key": key, "value": str(value)} for key, value in attributes.items()],
                 # What Optuna's samplers see of it; of a pruned trial that says only that it was pruned.
                 "constraints": list(complete[record.number].constraints.values()) if record.number in complete else [],
-                "note": _note(_trial_note(record, study)),
+                "note": _note(_trial_note(record, study, attributes)),
             }
             if record.state not in ("running", "waiting"):
                 watched.details[record.number] = details
@@ -321,9 +321,9 @@ def _attributes(record: TrialRecord, study: StoredStudy) -> dict[str, Any]:
     return {"architecture": architecture, "end": _end(record), "epochs": record.epochs, **record.metrics}
 
 
-def _trial_note(record: TrialRecord, study: StoredStudy) -> str:
+def _trial_note(record: TrialRecord, study: StoredStudy, attributes: Mapping[str, Any]) -> str:
     measured = ", ".join(f"{short_label(name)} {format_value(name, v)}" for name, v in record.metrics.items())
-    lines = [f"**{family_name(record.family)}**: {describe_architecture(record.params, study.spec)}", _end(record)]
+    lines = [f"**{family_name(record.family)}**: {attributes['architecture']}", attributes["end"]]
     if measured:
         lines.append(measured)
     if record.curves:

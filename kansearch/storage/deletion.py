@@ -61,8 +61,7 @@ def delete_study(study: StoredStudy, patience_s: float = LEAVE_S, place: Artifac
 
 def _laid_beside(study: StoredStudy) -> list[str]:
     """Keys of the files that people laid beside a study and its trials, as Optuna notes them."""
-    attributes = [study.storage.get_study_system_attrs(study.study_id)]
-    attributes += [trial.system_attrs for trial in study.trials()]
+    attributes = [study.system_attrs(), *(trial.system_attrs for trial in study.trials())]
     return [key.removeprefix(LAID) for found in attributes for key in found if key.startswith(LAID)]
 
 

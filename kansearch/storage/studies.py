@@ -145,6 +145,15 @@ class StoredStudy:
             trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
         return cast("list[StoredTrial]", trials)
 
+    def system_attrs(self) -> dict[str, Any]:
+        """What Optuna and its dashboard note of the study.
+
+        Raises:
+            UserError: If somebody deleted it.
+        """
+        with self._present():
+            return self.storage.get_study_system_attrs(self.study_id)
+
     def _attribute(self, key: str) -> Any:
         with self._present():
             return self.storage.get_study_user_attrs(self.study_id).get(key)
