@@ -6,6 +6,7 @@ import functools
 import logging
 import random
 import re
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -52,6 +53,8 @@ def does_pass(error: BaseException) -> bool:
     cause = cause_of(error)
     if isinstance(cause, exc.TimeoutError):
         return True
+    if isinstance(cause, sqlite3.OperationalError):
+        return bool(SQLITE_PASSES.search(str(cause)))
     if not isinstance(cause, exc.DBAPIError):
         return False
     if cause.connection_invalidated:

@@ -10,6 +10,7 @@ import sqlite3
 import warnings
 import weakref
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -331,11 +332,13 @@ def _check_file(url: URL, text: str, *, read_only: bool) -> None:
 
 def _use_write_ahead_log(path: str) -> None:
     """Let readers and the writer of the file not wait for each other; the file remembers it."""
-    connection = sqlite3.connect(path, timeout=_SQLITE_WAIT_S)
-    try:
-        connection.execute("PRAGMA journal_mode=WAL")
-    finally:
-        connection.close()
+
+    def switch() -> None:
+        with closing(sqlite3.connect(path, timeout=_SQLITE_WAIT_S)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+
+    # SQLite itself does not wait here: it refuses at once while another process fills the new file.
+    wait_for(switch, RACE_S)
 
 
 def _refuse_foreign(url: URL, text: str, engine: Mapping[str, Any]) -> None:

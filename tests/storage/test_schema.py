@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
@@ -91,3 +96,16 @@ def test_many_may_open_a_new_storage_at_once(database_url: str, engine: Engine) 
     with engine.connect() as connection:
         assert version(connection) == NEWEST
     migrate(engine)
+
+
+def test_a_new_file_that_somebody_fills_is_waited_for(tmp_path: Path) -> None:
+    """SQLite refuses at once to begin a write-ahead log while another process makes its first tables."""
+    path = tmp_path / "kansearch.db"
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        leaves = threading.Timer(0.3, other.rollback)
+        leaves.start()
+        open_storage(f"sqlite:///{path}").close()
+        leaves.join()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
