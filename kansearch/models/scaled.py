@@ -71,14 +71,14 @@ class ScaledLayer(ProductOfFeatures):
     def features(self, x: Float[Tensor, "*P B I"]) -> Float[Tensor, "*P B IK"]:
         """f(b_k x_i): those of input 0, those of input 1, and so on."""
         columns = columns_of(x)
-        if self._is_relu:
+        if self.is_exact:
             return self.function(columns).mT
         scales, _ = self._nodes
         return copies_of(self.function, columns, scales, torch.zeros_like(scales)).flatten(-3, -2).mT
 
     def weight(self) -> Float[Tensor, "*P O IK"]:
         """All a l_k(log b), in the same order."""
-        if self._is_relu:
+        if self.is_exact:
             return self.a * self.scale()
         a, s = (t.flatten(-2) for t in (self.a, self.s))
         of_edges = columns_of(a.unsqueeze(-2) * self._shares_of_nodes(s.tanh()))
@@ -87,7 +87,7 @@ class ScaledLayer(ProductOfFeatures):
     def curve(self, points: Float[Tensor, " P"], source: int, target: int) -> Float[Tensor, " P"]:
         """a_ji times the polynomial in log b_ji."""
         a, s = self.a[target, source], self.s[target, source]
-        if self._is_relu:
+        if self.is_exact:
             return a * self.scale()[target, source] * self.function(points)
         at_nodes = self.function(points.unsqueeze(-1) * self._nodes[0])
         return a * (at_nodes @ self._shares_of_nodes(s.tanh().view(1)).squeeze(-1))
@@ -103,10 +103,11 @@ class ScaledLayer(ProductOfFeatures):
     @property
     def _nodes(self) -> tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]:
         """In the precision, and on the device, of the layer."""
-        return _nodes(self.n_basis, self.s.dtype, self.s.device)
+        return nodes_of(self.n_basis, self.s.dtype, self.s.device)
 
     @property
-    def _is_relu(self) -> bool:
+    def is_exact(self) -> bool:
+        """Whether f is relu, whose multiples are multiples of itself: then there are no nodes."""
         return self.function is base_function("relu")
 
     def _shares_of_nodes(self, u: Float[Tensor, "*P N"]) -> Float[Tensor, "*P K N"]:
@@ -125,7 +126,7 @@ class ScaledLayer(ProductOfFeatures):
 
 
 @cache
-def _nodes(n_basis: int, dtype: torch.dtype, device: torch.device) -> tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]:
+def nodes_of(n_basis: int, dtype: torch.dtype, device: torch.device) -> tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]:
     """The scales b_k at Chebyshev's nodes of log b, and from polynomials T_m to shares l_k.
 
     Source: Trefethen (2019), Approximation Theory and Approximation Practice, ch. 2 and 4 (points of the first kind).

@@ -1,0 +1,260 @@
+"""A trial that compiled code trains by itself, some epochs in one call.
+
+Nobody else is in its arrays, so what it measures depends on its spec, its data and the processor's kind alone.
+
+Letters: E epochs of a call, T steps of an epoch, B rows of a batch, W nodes of a hidden row, G groups of parameters,
+N numbers of the trial's row.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kansearch.compiled import trainer
+from kansearch.compiled.trainer import pointer, zeros
+from kansearch.data.splits import Split
+from kansearch.models.shapes import hidden_rows
+from kansearch.specs.trial import End, ModelSpec, RungResult
+from kansearch.training.batches import uniforms
+from kansearch.training.checkpoints import Checkpoint
+from kansearch.training.metrics import quality
+from kansearch.training.optimizers import free_groups, learning_rates
+from kansearch.training.program import Program
+from kansearch.training.samples import CURVE_ROWS, EVALUATION_NUMBERS, GRID_ROWS, some_rows
+from kansearch.training.trainee import Trainee
+
+CALL_S = 0.2
+"""A call takes about so long at most, and one epoch at least: then whoever wants to stop the worker is asked."""
+
+CALL_NUMBERS = 2**21
+"""Random numbers that are drawn for a call, unless one epoch needs more."""
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The place in a pack of a trial that is trained by itself, as long as its network stays what it is.
+
+    Attributes:
+        slot: Of the trial.
+        structure: Its network.
+    """
+
+    slot: int
+    structure: ModelSpec
+
+
+def serves(trainee: Trainee, split: Split) -> bool:
+    """Whether compiled code can train a trial's next epochs."""
+    training = trainee.spec.training
+    return (
+        trainer.level(training.dtype) is not None
+        and trainee.spec.model.stem == "none"
+        and not trainee.is_polishing
+        and not (split.image_shape and (training.shift or training.flip))
+    )
+
+
+class Columns:
+    """The rows of a split as compiled code reads them: inputs column by column.
+
+    Args:
+        split: With numbers of the kind of the network's.
+        dtype: That kind.
+    """
+
+    def __init__(self, split: Split, dtype: str) -> None:
+        self.pointers = trainer.DataPointers()
+        self._kept: list[NDArray[Any]] = []
+        for part in ("train", "validation"):
+            x, y = (getattr(split, f"{part}_{what}").numpy() for what in "xy")
+            targets = "numbers" if y.dtype.kind == "f" else "classes"
+            self._note(f"{part}_x", x.T.astype(dtype))
+            self._note(f"{part}_{targets}", y.ravel().astype(dtype if targets == "numbers" else np.int64))
+        self.pointers.n_train, self.pointers.n_validation = split.n_train, split.n_validation
+
+    def _note(self, name: str, values: NDArray[Any]) -> None:
+        array = zeros(values.size, values.dtype)
+        array[:] = values.ravel()
+        self._kept.append(array)
+        setattr(self.pointers, name, pointer(array))
+
+
+class Single:
+    """One trial on its way, with Group's methods.
+
+    Args:
+        trainee: The trial; its network holds the weights with which it begins.
+        split: Of its data.
+        columns: The same rows, as compiled code reads them.
+    """
+
+    def __init__(self, trainee: Trainee, split: Split, columns: Columns) -> None:
+        training = trainee.spec.training
+        self.trainees = [trainee]
+        self._split, self._columns = split, columns
+        self._batch_size = min(training.batch_size, split.n_train)
+        self._n_steps = -(-split.n_train // self._batch_size)
+        self._program = Program(trainee.network, self._batch_size)
+        n, dtype = self._program.n_numbers, self._program.dtype
+        self._row, self._first, self._second, self._best, self._gradients = (zeros(n, dtype) for _ in range(5))
+        self._ages = zeros(self._program.n_groups, np.int64)
+        self._outputs = zeros(split.n_outputs * split.n_validation, dtype)
+        self._state = trainer.StatePointers(
+            *(pointer(array) for array in (self._row, self._gradients, self._first, self._second, self._best)),
+            pointer(self._ages),
+            None,
+            pointer(self._outputs),
+        )
+        self._program.write(trainee.network, self._row)
+        self._epoch_s = CALL_S
+
+    @property
+    def _trainee(self) -> Trainee:
+        return self.trainees[0]
+
+    def advance(self, is_over: Callable[[], bool]) -> list[RungResult]:
+        """Train until the trial reaches a rung, and give its result; none where it must go on elsewhere."""
+        trainee = self._trainee
+        while True:
+            self._train(min(trainee.n_unbroken, max(1, int(CALL_S / self._epoch_s))))
+            if trainee.is_at_rung:
+                return [self._result()]
+            if is_over() or not trainee.n_unbroken:
+                return []
+
+    def _train(self, n_epochs: int) -> None:
+        """Train so many epochs, or fewer where memory is short or the trial ends."""
+        begin, trainee = time.perf_counter(), self._trainee
+        training, code = trainee.spec.training, trainer.code(self._program.dtype)
+        drops = trainee.spec.model.dropout > 0 and bool(hidden_rows(trainee.shapes))
+        if drops:
+            n_numbers = self._n_steps * self._batch_size * sum(row.nodes for row in hidden_rows(trainee.shapes))
+            n_epochs = min(n_epochs, max(1, CALL_NUMBERS // n_numbers))
+        order = torch.stack([torch.randperm(self._split.n_train, generator=trainee.random) for _ in range(n_epochs)])
+        rates = learning_rates(training, trainee.epoch, n_epochs, self._n_steps, trainee.groups)
+        free = np.array([free_groups(training, trainee.epoch + e, trainee.groups) for e in range(n_epochs)], np.uint8)
+        losses = np.zeros((n_epochs, 2))
+        drawn: list[Tensor] = []
+        plan = trainer.PlanPointers(order.data_ptr(), pointer(rates), pointer(free))
+        if drops:
+            drawn = uniforms(trainee, self._split, n_epochs * self._n_steps, self._n_steps)
+            plan.n_drawn = drawn[0].shape[1]
+            of_rows = (ctypes.c_void_p * len(drawn))(*(t.data_ptr() for t in drawn))
+            plan.uniforms = ctypes.cast(of_rows, ctypes.c_void_p)
+        plan.n_epochs, plan.patience, plan.decoupled = n_epochs, training.patience, training.optimizer == "adamw"
+        plan.keep, plan.decay = 1 - trainee.spec.model.dropout, training.weight_decay
+        plan.l1, plan.entropy = training.l1, training.entropy
+        state = self._state
+        state.losses, state.best_loss = pointer(losses), trainee.best_loss
+        state.n_since_best = trainee.epoch - trainee.best_epoch
+        n_trained = code.trainer_train(
+            ctypes.byref(self._program.pointers),
+            self._program.memory,
+            ctypes.byref(self._columns.pointers),
+            ctypes.byref(plan),
+            ctypes.byref(state),
+            ctypes.c_int64(self._program.n_numbers),
+        )
+        best = torch.from_numpy(self._best)
+        for train_loss, validation_loss in losses[:n_trained].tolist():
+            trainee.learn(train_loss, validation_loss, best)
+        self._epoch_s = max(1e-6, (time.perf_counter() - begin) / n_trained)
+        trainee.seconds += time.perf_counter() - begin
+
+    # --- what a group does too ---------------------------------------------------------------------------
+
+    def restore(self, trainee: Trainee, checkpoint: Checkpoint) -> None:
+        """Let the trial, which has not begun, go on from its checkpoint.
+
+        Raises:
+            CheckpointError: If it is not this trial's.
+        """
+        checkpoint.check(trainee, self._program.n_own)
+        program = self._program
+        for numbers, row in (
+            (checkpoint.weights, self._row),
+            (checkpoint.first, self._first),
+            (checkpoint.second, self._second),
+        ):
+            program.set_numbers(numbers, row)
+        self._ages[:] = checkpoint.ages.numpy()
+        if checkpoint.best_weights is not None:
+            program.set_numbers(checkpoint.best_weights, self._best)
+            trainee.best_weights = torch.from_numpy(self._best).clone()
+        checkpoint.give_back(trainee)
+        program.read(self._row, trainee.network)
+        program.fix(trainee.network)
+
+    def checkpoint(self, trainee: Trainee) -> Checkpoint:
+        """The trial as it stands."""
+        program, best = self._program, trainee.best_weights
+        return Checkpoint.of(
+            trainee,
+            weights=program.numbers(self._row),
+            first=program.numbers(self._first),
+            second=program.numbers(self._second),
+            ages=torch.from_numpy(self._ages.copy()),
+            best_weights=None if best is None else program.numbers(best.numpy()),
+        )
+
+    def bring_back(self, trainee: Trainee) -> None:
+        """Give the trial's network its weights."""
+        self._program.read(self._judged(), trainee.network)
+        trainee.network.eval()
+
+    def fit_grids(self, trainee: Trainee) -> None:
+        """Fit the grids of the trial; what it remembers of its training it keeps, unless its network becomes finer."""
+        begin, model = time.perf_counter(), trainee.model
+        self.bring_back(trainee)
+        trainee.fit_grids(some_rows(self._split.train_x, trainee.model, self._split, GRID_ROWS))
+        if trainee.model == model:
+            self._program.write(trainee.network, self._row)
+            self._program.fix(trainee.network)
+        trainee.seconds += time.perf_counter() - begin
+
+    def remove(self, trainee: Trainee) -> None:
+        """Take the trial away."""
+        self.trainees.remove(trainee)
+
+    # --- results -----------------------------------------------------------------------------------------
+
+    def _judged(self) -> NDArray[Any]:
+        """The row that is judged: where a trial with patience ended, its best one."""
+        trainee = self._trainee
+        if trainee.best_weights is not None and trainee.end in (End.COMPLETED, End.STOPPED_EARLY):
+            return trainee.best_weights.numpy()
+        return self._row
+
+    def _result(self) -> RungResult:
+        trainee, split = self._trainee, self._split
+        if trainee.end not in (End.COMPLETED, End.STOPPED_EARLY):
+            return trainee.result(quality(self._last_outputs(), split) if trainee.end is None else {}, ())
+        outputs = self._last_outputs() if trainee.best_weights is None else self._look()
+        self.bring_back(trainee)
+        trainee.measure_latency(split.n_inputs)
+        curves = trainee.network.curves(some_rows(split.train_x, trainee.model, split, CURVE_ROWS))
+        return trainee.result(quality(outputs, split), curves)
+
+    def _last_outputs(self) -> Float[Tensor, "V O"]:
+        return torch.from_numpy(self._outputs.reshape(self._split.n_outputs, -1)).T.contiguous()
+
+    def _look(self) -> Float[Tensor, "V O"]:
+        """The outputs for the validation rows of the network that is judged."""
+        self._row[:] = self._judged()
+        trainer.code(self._program.dtype).trainer_look(
+            ctypes.byref(self._program.pointers),
+            self._program.memory,
+            ctypes.byref(self._columns.pointers),
+            ctypes.byref(self._state),
+        )
+        return self._last_outputs()
