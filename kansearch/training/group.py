@@ -37,7 +37,7 @@ from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam, free_numbers
 from kansearch.training.polish import PolishState, polish
 from kansearch.training.trainee import Phase, Trainee
-from kansearch.training.unfreeze import Groups
+from kansearch.training.unfreeze import ParameterGroups
 
 EVALUATION_NUMBERS = 2**19
 """Numbers of the widest row of nodes of a trial in one forward pass without gradients: bounds its memory."""
@@ -105,7 +105,7 @@ class Group:
         self._weights = torch.empty(0, self._stack.n_numbers, dtype=kind.dtype, device=device)
         self._real = torch.empty(0, self._stack.n_numbers, dtype=torch.bool)
         self._stack.freeze_stages(kind.phase.n_frozen)
-        self._groups = Groups(len(self._stack.activation_groups()), len(self._stack.stage_groups()))
+        self._groups = ParameterGroups(len(self._stack.activation_groups()), len(self._stack.stage_groups()))
         self._fresh = AdamState.fresh(self._stack.n_numbers, self._groups.total, kind.dtype, device)
         self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
         self._is_polishing = kind.phase.is_polishing

@@ -17,7 +17,7 @@ from torch import Tensor
 from kansearch import compiled
 from kansearch.models.stack import Segment
 from kansearch.specs.trial import TrainingSpec
-from kansearch.training.unfreeze import Groups, unfrozen_groups
+from kansearch.training.unfreeze import ParameterGroups, unfrozen_groups
 
 WARMUP_SHARE = 0.1
 """Share of the steps in which `warmup_cosine` rises."""
@@ -46,7 +46,7 @@ class PackAdam:
         real: Bool[Tensor, "P N"],
         trainings: Sequence[TrainingSpec],
         state: AdamState,
-        groups: Groups,
+        groups: ParameterGroups,
     ) -> None:
         self.state = state
         self._groups = groups
@@ -138,7 +138,7 @@ def free_numbers(
     real: Bool[Tensor, "P N"],
     trainings: Sequence[TrainingSpec],
     epochs: Sequence[int],
-    groups: Groups,
+    groups: ParameterGroups,
 ) -> Bool[Tensor, "P N"]:
     """Which numbers of each trial learn in its next epoch.
 
@@ -183,12 +183,12 @@ def _column(segment: Segment) -> int:
     return 0 if segment.group is None else segment.group + 1
 
 
-def _free(training: TrainingSpec, epoch: int, groups: Groups) -> list[bool]:
+def _free(training: TrainingSpec, epoch: int, groups: ParameterGroups) -> list[bool]:
     unfrozen = unfrozen_groups(training, epoch, groups)
     return [True, *(group in unfrozen for group in range(groups.total))]
 
 
-def _rates(training: TrainingSpec, epoch: int, n_steps: int, groups: Groups) -> NDArray[np.float64]:
+def _rates(training: TrainingSpec, epoch: int, n_steps: int, groups: ParameterGroups) -> NDArray[np.float64]:
     """Learning rates (T, G + 1) of an epoch."""
     steps = epoch * n_steps + np.arange(n_steps)
     factors = learning_rate_factor(training, steps, n_steps * training.epochs)

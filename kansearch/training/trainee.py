@@ -19,7 +19,7 @@ from kansearch.models.grids import fit_grids, refined
 from kansearch.models.shapes import hidden_rows, layer_shapes
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialSpec
 from kansearch.training.refinement import is_fitted_before, model_during
-from kansearch.training.unfreeze import Groups, frozen_stages
+from kansearch.training.unfreeze import ParameterGroups, frozen_stages
 
 
 class Phase(NamedTuple):
@@ -46,7 +46,7 @@ class Trainee:
         self.network = build(self.model, split.inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
         self.inputs, self.n_outputs = split.inputs, split.n_outputs
         self.shapes = layer_shapes(spec.model, split.inputs, split.n_outputs)
-        self.groups = Groups(len(self.network.activation_groups()), len(self.network.stage_groups()))
+        self.groups = ParameterGroups(len(self.network.activation_groups()), len(self.network.stage_groups()))
         self.rungs = spec.rungs or (spec.training.epochs,)
         self.epoch = 0
         self.fitted_at = -1
