@@ -7,6 +7,7 @@ has G + 1 columns, the first stands for the parameters that are in no group.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -85,7 +86,7 @@ class PackAdam:
         self._decays = torch.from_numpy(kept).to(self.state.first).transpose(0, 1) if decay.any() else None
         alike = (rates == rates[..., :1]).all() and (ages == ages[..., :1]).all()
         self._alike = bool(alike)
-        self.state.ages += torch.from_numpy(free * n_steps)
+        self.state.ages.add_(torch.from_numpy(free * n_steps))
 
     def step(self, weights: Float[Tensor, "P N"], gradients: Float[Tensor, "P N"], step: int) -> None:
         """Move the weights.
@@ -158,7 +159,7 @@ def free_numbers(
     return free
 
 
-class AdamState:
+class AdamState(NamedTuple):
     """What Adam remembers of each trial.
 
     Attributes:
@@ -167,10 +168,9 @@ class AdamState:
         ages: Steps since each group was freed; 0 while it is frozen. Always on the CPU, where rates are computed.
     """
 
-    def __init__(self, first: Float[Tensor, "P N"], second: Float[Tensor, "P N"], ages: Int64[Tensor, "P G1"]) -> None:
-        self.first = first
-        self.second = second
-        self.ages = ages
+    first: Float[Tensor, "P N"]
+    second: Float[Tensor, "P N"]
+    ages: Int64[Tensor, "P G1"]
 
     @staticmethod
     def fresh(n_numbers: int, n_groups: int, dtype: torch.dtype, device: torch.device) -> AdamState:
