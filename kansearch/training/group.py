@@ -9,7 +9,6 @@ Letters: P trials of a group, N numbers of a trial's row, B rows of a batch, T s
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,44 +17,36 @@ from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
 
 from kansearch.data.splits import Split
 from kansearch.models.layer import even_shares
 from kansearch.models.shapes import widest
-from kansearch.models.stack import NARROWEST, Stack, structure
+from kansearch.models.stack import Stack, structure
 from kansearch.specs.metrics import Task
-from kansearch.specs.trial import End, EpochPoint, ModelSpec, RungResult
-from kansearch.training.augmentation import draw_moves, moved
-from kansearch.training.checkpoints import Checkpoint, CheckpointError
+from kansearch.specs.trial import End, ModelSpec, RungResult
+from kansearch.training.augmentation import moved
+from kansearch.training.batches import VECTOR_NUMBERS, Batch, Batches, Padding
+from kansearch.training.checkpoints import Checkpoint
 from kansearch.training.device import is_out_of_memory
 from kansearch.training.features import FeatureCache
-from kansearch.training.gauss_newton import FIRST_DAMPING, LARGEST, NormalEquations, gauss_newton
+from kansearch.training.gauss_newton import LARGEST, NormalEquations, gauss_newton
 from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam, free_numbers
-from kansearch.training.polish import PolishState, polish
+from kansearch.training.polish import polish
+from kansearch.training.rows import TrialRows
+from kansearch.training.tables import Tables
 from kansearch.training.trainee import Phase, Trainee
-from kansearch.training.unfreeze import Groups
+from kansearch.training.unfreeze import ParameterGroups
 
 EVALUATION_NUMBERS = 2**19
 """Numbers of the widest row of nodes of a trial in one forward pass without gradients: bounds its memory."""
-
-PREPARED_NUMBERS = 2**26
-"""Largest table of the features of raw inputs that is kept, in numbers."""
-
-MASK_NUMBERS = 2**20
-"""Numbers of a trial's dropout masks that are drawn at once."""
 
 CURVE_ROWS, GRID_ROWS = 2048, 4096
 CURVE_NUMBERS = 2**24
 """Training rows from which the learned activations are drawn, and to which grids are fitted; as many as give so many
 numbers where rows are wide."""
-
-VECTOR_NUMBERS = 32
-"""Batches are padded such that each trial has a multiple of so many numbers in every row of nodes: torch works on two
-vectors of up to 16 at once, and on what is left of a whole stack one by one, where functions have other last bits."""
 
 
 @dataclass(frozen=True)
@@ -99,169 +90,75 @@ class Group:
     def __init__(self, kind: Kind, split: Split, device: torch.device, features: FeatureCache) -> None:
         self.trainees: list[Trainee] = []
         self._kind = kind
-        self._device = device
         self._split = split.to(kind.dtype)
-        self._stack = Stack(kind.structure, split.inputs, split.n_outputs, kind.dtype).to(device)
-        self._weights = torch.empty(0, self._stack.n_numbers, dtype=kind.dtype, device=device)
-        self._real = torch.empty(0, self._stack.n_numbers, dtype=torch.bool)
-        self._stack.freeze_stages(kind.phase.n_frozen)
-        self._groups = Groups(len(self._stack.activation_groups()), len(self._stack.stage_groups()))
-        self._fresh = AdamState.fresh(self._stack.n_numbers, self._groups.total, kind.dtype, device)
-        self._state = AdamState(*(t[:0] for t in (self._fresh.first, self._fresh.second, self._fresh.ages)))
-        self._is_polishing = kind.phase.is_polishing
-        self._fresh_polish = (
-            PolishState.fresh(self._stack.n_numbers, kind.dtype, device) if self._is_polishing else None
+        self._stack = _stack(kind, split, device)
+        self._parameter_groups = ParameterGroups(len(self._stack.activation_groups()), len(self._stack.stage_groups()))
+        self._rows = TrialRows(
+            self._stack, self._parameter_groups.total, kind.dtype, device, is_polished=kind.phase.is_polishing
         )
-        self._polish = None if self._fresh_polish is None else PolishState(*(t[:0] for t in _rows(self._fresh_polish)))
-        self._n_steps = math.ceil(split.n_train / kind.batch_size)
-        # Where windows show an odd count of numbers only the rows can make vectors whole.
-        has_windows = kind.structure.stem in ("convolution", "recurrent", "attention")
-        n_seen = self._stack.backbone.n_outputs if self._stack.backbone else split.n_inputs
-        narrow = [n_seen, *([split.n_outputs] if kind.structure.layer == "node" else [])]
-        self._row_multiple = VECTOR_NUMBERS // (1 if has_windows else math.gcd(NARROWEST, *narrow))
-        self._n_rows = self._whole(kind.batch_size)
-        self._train_x, self._validation_x = self._prepared(features)
-        self._train_y, self._validation_y = self._split.train_y.to(device), self._split.validation_y.to(device)
-        n_last = split.n_train - (self._n_steps - 1) * kind.batch_size
-        self._shares = {n_real: self._share(n_real) for n_real in (kind.batch_size, n_last)}
-        self._equations = self._make_equations(split)
-        # Of a backbone the tables are also what networks of trials can go on from.
-        self._has_features = self._is_prepared and self._stack.backbone is not None
-        if self._equations is not None:
-            n_filling = self._whole(split.n_train) - split.n_train
-            self._whole_train_x = functional.pad(self._train_x, (0, 0, 0, n_filling))
-        self._at_once = sys.maxsize
+        padding = Padding.of(self._stack, kind.structure, split)
+        self._batches = Batches(
+            split.n_train,
+            kind.batch_size,
+            padding,
+            self._stack.hidden_rows,
+            has_moves=kind.has_moves,
+            like=self._rows.weights,
+        )
+        self._tables = Tables(
+            self._split, self._stack, kind.structure, padding, device, features, has_moves=kind.has_moves
+        )
+        self._equations: NormalEquations | None = None
+        if kind.polisher == "levenberg_marquardt" and self._stack.n_numbers <= LARGEST:
+            self._equations = NormalEquations(_stack(kind, split, device), VECTOR_NUMBERS)
         self._widest = widest(kind.structure, split.inputs, split.n_outputs)
-
-    def _prepared(self, features: FeatureCache) -> tuple[Tensor, Tensor]:
-        """The inputs, or what the first layer makes of them whatever its parameters are, if that is not too much."""
-        x, validation_x = self._split.train_x.to(self._device), self._split.validation_x.to(self._device)
-        n_validation = len(validation_x)
-        validation_x = functional.pad(validation_x, (0, 0, 0, self._whole(n_validation) - n_validation))
-        with torch.no_grad():
-            width = self._stack.prepare(x[:1]).shape[-1]
-            backbone = self._stack.backbone
-            self._is_prepared = (
-                (backbone.does_work if backbone else width != x.shape[-1])
-                and not self._kind.has_moves
-                and (len(x) + len(validation_x)) * width <= PREPARED_NUMBERS
-            )
-            if not self._is_prepared:
-                return x, validation_x
-            # Rows are looked up: each in one piece of memory.
-            if backbone is None:
-                return self._stack.prepare(x).contiguous(), self._stack.prepare(validation_x).contiguous()
-            shared, n_frozen = self._kind.structure, backbone.n_fixed + backbone.n_frozen
-            key = shared.backbone, shared.enlarge, n_frozen, self._kind.dtype, len(validation_x)
-            return features.get(key, lambda: (self._stack.prepare(x), self._stack.prepare(validation_x)))
-
-    def _make_equations(self, split: Split) -> NormalEquations | None:
-        """What Levenberg-Marquardt solves, where it is done."""
-        if self._kind.polisher != "levenberg_marquardt" or self._stack.n_numbers > LARGEST:
-            return None
-        stack = Stack(self._kind.structure, split.inputs, split.n_outputs, self._kind.dtype).to(self._device)
-        stack.freeze_stages(self._kind.phase.n_frozen)
-        return NormalEquations(stack, VECTOR_NUMBERS)
-
-    def _whole(self, n_rows: int) -> int:
-        """So many rows, and those that fill them up."""
-        return self._row_multiple * math.ceil(n_rows / self._row_multiple)
-
-    def _share(self, n_real: int) -> Float[Tensor, " B"]:
-        """Weights of the rows of a batch: the rows that fill it up have none."""
-        shares = torch.zeros(self._n_rows, dtype=self._kind.dtype)
-        shares[:n_real] = 1 / n_real
-        return shares.to(self._device)
+        # Whatever the number of trials is: the rows that are computed together decide the last bit.
+        self._n_evaluated = padding.whole(max(1, EVALUATION_NUMBERS // self._widest))
+        self._at_once = sys.maxsize
 
     # --- members ----------------------------------------------------------------------------------------
 
     def row_of(self, trainee: Trainee) -> tuple[Float[Tensor, "1 N"], AdamState]:
         """A trial's weights, and what Adam remembers of it."""
-        row = self.trainees.index(trainee)
-        own = slice(row, row + 1)
-        state = self._state
-        return self._weights[own].clone(), AdamState(*(t[own].clone() for t in (state.first, state.second, state.ages)))
+        return self._rows.copy(self.trainees.index(trainee))
 
     def add(self, trainee: Trainee, so_far: tuple[Float[Tensor, "1 N"], AdamState] | None = None) -> None:
         """Give a trial a row; of one that comes from another group it is known."""
         kin = [other.kin for other in self.trainees]
         place = len(kin) - kin[::-1].index(trainee.kin) if trainee.kin in kin else len(kin)
-        row, fresh = so_far or (self._stack.embed(trainee.network).to(self._device).unsqueeze(0), self._fresh)
-        state = self._state
         trainee.network.freeze_stages(self._kind.phase.n_frozen)
-        # All or nothing: memory may not suffice for one of them.
-        weights = _inserted(self._weights, place, row)
-        real = _inserted(self._real, place, self._stack.real_numbers(trainee.network).unsqueeze(0))
-        state = AdamState(
-            _inserted(state.first, place, fresh.first),
-            _inserted(state.second, place, fresh.second),
-            _inserted(state.ages, place, fresh.ages),
-        )
-        if self._polish is not None and self._fresh_polish is not None:
-            pairs = zip(_rows(self._polish), _rows(self._fresh_polish), strict=True)
-            self._polish = PolishState(*(_inserted(rows, place, fresh_row) for rows, fresh_row in pairs))
+        self._rows.insert(place, trainee.network, so_far)
         self.trainees.insert(place, trainee)
-        self._weights, self._real, self._state = weights, real, state
         self._seat()
 
     def remove(self, trainee: Trainee) -> None:
         """Take a trial's row away."""
         place = self.trainees.index(trainee)
-        state = self._state
-        weights, real = _without(self._weights, place), _without(self._real, place)
-        state = AdamState(*(_without(rows, place) for rows in (state.first, state.second, state.ages)))
-        if self._polish is not None:
-            self._polish = PolishState(*(_without(rows, place) for rows in _rows(self._polish)))
+        self._rows.remove(place)
         del self.trainees[place]
-        self._weights, self._real, self._state = weights, real, state
         if self.trainees:
             self._seat()
 
     def fit_grids(self, trainee: Trainee) -> None:
         """Fit the grids of a trial; what it remembers of its training it keeps, unless its network becomes finer."""
-        begin, row = time.perf_counter(), self.trainees.index(trainee)
+        begin = time.perf_counter()
         self.bring_back(trainee)
-        trainee.fit_grids(self._some_rows(GRID_ROWS), prepared=self._has_features)
+        trainee.fit_grids(self._some_rows(GRID_ROWS), prepared=self._tables.are_features)
         if structure(trainee.model) == self._kind.structure:
-            self._weights[row] = self._stack.embed(trainee.network).to(self._device)
-            self._forget_steps(row)
+            self._rows.replace(self.trainees.index(trainee), trainee.network)
         trainee.seconds += time.perf_counter() - begin
-
-    def _forget_steps(self, row: int) -> None:
-        """Let a polisher begin anew."""
-        if self._polish is not None:
-            self._polish.counts[row], self._polish.damping[row] = 0, FIRST_DAMPING
 
     def bring_back(self, trainee: Trainee) -> None:
         """Give a trial's network its weights."""
         if trainee.best_weights is not None and trainee.end in (End.COMPLETED, End.STOPPED_EARLY):
             self._stack.extract(trainee.best_weights, trainee.network)
         else:
-            self._stack.extract(self._weights[self.trainees.index(trainee)], trainee.network)
+            self._stack.extract(self._rows.weights[self.trainees.index(trainee)], trainee.network)
         trainee.network.eval()
 
     def checkpoint(self, trainee: Trainee) -> Checkpoint:
-        """A trial as it stands, without what pads it."""
-        row, state = self.trainees.index(trainee), self._state
-        real = self._real[row]
-        best = trainee.best_weights
-        return Checkpoint(
-            seed=trainee.spec.seed,
-            epoch=trainee.epoch,
-            seconds=trainee.seconds,
-            points=torch.tensor(
-                [(p.epoch, p.train_loss, p.validation_loss) for p in trainee.points], dtype=torch.float64
-            ).view(-1, 3),
-            weights=self._weights[row].cpu()[real],
-            first=state.first[row].cpu()[real],
-            second=state.second[row].cpu()[real],
-            ages=state.ages[row],
-            random=trainee.random.get_state(),
-            dropout=trainee.network.generator.get_state(),
-            best_loss=trainee.best_loss,
-            best_epoch=trainee.best_epoch,
-            best_weights=None if best is None else best.cpu()[real],
-        )
+        """A trial as it stands."""
+        return self._rows.checkpoint(self.trainees.index(trainee), trainee)
 
     def restore(self, trainee: Trainee, checkpoint: Checkpoint) -> None:
         """Let a trial that just came go on from its checkpoint.
@@ -269,42 +166,18 @@ class Group:
         Raises:
             CheckpointError: If it is not this trial's.
         """
-        row, state = self.trainees.index(trainee), self._state
-        real = self._real[row]
-        if checkpoint.seed != trainee.spec.seed or checkpoint.epoch >= trainee.rungs[-1]:
-            raise CheckpointError("is another trial's")
-        if checkpoint.weights.shape != (int(real.sum()),) or checkpoint.weights.dtype != trainee.dtype:
-            raise CheckpointError("is another network's")
-        self._weights[row] = self._padded(checkpoint.weights, real)
-        state.first[row] = self._padded(checkpoint.first, real)
-        state.second[row] = self._padded(checkpoint.second, real)
-        state.ages[row] = checkpoint.ages
-        trainee.random.set_state(checkpoint.random)
-        trainee.network.generator.set_state(checkpoint.dropout)
-        trainee.seconds = checkpoint.seconds
-        trainee.points = [
-            EpochPoint(epoch=int(epoch), train_loss=train_loss, validation_loss=validation_loss)
-            for epoch, train_loss, validation_loss in checkpoint.points.tolist()
-        ]
-        trainee.best_loss, trainee.best_epoch = checkpoint.best_loss, checkpoint.best_epoch
-        if checkpoint.best_weights is not None:
-            trainee.best_weights = self._padded(checkpoint.best_weights, real)
-
-    def _padded(self, numbers: Float[Tensor, " R"], real: Bool[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """The row of a trial, from the numbers that it really has."""
-        return torch.zeros(len(real), dtype=self._kind.dtype).masked_scatter_(real, numbers).to(self._device)
+        self._rows.restore(self.trainees.index(trainee), trainee, checkpoint)
 
     def _seat(self) -> None:
         """Make everything that depends on who is in the group."""
-        trainings = [trainee.spec.training for trainee in self.trainees]
-        self._adam = PackAdam(self._stack.segments, self._real, trainings, self._state, self._groups)
+        weights, trainings = self._rows.weights, [trainee.spec.training for trainee in self.trainees]
+        self._adam = PackAdam(self._stack.segments, self._rows.real, trainings, self._rows.adam, self._parameter_groups)
         self._seated: slice | None = None
-        self._gradients = torch.empty_like(self._weights)
-        self._l1 = self._column([training.l1 for training in trainings])
-        self._entropy = self._column([training.entropy for training in trainings])
-
-    def _column(self, values: Sequence[float]) -> Float[Tensor, " P"]:
-        return torch.tensor(values, dtype=self._kind.dtype).to(self._device)
+        self._gradients = torch.empty_like(weights)
+        self._l1, self._entropy = (
+            torch.tensor([getattr(training, name) for training in trainings], dtype=weights.dtype).to(weights.device)
+            for name in ("l1", "entropy")
+        )
 
     # --- training ---------------------------------------------------------------------------------------
 
@@ -322,39 +195,71 @@ class Group:
     def _train_epoch(self) -> Float[Tensor, "P V O"]:
         """One pass over the training data and one over the validation data; returns the outputs of the latter."""
         begin = time.perf_counter()
-        trainees, split = self.trainees, self._split
-        train_losses = self._polish_epoch() if self._is_polishing else self._batches_of_epoch()
-        self._stack.eval()
-        with torch.no_grad():
-            predict = partial(self._outputs, self._validation_x)
-            outputs = self._in_turns(predict, len(self._validation_x), split.n_outputs)[:, : split.n_validation]
-        targets = self._validation_y.expand(len(trainees), *split.validation_y.shape)
-        validation_losses = losses(outputs, targets, split.task, even_shares(outputs)).cpu().tolist()
-        of_training = train_losses.cpu().tolist()
+        trainees, tables = self.trainees, self._tables
+        train_losses = self._polish_epoch() if self._kind.phase.is_polishing else self._batches_of_epoch()
+        outputs = self._all_outputs(tables.validation_x, self._split.n_validation)
+        validation_losses = self._data_losses(outputs, tables.validation_y)
+        of_training, of_validation = train_losses.cpu().tolist(), validation_losses.cpu().tolist()
         seconds = (time.perf_counter() - begin) / len(trainees)
         for row, trainee in enumerate(trainees):
             trainee.seconds += seconds
-            trainee.learn(of_training[row], validation_losses[row], self._weights[row])
+            trainee.learn(of_training[row], of_validation[row], self._rows.weights[row])
             if trainee.is_at_rung:
                 # Whoever goes on from a checkpoint has no memory of steps, so nobody has after a rung.
-                self._forget_steps(row)
+                self._rows.forget_steps(row)
         return outputs
+
+    def _batches_of_epoch(self) -> Float[Tensor, " P"]:
+        """One pass over the training data in batches; returns the mean losses of these."""
+        self._stack.train()
+        self._adam.begin_epoch([trainee.epoch for trainee in self.trainees], self._batches.n_steps)
+        totals = self._rows.weights.new_zeros(len(self.trainees))
+        for step, batch in enumerate(self._batches.of_epoch(self.trainees)):
+            totals += self._in_turns(partial(self._learn, batch), 2)[:, 0] * batch.n_real
+            self._adam.step(self._rows.weights, self._gradients, step)
+        return totals / self._split.n_train
+
+    def _learn(self, batch: Batch, turn: slice) -> Float[Tensor, "P 2"]:
+        """Write the gradients of a step of some trials; returns their losses on the data, and with all penalties."""
+        self._stack.silence([of_row[turn] for of_row in batch.masks])
+        rows, task, tables = batch.order[turn], self._split.task, self._tables
+        x = tables.train_x.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        if batch.moves is not None:
+            assert self._split.image_shape is not None
+            x = moved(x, batch.moves[turn], self._split.image_shape)
+        y = tables.train_y.index_select(0, rows.flatten()).view(*rows.shape, *tables.train_y.shape[1:])
+        prepared = x if tables.are_prepared else self._stack.prepare(x)
+        if self._kind.has_penalty:
+            outputs, amplitudes = self._stack.mix_with_amplitudes(prepared, batch.shares)
+            of_trials = objectives = losses(outputs, y, task, batch.shares)
+            for a, real in zip(amplitudes, self._stack.real_edges, strict=True):
+                objectives = objectives + self._l1[turn] * a.sum((-2, -1))
+                if self._kind.has_entropy:
+                    objectives = objectives + self._entropy[turn] * entropy(a, real)
+        else:
+            of_trials = objectives = losses(self._stack.mix(prepared), y, task, batch.shares)
+        # Frozen stages of a backbone are no part of what was computed.
+        gradients = torch.autograd.grad(objectives.sum(), self._parameters, materialize_grads=True)
+        self._gradients[turn] = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
+        return torch.stack([of_trials.detach(), objectives.detach()], dim=-1)
+
+    # --- polishing --------------------------------------------------------------------------------------
 
     def _polish_epoch(self) -> Float[Tensor, " P"]:
         """One step of the polisher; returns the mean losses on the training data."""
-        assert self._polish is not None
+        weights, state = self._rows.weights, self._rows.polish
+        assert state is not None
         self._stack.eval()
         free = free_numbers(
             self._stack.segments,
-            self._real,
+            self._rows.real,
             [trainee.spec.training for trainee in self.trainees],
             [trainee.epoch for trainee in self.trainees],
-            self._groups,
-        ).to(self._weights)
+            self._parameter_groups,
+        ).to(weights)
         if self._equations is not None:
-            damping = self._polish.damping
-            return gauss_newton(self._weights, free, damping, self._normal_equations, self._squared_errors)
-        data_losses = torch.zeros(len(self.trainees), dtype=self._kind.dtype, device=self._device)
+            return gauss_newton(weights, free, state.damping, self._normal_equations, self._squared_errors)
+        data_losses = weights.new_zeros(len(self.trainees))
 
         def evaluate() -> tuple[Float[Tensor, " P"], Float[Tensor, "P N"]]:
             with torch.enable_grad():
@@ -362,108 +267,61 @@ class Group:
             data_losses.copy_(losses_of[:, 0])
             return losses_of[:, 1], gradients
 
-        polish(self._weights, free, self._polish, evaluate)
+        polish(weights, free, state, evaluate)
         evaluate()
         return data_losses
+
+    def _evaluate(self) -> tuple[Float[Tensor, "P 2"], Float[Tensor, "P N"]]:
+        """Loss on the data and objective of each trial on all training rows, and gradients of the latter."""
+        n_trials, n_train = len(self.trainees), self._split.n_train
+        both, gradients = self._rows.weights.new_zeros(n_trials, 2), torch.zeros_like(self._gradients)
+        for batch in self._batches.in_order(n_trials, self._n_evaluated):
+            both += self._in_turns(partial(self._learn, batch), 2) * (batch.n_real / n_train)
+            gradients += self._gradients * (batch.n_real / n_train)
+        return both, gradients
 
     def _normal_equations(self) -> Float[Tensor, "P N1 N1"]:
         """The normal equations of all trials; zeros where memory does not suffice."""
         assert self._equations is not None
         equations, n = self._equations, self._stack.n_numbers + 1
-        x, y = self._train_x, self._train_y
+        tables = self._tables
 
         def work(turn: slice) -> Tensor:
             specs = [trainee.model for trainee in self.trainees[turn]]
-            return equations.of(self._weights[turn], specs, x, y, prepared=self._is_prepared)
+            weights = self._rows.weights[turn]
+            return equations.of(weights, specs, tables.train_x, tables.train_y, prepared=tables.are_prepared)
 
         return self._in_turns(work, n, n)
 
     def _squared_errors(self) -> Float[Tensor, " P"]:
         """Mean squared errors on all training rows."""
-        n_train = self._split.n_train
-        x = self._whole_train_x
-        outputs = self._in_turns(partial(self._outputs, x), len(x), 1)[:, :n_train]
-        targets = self._train_y.expand(len(self.trainees), *self._train_y.shape)
-        return losses(outputs, targets, self._split.task, even_shares(outputs))
+        outputs = self._all_outputs(self._tables.whole_train_x, self._split.n_train)
+        return self._data_losses(outputs, self._tables.train_y)
 
-    def _evaluate(self) -> tuple[Float[Tensor, "P 2"], Float[Tensor, "P N"]]:
-        """Loss on the data and objective of each trial on all training rows, and gradients of the latter."""
-        n_train = self._split.n_train
-        n_rows = min(self._whole(n_train), self._whole(max(1, EVALUATION_NUMBERS // self._widest)))
-        both = torch.zeros(len(self.trainees), 2, dtype=self._kind.dtype, device=self._device)
-        gradients = torch.zeros_like(self._gradients)
-        for begin in range(0, n_train, n_rows):
-            n_real = min(n_rows, n_train - begin)
-            order = torch.zeros(len(self.trainees), n_rows, dtype=torch.int64, device=self._device)
-            order[:, :n_real] = torch.arange(begin, begin + n_real, device=self._device)
-            shares = torch.zeros(n_rows, dtype=self._kind.dtype, device=self._device)
-            shares[:n_real] = 1 / n_real
-            both += self._in_turns(partial(self._learn, order, None, shares, ()), 2) * (n_real / n_train)
-            gradients += self._gradients * (n_real / n_train)
-        return both, gradients
-
-    def _batches_of_epoch(self) -> Float[Tensor, " P"]:
-        """One pass over the training data in batches; returns the mean losses of these."""
-        trainees, split = self.trainees, self._split
-        self._stack.train()
-        self._adam.begin_epoch([trainee.epoch for trainee in trainees], self._n_steps)
-        order = self._draw_order()
-        moves = self._draw_moves()
-        totals = torch.zeros(len(trainees), dtype=self._kind.dtype, device=self._device)
-        for step in range(self._n_steps):
-            masks = self._masks_of(step)
-            n_real = min(self._kind.batch_size, split.n_train - step * self._kind.batch_size)
-            of_step = None if moves is None else moves[:, step]
-            learn = partial(self._learn, order[:, step], of_step, self._shares[n_real], masks)
-            totals += self._in_turns(learn, 2)[:, 0] * n_real
-            self._adam.step(self._weights, self._gradients, step)
-        return totals / split.n_train
-
-    def _learn(
-        self,
-        order: Int64[Tensor, "P B"],
-        moves: Int64[Tensor, "P B 3"] | None,
-        shares: Float[Tensor, " B"],
-        masks: Sequence[Tensor],
-        turn: slice,
-    ) -> Float[Tensor, "P 2"]:
-        """Write the gradients of a step of some trials; returns their losses on the data, and with all penalties."""
-        self._stack.silence([of_row[turn] for of_row in masks])
-        rows = order[turn]
-        n_trials = len(rows)
-        x = self._train_x.index_select(0, rows.flatten()).view(n_trials, rows.shape[1], -1)
-        if moves is not None:
-            assert self._split.image_shape is not None
-            x = moved(x, moves[turn], self._split.image_shape)
-        y = self._train_y.index_select(0, rows.flatten()).view(*rows.shape, *self._train_y.shape[1:])
-        prepared = x if self._is_prepared else self._stack.prepare(x)
-        if self._kind.has_penalty:
-            outputs, amplitudes = self._stack.mix_with_amplitudes(prepared, shares)
-            of_trials = losses(outputs, y, self._split.task, shares)
-            objectives = of_trials
-            for a, real in zip(amplitudes, self._stack.real_edges, strict=True):
-                objectives = objectives + self._l1[turn] * a.sum((-2, -1))
-                if self._kind.has_entropy:
-                    objectives = objectives + self._entropy[turn] * entropy(a, real)
-        else:
-            of_trials = objectives = losses(self._stack.mix(prepared), y, self._split.task, shares)
-        # Frozen stages of a backbone are no part of what was computed.
-        gradients = torch.autograd.grad(objectives.sum(), self._parameters, materialize_grads=True)
-        self._gradients[turn] = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
-        return torch.stack([of_trials.detach(), objectives.detach()], dim=-1)
+    # --- outputs ----------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _outputs(self, x: Float[Tensor, "B F"], turn: slice) -> Float[Tensor, "P B O"]:
-        """Outputs for some rows, which may be prepared."""
+    def _all_outputs(self, x: Float[Tensor, "B _"], n_real: int) -> Float[Tensor, "P R O"]:
+        """Outputs of all trials for the rows of a table that do not only fill up."""
+        self._stack.eval()
+        return self._in_turns(partial(self._outputs, x), len(x), self._split.n_outputs)[:, :n_real]
+
+    def _outputs(self, x: Float[Tensor, "B _"], turn: slice) -> Float[Tensor, "P B O"]:
+        """Outputs of some trials for the rows of a table."""
         self._stack.silence(())
         n_trials = turn.stop - turn.start
-        # Whatever the number of trials is: the rows that are computed together decide the last bit.
-        n_rows = self._whole(max(1, EVALUATION_NUMBERS // self._widest))
         outputs = []
-        for part in torch.split(x, n_rows):
-            prepared = part if self._is_prepared else self._stack.prepare(part)
+        for part in torch.split(x, self._n_evaluated):
+            prepared = part if self._tables.are_prepared else self._stack.prepare(part)
             outputs.append(self._stack.mix(prepared.expand(n_trials, *prepared.shape)))
         return torch.cat(outputs, dim=1)
+
+    @torch.no_grad()
+    def _data_losses(self, outputs: Float[Tensor, "P B O"], y: Tensor) -> Float[Tensor, " P"]:
+        """Mean losses of all trials on the data."""
+        return losses(outputs, y.expand(len(self.trainees), *y.shape), self._split.task, even_shares(outputs))
+
+    # --- turns ------------------------------------------------------------------------------------------
 
     def _in_turns(self, work: Callable[[slice], Tensor], *shape: int) -> Tensor:
         """What some work gives for each trial; where memory does not suffice for all at once, they take turns.
@@ -485,7 +343,7 @@ class Group:
         turn = slice(begin, min(begin + self._at_once, len(self.trainees)))
         if turn != self._seated:
             specs = [trainee.model for trainee in self.trainees[turn]]
-            self._parameters = self._stack.attach(self._weights[turn], specs)
+            self._parameters = self._stack.attach(self._rows.weights[turn], specs)
             self._seated = turn
         first = self.trainees[begin]
         alone = turn.stop - begin == 1
@@ -498,46 +356,7 @@ class Group:
             # Not even alone: this trial is over, and the others go on.
             first.end = End.OUT_OF_MEMORY
         self._gradients[turn] = 0
-        return torch.full((1, *shape), torch.nan, dtype=self._kind.dtype, device=self._device)
-
-    def _draw_order(self) -> Int64[Tensor, "P T B"]:
-        """The rows of each batch of an epoch; rows that only fill up are the first row of the data."""
-        n_train, size = self._split.n_train, self._kind.batch_size
-        order = torch.zeros(len(self.trainees), self._n_steps, self._n_rows, dtype=torch.int64)
-        padded = torch.zeros(self._n_steps * size, dtype=torch.int64)
-        for row, trainee in enumerate(self.trainees):
-            padded[:n_train] = torch.randperm(n_train, generator=trainee.random)
-            order[row, :, :size] = padded.view(self._n_steps, size)
-        return order.to(self._device)
-
-    def _draw_moves(self) -> Int64[Tensor, "P T B 3"] | None:
-        """How each image of each batch of an epoch is moved."""
-        if not self._kind.has_moves:
-            return None
-        sizes = self._n_steps, self._n_rows
-        return torch.stack([draw_moves(t.spec.training, *sizes, t.random) for t in self.trainees]).to(self._device)
-
-    def _masks_of(self, step: int) -> list[Float[Tensor, "P B W"]]:
-        """The dropout masks of a step, one a hidden row; they are drawn for many steps at once."""
-        rows = self._stack.hidden_rows
-        if not rows or not any(trainee.spec.model.dropout for trainee in self.trainees):
-            return []
-        n_drawn = max(1, MASK_NUMBERS // (self._n_rows * max(rows)))
-        if step % n_drawn == 0:
-            n_steps = min(n_drawn, self._n_steps - step)
-            shape = (n_steps, len(self.trainees), self._n_rows)
-            drawn = [torch.ones(*shape, n_nodes, dtype=self._kind.dtype) for n_nodes in rows]
-            for row, trainee in enumerate(self.trainees):
-                if trainee.spec.model.dropout:
-                    for masks, own in zip(drawn, trainee.draw_masks(n_steps, self._n_rows), strict=True):
-                        masks[:, row, :, : own.shape[-1]] = own
-            self._masks = [masks.to(self._device) for masks in drawn]
-        return [masks[step % n_drawn] for masks in self._masks]
-
-    def _some_rows(self, n_rows: int) -> Float[Tensor, "B _"]:
-        """At most so many rows that networks of trials can learn from; fewer where they are wide."""
-        x = self._train_x if self._has_features else self._split.train_x
-        return x[: max(1, min(n_rows, CURVE_NUMBERS // self._widest))].cpu()
+        return self._rows.weights.new_full((1, *shape), torch.nan)
 
     # --- results ----------------------------------------------------------------------------------------
 
@@ -554,23 +373,21 @@ class Group:
     def _result(self, trainee: Trainee, outputs: Float[Tensor, "V O"]) -> RungResult:
         if trainee.end not in (End.COMPLETED, End.STOPPED_EARLY):
             return trainee.result(quality(outputs, self._split) if trainee.end is None else {}, ())
-        network = trainee.network
+        network, tables = trainee.network, self._tables
         self.bring_back(trainee)
         trainee.measure_latency(self._split.n_inputs)
         if trainee.best_weights is not None:
-            x = self._validation_x[: self._split.n_validation].cpu() if self._has_features else self._split.validation_x
-            outputs = network.outputs(x, EVALUATION_NUMBERS // self._widest, prepared=self._has_features)
-        curves = network.curves(self._some_rows(CURVE_ROWS), prepared=self._has_features)
+            n_at_once = EVALUATION_NUMBERS // self._widest
+            outputs = network.outputs(tables.validation_rows(), n_at_once, prepared=tables.are_features)
+        curves = network.curves(self._some_rows(CURVE_ROWS), prepared=tables.are_features)
         return trainee.result(quality(outputs, self._split), curves)
 
-
-def _rows(state: PolishState) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return state.steps, state.changes, state.counts, state.damping
-
-
-def _inserted(rows: Tensor, place: int, row: Tensor) -> Tensor:
-    return torch.cat([rows[:place], row, rows[place:]])
+    def _some_rows(self, n_rows: int) -> Float[Tensor, "B _"]:
+        """At most so many training rows for a trial's own network; fewer where they are wide."""
+        return self._tables.first_rows(max(1, min(n_rows, CURVE_NUMBERS // self._widest)))
 
 
-def _without(rows: Tensor, place: int) -> Tensor:
-    return torch.cat([rows[:place], rows[place + 1 :]])
+def _stack(kind: Kind, split: Split, device: torch.device) -> Stack:
+    stack = Stack(kind.structure, split.inputs, split.n_outputs, kind.dtype).to(device)
+    stack.freeze_stages(kind.phase.n_frozen)
+    return stack

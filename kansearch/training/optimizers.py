@@ -7,6 +7,7 @@ has G + 1 columns, the first stands for the parameters that are in no group.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from kansearch import compiled
 from kansearch.models.stack import Segment
 from kansearch.specs.trial import TrainingSpec
-from kansearch.training.unfreeze import Groups, unfrozen_groups
+from kansearch.training.unfreeze import ParameterGroups, unfrozen_groups
 
 WARMUP_SHARE = 0.1
 """Share of the steps in which `warmup_cosine` rises."""
@@ -46,7 +47,7 @@ class PackAdam:
         real: Bool[Tensor, "P N"],
         trainings: Sequence[TrainingSpec],
         state: AdamState,
-        groups: Groups,
+        groups: ParameterGroups,
     ) -> None:
         self.state = state
         self._groups = groups
@@ -85,7 +86,7 @@ class PackAdam:
         self._decays = torch.from_numpy(kept).to(self.state.first).transpose(0, 1) if decay.any() else None
         alike = (rates == rates[..., :1]).all() and (ages == ages[..., :1]).all()
         self._alike = bool(alike)
-        self.state.ages += torch.from_numpy(free * n_steps)
+        self.state.ages.add_(torch.from_numpy(free * n_steps))
 
     def step(self, weights: Float[Tensor, "P N"], gradients: Float[Tensor, "P N"], step: int) -> None:
         """Move the weights.
@@ -138,7 +139,7 @@ def free_numbers(
     real: Bool[Tensor, "P N"],
     trainings: Sequence[TrainingSpec],
     epochs: Sequence[int],
-    groups: Groups,
+    groups: ParameterGroups,
 ) -> Bool[Tensor, "P N"]:
     """Which numbers of each trial learn in its next epoch.
 
@@ -158,7 +159,7 @@ def free_numbers(
     return free
 
 
-class AdamState:
+class AdamState(NamedTuple):
     """What Adam remembers of each trial.
 
     Attributes:
@@ -167,10 +168,9 @@ class AdamState:
         ages: Steps since each group was freed; 0 while it is frozen. Always on the CPU, where rates are computed.
     """
 
-    def __init__(self, first: Float[Tensor, "P N"], second: Float[Tensor, "P N"], ages: Int64[Tensor, "P G1"]) -> None:
-        self.first = first
-        self.second = second
-        self.ages = ages
+    first: Float[Tensor, "P N"]
+    second: Float[Tensor, "P N"]
+    ages: Int64[Tensor, "P G1"]
 
     @staticmethod
     def fresh(n_numbers: int, n_groups: int, dtype: torch.dtype, device: torch.device) -> AdamState:
@@ -183,12 +183,12 @@ def _column(segment: Segment) -> int:
     return 0 if segment.group is None else segment.group + 1
 
 
-def _free(training: TrainingSpec, epoch: int, groups: Groups) -> list[bool]:
+def _free(training: TrainingSpec, epoch: int, groups: ParameterGroups) -> list[bool]:
     unfrozen = unfrozen_groups(training, epoch, groups)
     return [True, *(group in unfrozen for group in range(groups.total))]
 
 
-def _rates(training: TrainingSpec, epoch: int, n_steps: int, groups: Groups) -> NDArray[np.float64]:
+def _rates(training: TrainingSpec, epoch: int, n_steps: int, groups: ParameterGroups) -> NDArray[np.float64]:
     """Learning rates (T, G + 1) of an epoch."""
     steps = epoch * n_steps + np.arange(n_steps)
     factors = learning_rate_factor(training, steps, n_steps * training.epochs)

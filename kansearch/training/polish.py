@@ -6,6 +6,7 @@ Letters: P trials, N numbers of a trial, M steps that are remembered.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -26,7 +27,7 @@ Evaluate = Callable[[], tuple[Float[Tensor, " P"], Float[Tensor, "P N"]]]
 """Objectives and gradients at the weights as they are."""
 
 
-class PolishState:
+class PolishState(NamedTuple):
     """What polishers remember of each trial.
 
     Attributes:
@@ -36,17 +37,10 @@ class PolishState:
         damping: Of Levenberg-Marquardt.
     """
 
-    def __init__(
-        self,
-        steps: Float[Tensor, "P M N"],
-        changes: Float[Tensor, "P M N"],
-        counts: Int64[Tensor, " P"],
-        damping: Float[Tensor, " P"],
-    ) -> None:
-        self.steps = steps
-        self.changes = changes
-        self.counts = counts
-        self.damping = damping
+    steps: Float[Tensor, "P M N"]
+    changes: Float[Tensor, "P M N"]
+    counts: Int64[Tensor, " P"]
+    damping: Float[Tensor, " P"]
 
     @staticmethod
     def fresh(n_numbers: int, dtype: torch.dtype, device: torch.device) -> PolishState:
@@ -134,7 +128,7 @@ def _remember(state: PolishState, step: Tensor, change: Tensor, moved: Bool[Tens
     for memory, newest in ((state.steps, step), (state.changes, change)):
         shifted = torch.cat([newest.unsqueeze(1), memory[:, :-1]], dim=1)
         memory.copy_(torch.where(bends.view(-1, 1, 1), shifted, memory))
-    state.counts = torch.where(moved, (state.counts + bends).clamp(max=MEMORY), 0)
+    state.counts.copy_(torch.where(moved, (state.counts + bends).clamp(max=MEMORY), 0))
 
 
 def _dot(a: Float[Tensor, "... N"], b: Float[Tensor, "... N"]) -> Float[Tensor, ...]:

@@ -1,15 +1,16 @@
 """One trial of a pack: its network, its random streams, and what it measured so far.
 
-Letters: N numbers of a trial's row, T steps, B rows of a batch, W nodes of a hidden row.
+Letters: N numbers of a trial's row, R numbers that its own network has, G groups of parameters that are freed together.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from kansearch.data.splits import Split
@@ -17,9 +18,11 @@ from kansearch.models.build import build
 from kansearch.models.cost import cost, latency_ms
 from kansearch.models.grids import fit_grids, refined
 from kansearch.models.shapes import hidden_rows, layer_shapes
-from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialSpec
+from kansearch.models.stack import structure
+from kansearch.specs.trial import Curve, End, EpochPoint, ModelSpec, RungResult, TrialSpec
+from kansearch.training.checkpoints import Checkpoint
 from kansearch.training.refinement import is_fitted_before, model_during
-from kansearch.training.unfreeze import Groups, frozen_stages
+from kansearch.training.unfreeze import ParameterGroups, frozen_stages
 
 
 class Phase(NamedTuple):
@@ -45,8 +48,7 @@ class Trainee:
         self.model = model_during(spec.model, spec.training, 0)
         self.network = build(self.model, split.inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
         self.inputs, self.n_outputs = split.inputs, split.n_outputs
-        self.shapes = layer_shapes(spec.model, split.inputs, split.n_outputs)
-        self.groups = Groups(len(self.network.activation_groups()), len(self.network.stage_groups()))
+        self.groups = ParameterGroups(len(self.network.activation_groups()), len(self.network.stage_groups()))
         self.rungs = spec.rungs or (spec.training.epochs,)
         self.epoch = 0
         self.fitted_at = -1
@@ -75,6 +77,19 @@ class Trainee:
     def kin(self) -> tuple[str, str]:
         """What neighbours should share to be evaluated fastest."""
         return self.spec.model.base_function, self.spec.model.activation
+
+    @cached_property
+    def hidden_rows(self) -> list[int]:
+        """Nodes of each row on which dropout acts."""
+        return self._hidden_rows_of(self.spec.model)
+
+    @cached_property
+    def padded_hidden_rows(self) -> list[int]:
+        """So many nodes do these rows have in a stack of its structure."""
+        return self._hidden_rows_of(structure(self.spec.model))
+
+    def _hidden_rows_of(self, model: ModelSpec) -> list[int]:
+        return [row.nodes for row in hidden_rows(layer_shapes(model, self.inputs, self.n_outputs))]
 
     @property
     def is_at_rung(self) -> bool:
@@ -128,6 +143,45 @@ class Trainee:
             self.network = build(model, self.inputs, self.n_outputs, torch.Generator(), self.dtype)
             self.network.generator, self.model = generator, model
 
+    def checkpoint(
+        self,
+        weights: Float[Tensor, " R"],
+        first: Float[Tensor, " R"],
+        second: Float[Tensor, " R"],
+        ages: Int64[Tensor, " G1"],
+        best_weights: Float[Tensor, " R"] | None,
+    ) -> Checkpoint:
+        """All that it needs to go on elsewhere; whoever trains it knows the numbers of its network."""
+        points = [(point.epoch, point.train_loss, point.validation_loss) for point in self.points]
+        return Checkpoint(
+            seed=self.spec.seed,
+            epoch=self.epoch,
+            seconds=self.seconds,
+            points=torch.tensor(points, dtype=torch.float64).view(-1, 3),
+            weights=weights,
+            first=first,
+            second=second,
+            ages=ages,
+            random=self.random.get_state(),
+            dropout=self.network.generator.get_state(),
+            best_loss=self.best_loss,
+            best_epoch=self.best_epoch,
+            best_weights=best_weights,
+        )
+
+    def restore(self, checkpoint: Checkpoint, best_weights: Float[Tensor, " N"] | None) -> None:
+        """Remember what it did at a checkpoint; the best weights are those of a row."""
+        self.random.set_state(checkpoint.random)
+        self.network.generator.set_state(checkpoint.dropout)
+        self.seconds = checkpoint.seconds
+        self.points = [
+            EpochPoint(epoch=int(epoch), train_loss=train_loss, validation_loss=validation_loss)
+            for epoch, train_loss, validation_loss in checkpoint.points.tolist()
+        ]
+        self.best_loss, self.best_epoch = checkpoint.best_loss, checkpoint.best_epoch
+        if best_weights is not None:
+            self.best_weights = best_weights
+
     def learn(self, train_loss: float, validation_loss: float, weights: Float[Tensor, " N"]) -> None:
         """Take note of an epoch."""
         self.epoch += 1
@@ -160,12 +214,3 @@ class Trainee:
             reason=self.reason,
             curves=curves,
         )
-
-    def draw_masks(self, n_steps: int, n_rows: int) -> list[Float[Tensor, "T B W"]]:
-        """Dropout masks of some steps, for each hidden row, as wide as the trial's own network."""
-        model, network = self.spec.model, self.network
-        keep = 1 - model.dropout
-        return [
-            (torch.rand(n_steps, n_rows, row.nodes, generator=network.generator) < keep).to(self.dtype) / keep
-            for row in hidden_rows(self.shapes)
-        ]

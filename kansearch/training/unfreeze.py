@@ -7,7 +7,7 @@ from typing import NamedTuple
 from kansearch.specs.trial import TrainingSpec
 
 
-class Groups(NamedTuple):
+class ParameterGroups(NamedTuple):
     """The groups of parameters that a schedule may free, in this order.
 
     Attributes:
@@ -24,7 +24,7 @@ class Groups(NamedTuple):
         return self.n_layers + self.n_stages
 
 
-def unfrozen_groups(training: TrainingSpec, epoch: int, groups: Groups) -> frozenset[int]:
+def unfrozen_groups(training: TrainingSpec, epoch: int, groups: ParameterGroups) -> frozenset[int]:
     """Which groups learn during an epoch.
 
     Args:
@@ -32,7 +32,8 @@ def unfrozen_groups(training: TrainingSpec, epoch: int, groups: Groups) -> froze
         epoch: From 0.
         groups: Of the network.
 
-    >>> sorted(unfrozen_groups(TrainingSpec(epochs=10, unfreeze="gradual_forward"), epoch=3, groups=Groups(3)))
+    >>> forward = TrainingSpec(epochs=10, unfreeze="gradual_forward")
+    >>> sorted(unfrozen_groups(forward, epoch=3, groups=ParameterGroups(3)))
     [0, 1]
     """
     if training.unfreeze == "none":
@@ -45,7 +46,7 @@ def unfrozen_groups(training: TrainingSpec, epoch: int, groups: Groups) -> froze
     )
 
 
-def frozen_stages(training: TrainingSpec, epoch: int, groups: Groups) -> int:
+def frozen_stages(training: TrainingSpec, epoch: int, groups: ParameterGroups) -> int:
     """How many stages of a backbone, the first ones, have not yet learned when an epoch begins."""
     if not groups.n_stages:
         return 0
@@ -53,7 +54,7 @@ def frozen_stages(training: TrainingSpec, epoch: int, groups: Groups) -> int:
     return sum(group not in unfrozen for group in range(groups.n_layers, groups.total))
 
 
-def _order(training: TrainingSpec, groups: Groups) -> list[int]:
+def _order(training: TrainingSpec, groups: ParameterGroups) -> list[int]:
     """In which the groups are freed."""
     layers, stages = list(range(groups.n_layers)), list(range(groups.n_layers, groups.total))
     return (layers if training.unfreeze == "gradual_forward" else layers[::-1]) + stages[::-1]

@@ -21,7 +21,7 @@ from kansearch.models.layer import CurveLayer
 from kansearch.models.stack import Stack, structure
 from kansearch.specs.trial import ModelSpec, TrainingSpec
 from kansearch.training.optimizers import AdamState, PackAdam
-from kansearch.training.unfreeze import Groups
+from kansearch.training.unfreeze import ParameterGroups
 
 TOLERANCE = 3e-5
 """Of the largest number of a tensor: sums of float32 over a hundred rows."""
@@ -129,7 +129,7 @@ def test_adam_moves_weights_as_in_float64() -> None:
         n_groups = len(stack.activation_groups())
         fresh = [AdamState.fresh(stack.n_numbers, n_groups, dtype, torch.device("cpu")) for _ in specs]
         state = AdamState(*(torch.cat([getattr(s, name) for s in fresh]) for name in ("first", "second", "ages")))
-        adam = PackAdam(stack.segments, real, trainings, state, Groups(n_groups))
+        adam = PackAdam(stack.segments, real, trainings, state, ParameterGroups(n_groups))
         weights = normal(2, stack.n_numbers).to(dtype) * real
         for epoch in range(4):
             adam.begin_epoch([epoch, epoch], 3)

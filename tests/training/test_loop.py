@@ -14,7 +14,7 @@ from kansearch.specs.data import DataSpec
 from kansearch.specs.trial import End, ModelSpec, TrainingSpec, TrialSpec
 from kansearch.training.loop import train
 from kansearch.training.metrics import entropy, quality
-from kansearch.training.unfreeze import Groups, unfrozen_groups
+from kansearch.training.unfreeze import ParameterGroups, unfrozen_groups
 
 from .running import curve
 
@@ -130,7 +130,7 @@ def test_early_stopping_returns_to_the_best_weights(iris: Split) -> None:
 def test_groups_are_freed_at_the_epochs_that_the_schedule_names(schedule: Any, expected: list[set[int]]) -> None:
     """With a start of 0.2 and an interval of 0.3 of 10 epochs, groups are freed at epochs 2, 5 and 8."""
     training = TrainingSpec(epochs=10, unfreeze=schedule, unfreeze_start=0.2, unfreeze_interval=0.3)
-    assert [unfrozen_groups(training, epoch, Groups(3)) for epoch in range(10)] == expected
+    assert [unfrozen_groups(training, epoch, ParameterGroups(3)) for epoch in range(10)] == expected
 
 
 # --- regularization -------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def test_a_trial_for_which_memory_does_not_suffice_leaves_its_neighbours_alone(
         raise MemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr("kansearch.training.group._inserted", fails)
+        patch.setattr("kansearch.training.rows._inserted", fails)
         with pytest.raises(MemoryError):
             pack.admit(trial(2, {"base_function": "tanh"}))
     results = pack.advance()
@@ -182,7 +182,7 @@ def test_features_too_many_for_a_table_give_the_same_curve_in_a_pack(
     basis: str, few: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a fixed basis makes of raw inputs is then computed anew in every step."""
-    monkeypatch.setattr("kansearch.training.group.PREPARED_NUMBERS", 0)
+    monkeypatch.setattr("kansearch.training.tables.PREPARED_NUMBERS", 0)
     specs = [short(seed, {"base_function": basis, "width": 3 + seed}, dtype="float32") for seed in range(2)]
     assert_company_changes_nothing(specs, few, 4)
 
@@ -308,7 +308,7 @@ def test_another_device_gives_the_same_curves(sine: Split, few: Split) -> None:
             assert [after.admit(spec, states[slot]) for spec, slot in zip(specs, slots, strict=True)] == slots
             for group in after._groups.values():
                 group._at_once = 1
-                assert group._weights.device == device
+                assert group._rows.weights.device == device
             while after:
                 for result in after.advance():
                     points[result.slot].append(result)
@@ -454,16 +454,16 @@ def test_frozen_parameters_do_not_move_until_they_are_freed(iris: Split) -> None
     group = next(iter(pack._groups.values()))
 
     def now() -> list[torch.Tensor]:
-        group._stack.extract(group._weights[0], network)
+        group._stack.extract(group._rows.weights[0], network)
         return [p.detach() for of_layer in network.activation_groups() for p in of_layer]
 
     pack.advance()
     pack.advance()  # epoch 3: freed at the start of epoch index 3
     assert all(torch.equal(p, b) for p, b in zip(now(), before, strict=True))
-    assert group._state.ages[0, 1:].tolist() == [0, 0]
+    assert group._rows.adam.ages[0, 1:].tolist() == [0, 0]
     pack.advance()
     assert all(not torch.equal(p, b) for p, b in zip(now(), before, strict=True))
-    assert group._state.ages[0, 1:].tolist() == [7 * group._n_steps] * 2
+    assert group._rows.adam.ages[0, 1:].tolist() == [7 * group._batches.n_steps] * 2
 
 
 def test_activation_parameters_have_a_rate_of_their_own(iris: Split) -> None:
