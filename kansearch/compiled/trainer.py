@@ -72,11 +72,7 @@ class DataPointers(Structure):
     """Rows, as trainer.c has them."""
 
     _fields_ = [
-        *(
-            (f"{part}_{what}", c_void_p)
-            for what in ("x", "classes", "numbers")
-            for part in ("train", "validation")
-        ),
+        *((f"{part}_{what}", c_void_p) for what in ("x", "classes", "numbers") for part in ("train", "validation")),
         ("n_train", c_int64),
         ("n_validation", c_int64),
     ]

@@ -126,7 +126,9 @@ class ScaledLayer(ProductOfFeatures):
 
 
 @cache
-def nodes_of(n_basis: int, dtype: torch.dtype, device: torch.device) -> tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]:
+def nodes_of(
+    n_basis: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Float[Tensor, " K"], Float[Tensor, "K K"]]:
     """The scales b_k at Chebyshev's nodes of log b, and from polynomials T_m to shares l_k.
 
     Source: Trefethen (2019), Approximation Theory and Approximation Practice, ch. 2 and 4 (points of the first kind).

@@ -224,6 +224,11 @@ class TrainingSpec(Spec):
     flip: bool = False
     dtype: Literal["float32", "float64"] = "float32"
 
+    @property
+    def n_in_batches(self) -> int:
+        """Epochs that are passes in batches; those behind them are steps of a polisher."""
+        return self.epochs - round(self.polish * self.epochs)
+
 
 class TrialSpec(Spec):
     """Everything that decides the result of a trial, but for the data.

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kansearch.data.splits import Split
-from kansearch.models.stack import NARROWEST, Stack
+from kansearch.models.stack import NARROWEST
 from kansearch.specs.trial import ModelSpec
 from kansearch.training.augmentation import draw_moves
 from kansearch.training.trainee import Trainee
@@ -41,11 +41,10 @@ class Padding(NamedTuple):
     multiple: int
 
     @staticmethod
-    def of(stack: Stack, shared: ModelSpec, split: Split) -> Padding:
-        """For the networks of a stack, which share a structure."""
+    def of(shared: ModelSpec, split: Split, n_seen: int) -> Padding:
+        """For networks of a structure whose first layers see so many numbers of a row."""
         # Where windows show an odd count of numbers only the rows can make vectors whole.
         has_windows = shared.stem in ("convolution", "recurrent", "attention")
-        n_seen = stack.backbone.n_outputs if stack.backbone else split.n_inputs
         narrow = [n_seen, *([split.n_outputs] if shared.layer == "node" else [])]
         return Padding(VECTOR_NUMBERS // (1 if has_windows else math.gcd(NARROWEST, *narrow)))
 
@@ -178,26 +177,33 @@ class Batches:
 def masks_of_trial(trainee: Trainee, n_steps: int, n_rows: int) -> list[Float[Tensor, "T B W"]]:
     """Draw the dropout masks of a trial's next steps, for each hidden row, as wide as its own network.
 
-    As many steps as `MASK_NUMBERS` allows are drawn at once, one hidden row after the other. Whoever draws an epoch in
-    several calls gets the same masks, if all but the last are for a multiple of so many steps.
-
     Args:
         trainee: Of its random stream for dropout they are.
         n_steps: T, from the first one of an epoch on.
         n_rows: B, with those that fill up.
     """
     keep = 1 - trainee.spec.model.dropout
+    return [(drawn < keep).to(trainee.dtype) / keep for drawn in uniforms_of_trial(trainee, n_steps, n_rows)]
+
+
+def uniforms_of_trial(trainee: Trainee, n_steps: int, n_rows: int) -> list[Float[Tensor, "T B W"]]:
+    """Draw the numbers between 0 and 1 that decide which nodes are silenced: those of at least the share that stays.
+
+    As many steps as `MASK_NUMBERS` allows are drawn at once, one hidden row after the other. Whoever draws an epoch in
+    several calls gets the same numbers, if all but the last are for a multiple of so many steps.
+
+    Args:
+        trainee: Of its random stream for dropout they are.
+        n_steps: T, from the first one of an epoch on.
+        n_rows: B, with those that fill up.
+    """
     n_at_once = _steps_at_once(n_rows, trainee.padded_hidden_rows)
-
-    def draw(n_steps: int, n_nodes: int) -> Float[Tensor, "T B W"]:
-        drawn = torch.rand(n_steps, n_rows, n_nodes, generator=trainee.network.generator) < keep
-        return drawn.to(trainee.dtype) / keep
-
+    generator = trainee.network.generator
     parts = [
-        [draw(min(n_at_once, n_steps - begin), n_nodes) for n_nodes in trainee.hidden_rows]
+        [torch.rand(min(n_at_once, n_steps - begin), n_rows, n, generator=generator) for n in trainee.hidden_rows]
         for begin in range(0, n_steps, n_at_once)
     ]
-    return [torch.cat(of_row) for of_row in zip(*parts, strict=True)]
+    return parts[0] if len(parts) == 1 else [torch.cat(of_row) for of_row in zip(*parts, strict=True)]
 
 
 def _steps_at_once(n_rows: int, padded_hidden_rows: Sequence[int]) -> int:

@@ -36,17 +36,12 @@ from kansearch.training.metrics import entropy, losses, quality
 from kansearch.training.optimizers import AdamState, PackAdam, free_numbers
 from kansearch.training.polish import polish
 from kansearch.training.rows import TrialRows
-from kansearch.training.tables import Tables
+from kansearch.training.tables import CURVE_ROWS, GRID_ROWS, Tables, rows_to_look_at
 from kansearch.training.trainee import Phase, Trainee
 from kansearch.training.unfreeze import ParameterGroups
 
 EVALUATION_NUMBERS = 2**19
 """Numbers of the widest row of nodes of a trial in one forward pass without gradients: bounds its memory."""
-
-CURVE_ROWS, GRID_ROWS = 2048, 4096
-CURVE_NUMBERS = 2**24
-"""Training rows from which the learned activations are drawn, and to which grids are fitted; as many as give so many
-numbers where rows are wide."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,8 @@ class Group:
         self._rows = TrialRows(
             self._stack, self._parameter_groups.total, kind.dtype, device, is_polished=kind.phase.is_polishing
         )
-        padding = Padding.of(self._stack, kind.structure, split)
+        backbone = self._stack.backbone
+        padding = Padding.of(kind.structure, split, backbone.n_outputs if backbone else split.n_inputs)
         self._batches = Batches(
             split.n_train,
             kind.batch_size,
@@ -384,7 +380,7 @@ class Group:
 
     def _some_rows(self, n_rows: int) -> Float[Tensor, "B _"]:
         """At most so many training rows for a trial's own network; fewer where they are wide."""
-        return self._tables.first_rows(max(1, min(n_rows, CURVE_NUMBERS // self._widest)))
+        return self._tables.first_rows(rows_to_look_at(n_rows, self._widest))
 
 
 def _stack(kind: Kind, split: Split, device: torch.device) -> Stack:

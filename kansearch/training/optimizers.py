@@ -72,9 +72,9 @@ class PackAdam:
             n_steps: T.
         """
         of_trials = list(zip(self._trainings, epochs, strict=True))
-        free = np.array([_free(training, epoch, self._groups) for training, epoch in of_trials])
+        free = np.array([free_groups(training, epoch, self._groups) for training, epoch in of_trials])
         self._forget_frozen(free)
-        rates = np.array([_rates(training, epoch, n_steps, self._groups) for training, epoch in of_trials])
+        rates = np.array([learning_rates(training, epoch, n_steps, self._groups) for training, epoch in of_trials])
         rates = rates * free[:, None, :]
         ages = self.state.ages.numpy()[:, None, :] + np.arange(1, n_steps + 1)[:, None]
         root = np.sqrt(1 - BETA_2**ages)
@@ -152,7 +152,7 @@ def free_numbers(
     """
     free = real.clone()
     for row, (training, epoch) in enumerate(zip(trainings, epochs, strict=True)):
-        learns = _free(training, epoch, groups)
+        learns = free_groups(training, epoch, groups)
         for segment in segments:
             if not learns[_column(segment)]:
                 free[row, segment.begin : segment.end] = False
@@ -183,14 +183,17 @@ def _column(segment: Segment) -> int:
     return 0 if segment.group is None else segment.group + 1
 
 
-def _free(training: TrainingSpec, epoch: int, groups: ParameterGroups) -> list[bool]:
+def free_groups(training: TrainingSpec, epoch: int, groups: ParameterGroups) -> list[bool]:
+    """Which columns of such tables learn in an epoch, from 0."""
     unfrozen = unfrozen_groups(training, epoch, groups)
     return [True, *(group in unfrozen for group in range(groups.total))]
 
 
-def _rates(training: TrainingSpec, epoch: int, n_steps: int, groups: ParameterGroups) -> NDArray[np.float64]:
-    """Learning rates (T, G + 1) of an epoch."""
-    steps = epoch * n_steps + np.arange(n_steps)
+def learning_rates(
+    training: TrainingSpec, epoch: int, n_steps: int, groups: ParameterGroups, n_epochs: int = 1
+) -> NDArray[np.float64]:
+    """Learning rates (T, G + 1) of the steps of an epoch, or of several."""
+    steps = epoch * n_steps + np.arange(n_epochs * n_steps)
     factors = learning_rate_factor(training, steps, n_steps * training.epochs)
     of_stages = [training.backbone_rate * training.stage_decay**behind for behind in range(groups.n_stages)]
     columns = [1.0, *(training.activation_rate,) * groups.n_layers, *of_stages[::-1]]

@@ -1,6 +1,7 @@
 """Packs: trials that are trained together, each as if it were alone.
 
-Trials whose networks and batches have one structure form a group. Whoever holds a pack decides at every rung who goes
+Where compiled code knows its network, a trial is trained by itself, which is fastest; trials of other networks form
+groups of one structure, each computed as one. Whoever holds a pack decides at every rung who goes
 on: `advance` trains until some trials reach a rung, `retire` frees the slot of one that is over, `admit` fills it, and
 nobody waits for anybody.
 """
@@ -13,11 +14,13 @@ import torch
 
 from kansearch.data.splits import Split
 from kansearch.models.network import Network
+from kansearch.models.stack import structure
 from kansearch.specs.trial import End, RungResult, TrialSpec
 from kansearch.training.checkpoints import Checkpoint
 from kansearch.training.device import is_out_of_memory
 from kansearch.training.features import FeatureCache
 from kansearch.training.group import Group, Kind
+from kansearch.training.single import Alone, Columns, Single, serves
 from kansearch.training.trainee import Trainee
 
 CPU = torch.device("cpu")
@@ -34,16 +37,21 @@ class Pack:
         latency_at_rungs: Measure the latency of every network before it is trained; otherwise of those alone that
             are trained to their end. It takes as long as training a small network for an epoch.
         device: On which they are trained. Whatever is drawn at random, and every latency, is the CPU's all the same.
+        use_compiled: Train trials by compiled code where it can, and not all of them by torch.
     """
 
-    def __init__(self, split: Split, *, latency_at_rungs: bool = True, device: torch.device = CPU) -> None:
+    def __init__(
+        self, split: Split, *, latency_at_rungs: bool = True, device: torch.device = CPU, use_compiled: bool = True
+    ) -> None:
         self._split = split
         self._device = device
         self._latency_at_rungs = latency_at_rungs
-        self._groups: dict[Kind, Group] = {}
+        self._use_compiled = use_compiled and device == CPU
+        self._homes: dict[Kind | Alone, Group | Single] = {}
         self._trainees: dict[int, Trainee] = {}
-        self._kinds: dict[int, Kind] = {}
+        self._kinds: dict[int, Kind | Alone] = {}
         self._features = FeatureCache()
+        self._columns: dict[str, Columns] = {}
 
     def __len__(self) -> int:
         return len(self._trainees)
@@ -66,24 +74,35 @@ class Pack:
             trainee.resume(stored.epoch)
         if self._latency_at_rungs:
             trainee.measure_latency(self._split.n_inputs)
-        kind = Kind.of(trainee, self._split)
+        kind = self._kind_of(trainee)
 
-        def enter(group: Group) -> None:
-            group.add(trainee)
+        def enter(home: Group | Single) -> None:
+            home.add(trainee)
             if stored is not None:
-                group.restore(trainee, stored)
+                home.restore(trainee, stored)
 
         self._enter(kind, trainee, enter)
         self._trainees[slot] = trainee
         self._kinds[slot] = kind
         return slot
 
-    def _enter(self, kind: Kind, trainee: Trainee, enter: Callable[[Group], None]) -> None:
-        """Let a trial enter the group of its kind, or leave all as it was."""
-        if kind not in self._groups:
-            self._groups[kind] = Group(kind, self._split, self._device, self._features)
+    def _kind_of(self, trainee: Trainee) -> Kind | Alone:
+        """Where a trial belongs as it goes on now."""
+        if self._use_compiled and serves(trainee, self._split):
+            return Alone(trainee.slot, trainee.model)
+        return Kind.of(trainee, self._split)
+
+    def _home(self, kind: Kind | Alone) -> Group | Single:
+        if isinstance(kind, Kind):
+            return Group(kind, self._split, self._device, self._features)
+        return Single(self._split, self._columns)
+
+    def _enter(self, kind: Kind | Alone, trainee: Trainee, enter: Callable[[Group | Single], None]) -> None:
+        """Let a trial enter the home of its kind, or leave all as it was."""
+        if kind not in self._homes:
+            self._homes[kind] = self._home(kind)
         try:
-            enter(self._groups[kind])
+            enter(self._homes[kind])
         except BaseException:
             self._leave(kind, trainee)
             raise
@@ -104,62 +123,79 @@ class Pack:
         return ended
 
     def _go_on(self, slot: int, trainee: Trainee) -> None:
-        """Fit the grids of a trial if they are due, and put it into the group of its kind, if that has changed."""
-        old = self._kinds[slot]
+        """Fit the grids of a trial if they are due, and bring it to the home of its kind, if that has changed."""
+        old_kind = self._kinds[slot]
+        old = self._homes[old_kind]
+        model = trainee.model
         if trainee.is_due:
-            self._groups[old].fit_grids(trainee)
-        new = Kind.of(trainee, self._split)
-        if old != new:
-            row = self._groups[old].row_of(trainee) if new.structure == old.structure else None
+            old.fit_grids(trainee)
+        kind = self._kind_of(trainee)
+        if old_kind == kind:
+            return
+        is_same = structure(trainee.model) == structure(model)
 
-            def enter(group: Group) -> None:
-                group.add(trainee, row)
-                self._leave(old, trainee)
+        def enter(home: Group | Single) -> None:
+            if isinstance(old, Group) and isinstance(home, Group):
+                home.add(trainee, old.row_of(trainee) if is_same else None)
+            else:
+                so_far = old.checkpoint(trainee) if is_same else None
+                home.add(trainee)
+                if so_far is not None:
+                    home.restore(trainee, so_far)
+            self._leave(old_kind, trainee)
 
-            self._enter(new, trainee, enter)
-            self._kinds[slot] = new
+        self._enter(kind, trainee, enter)
+        self._kinds[slot] = kind
 
     def advance(self, is_over: Callable[[], bool] = lambda: False) -> list[RungResult]:
         """Train the group whose turn it is until some of its trials reach a rung, or their end: their results.
 
+        Trials that compiled code trains take their turn together: each goes on to its next rung.
+
         Args:
-            is_over: Asked after every epoch: whether to leave it at that, with no results.
+            is_over: Asked after every epoch, or every fraction of a second: whether to leave it at that.
         """
         while True:
             if ended := self._regroup():
                 return ended
-            kind = next(iter(self._groups))
-            group = self._groups.pop(kind)
-            self._groups[kind] = group
-            if (results := group.advance(is_over)) or is_over():
+            first = self._homes[next(iter(self._homes))]
+            turn = [kind for kind, home in self._homes.items() if isinstance(home, type(first))]
+            results = []
+            for kind in turn if isinstance(first, Single) else turn[:1]:
+                home = self._homes.pop(kind)
+                self._homes[kind] = home
+                results += home.advance(is_over)
+                if is_over():
+                    return results
+            if results:
                 return results
 
     def checkpoint(self, slot: int) -> bytes:
         """From which a trial can go on in another pack as if it had stayed in this one."""
-        return self._groups[self._kinds[slot]].checkpoint(self._trainees[slot]).to_bytes()
+        return self._homes[self._kinds[slot]].checkpoint(self._trainees[slot]).to_bytes()
 
     def checkpoint_since(self, slot: int) -> tuple[int, bytes] | None:
         """The epochs and the checkpoint of a trial on its way to a rung; None where the last rung's is as good."""
         trainee, kind = self._trainees[slot], self._kinds[slot]
         # Polishers remember their steps, and no checkpoint does.
-        if trainee.is_at_rung or not trainee.epoch or kind.phase.is_polishing:
+        if trainee.is_at_rung or not trainee.epoch or (isinstance(kind, Kind) and kind.phase.is_polishing):
             return None
         return trainee.epoch, self.checkpoint(slot)
 
     def network(self, slot: int) -> Network:
         """A trial's network as it stands; after its last result the one that was judged."""
         trainee = self._trainees[slot]
-        self._groups[self._kinds[slot]].bring_back(trainee)
+        self._homes[self._kinds[slot]].bring_back(trainee)
         return trainee.network
 
     def retire(self, slot: int) -> None:
         """Take a trial out of its slot."""
         self._leave(self._kinds.pop(slot), self._trainees.pop(slot))
 
-    def _leave(self, kind: Kind, trainee: Trainee) -> None:
-        """Take a trial out of its group, if it came so far; a group that is empty goes too."""
-        group = self._groups[kind]
-        if trainee in group.trainees:
-            group.remove(trainee)
-        if not group.trainees:
-            del self._groups[kind]
+    def _leave(self, kind: Kind | Alone, trainee: Trainee) -> None:
+        """Take a trial out of its home, if it came so far; a home that is empty goes too."""
+        home = self._homes[kind]
+        if trainee in home.trainees:
+            home.remove(trainee)
+        if not home.trainees:
+            del self._homes[kind]

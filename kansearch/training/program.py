@@ -1,7 +1,7 @@
 """A network as a program for the compiled trainer: its layers, and where each of its parameters lies in one row.
 
-Letters: I inputs, O outputs, P outputs filled up, K functions of an input or node, J = K and one more with a base branch,
-N numbers of a row.
+Letters: I inputs, O outputs, P outputs filled up, K functions of an input or node, J = K and one more with a base
+branch, N numbers of a row.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from kansearch.models.bases import (
     BASE_BRANCHES,
     BASE_FUNCTIONS,
     Atoms,
-    Basis,
     BaseFunction,
+    Basis,
     BSpline,
     Chebyshev,
     FittedGrid,
@@ -196,7 +196,9 @@ class _Writer:
                 continue
             like = {"group": place.group, "decayed": int(place.decayed)}
             size = math.prod(place.block)
-            if place.part[1:2] not in ((), (slice(None),)) and len(place.block) == 3:  # functions of each input: those of a basis, and the base branch's
+            if (
+                place.part[1:2] not in ((), (slice(None),)) and len(place.block) == 3
+            ):  # functions of each input: those of a basis, and the base branch's
                 n_inputs, n_each, n_padded = place.block
                 index = place.part[1]
                 first, last = (index, index + 1) if isinstance(index, int) else (index.start, index.stop)
@@ -233,7 +235,8 @@ class _Writer:
                 written |= {"kind": _kind("mixture"), "weight": self._matrix(layer.W), "third": self._flat(layer.a)}
                 written |= {"scales": self._fix(layer.scales), "shifts": self._fix(layer.shifts)}
                 written["n_functions"] = len(layer.scales)
-        written |= {"function": _function(layer.function), "constant": self._flat(layer.c)}  # type: ignore[attr-defined]
+        form = cast("Any", layer)
+        written |= {"function": _function(form.function), "constant": self._flat(form.c)}
         return written
 
     def _dictionary(self, layer: KANLayer) -> dict[str, int]:
@@ -327,7 +330,7 @@ class _Writer:
         return begin
 
 
-def _fixed_basis(basis: Basis) -> tuple[dict[str, int], NDArray[np.float64], NDArray[np.float64]]:
+def _fixed_basis(basis: Basis) -> tuple[dict[str, int], NDArray[Any], NDArray[Any]]:
     """The kind of a basis, and the scales and shifts of its functions for inputs on its own grid."""
     ones = np.ones(basis.n_basis)
     match basis:
@@ -377,4 +380,3 @@ def _function(function: BaseFunction) -> int:
 def _there(parameter: nn.Parameter | None) -> nn.Parameter:
     assert parameter is not None, "networks of a search have shifts"
     return parameter
-

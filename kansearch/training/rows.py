@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kansearch.models.network import Network
 from kansearch.models.stack import Stack
-from kansearch.training.checkpoints import Checkpoint, CheckpointError
+from kansearch.training.checkpoints import Checkpoint
 from kansearch.training.gauss_newton import FIRST_DAMPING
 from kansearch.training.optimizers import AdamState
 from kansearch.training.polish import PolishState
@@ -101,10 +101,7 @@ class TrialRows:
         Raises:
             CheckpointError: If it is not this trial's.
         """
-        if checkpoint.seed != trainee.spec.seed or checkpoint.epoch >= trainee.rungs[-1]:
-            raise CheckpointError("is another trial's")
-        if checkpoint.weights.shape != (int(self.real[place].sum()),) or checkpoint.weights.dtype != trainee.dtype:
-            raise CheckpointError("is another network's")
+        trainee.check(checkpoint, int(self.real[place].sum()))
         self.weights[place] = self._padded(place, checkpoint.weights)
         self.adam.first[place] = self._padded(place, checkpoint.first)
         self.adam.second[place] = self._padded(place, checkpoint.second)

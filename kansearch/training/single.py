@@ -23,14 +23,15 @@ from torch import Tensor
 from kansearch.compiled import trainer
 from kansearch.compiled.trainer import pointer, zeros
 from kansearch.data.splits import Split
-from kansearch.models.shapes import hidden_rows
+from kansearch.models.shapes import widest
+from kansearch.models.stack import structure
 from kansearch.specs.trial import End, ModelSpec, RungResult
-from kansearch.training.batches import uniforms
+from kansearch.training.batches import Padding, uniforms_of_trial
 from kansearch.training.checkpoints import Checkpoint
 from kansearch.training.metrics import quality
 from kansearch.training.optimizers import free_groups, learning_rates
 from kansearch.training.program import Program
-from kansearch.training.samples import CURVE_ROWS, EVALUATION_NUMBERS, GRID_ROWS, some_rows
+from kansearch.training.tables import CURVE_ROWS, GRID_ROWS, rows_to_look_at
 from kansearch.training.trainee import Trainee
 
 CALL_S = 0.2
@@ -93,17 +94,23 @@ class Single:
     """One trial on its way, with Group's methods.
 
     Args:
-        trainee: The trial; its network holds the weights with which it begins.
         split: Of its data.
-        columns: The same rows, as compiled code reads them.
+        columns: The same rows as compiled code reads them, by kind of numbers; shared by all trials of a pack.
     """
 
-    def __init__(self, trainee: Trainee, split: Split, columns: Columns) -> None:
-        training = trainee.spec.training
-        self.trainees = [trainee]
-        self._split, self._columns = split, columns
+    def __init__(self, split: Split, columns: dict[str, Columns]) -> None:
+        self.trainees: list[Trainee] = []
+        self._split, self._all_columns = split, columns
+
+    def add(self, trainee: Trainee) -> None:
+        """Take in the trial; its network holds the weights with which it begins."""
+        training, split = trainee.spec.training, self._split
+        if training.dtype not in self._all_columns:
+            self._all_columns[training.dtype] = Columns(split, training.dtype)
+        self._columns = self._all_columns[training.dtype]
         self._batch_size = min(training.batch_size, split.n_train)
         self._n_steps = -(-split.n_train // self._batch_size)
+        self._n_rows = Padding.of(structure(trainee.model), split, split.n_inputs).whole(self._batch_size)
         self._program = Program(trainee.network, self._batch_size)
         n, dtype = self._program.n_numbers, self._program.dtype
         self._row, self._first, self._second, self._best, self._gradients = (zeros(n, dtype) for _ in range(5))
@@ -117,6 +124,7 @@ class Single:
         )
         self._program.write(trainee.network, self._row)
         self._epoch_s = CALL_S
+        self.trainees.append(trainee)
 
     @property
     def _trainee(self) -> Trainee:
@@ -136,19 +144,20 @@ class Single:
         """Train so many epochs, or fewer where memory is short or the trial ends."""
         begin, trainee = time.perf_counter(), self._trainee
         training, code = trainee.spec.training, trainer.code(self._program.dtype)
-        drops = trainee.spec.model.dropout > 0 and bool(hidden_rows(trainee.shapes))
+        drops = trainee.spec.model.dropout > 0 and bool(trainee.hidden_rows)
         if drops:
-            n_numbers = self._n_steps * self._batch_size * sum(row.nodes for row in hidden_rows(trainee.shapes))
+            n_numbers = self._n_steps * self._n_rows * sum(trainee.hidden_rows)
             n_epochs = min(n_epochs, max(1, CALL_NUMBERS // n_numbers))
         order = torch.stack([torch.randperm(self._split.n_train, generator=trainee.random) for _ in range(n_epochs)])
-        rates = learning_rates(training, trainee.epoch, n_epochs, self._n_steps, trainee.groups)
+        rates = learning_rates(training, trainee.epoch, self._n_steps, trainee.groups, n_epochs)
         free = np.array([free_groups(training, trainee.epoch + e, trainee.groups) for e in range(n_epochs)], np.uint8)
         losses = np.zeros((n_epochs, 2))
         drawn: list[Tensor] = []
         plan = trainer.PlanPointers(order.data_ptr(), pointer(rates), pointer(free))
         if drops:
-            drawn = uniforms(trainee, self._split, n_epochs * self._n_steps, self._n_steps)
-            plan.n_drawn = drawn[0].shape[1]
+            of_epochs = [uniforms_of_trial(trainee, self._n_steps, self._n_rows) for _ in range(n_epochs)]
+            drawn = of_epochs[0] if n_epochs == 1 else [torch.cat(row) for row in zip(*of_epochs, strict=True)]
+            plan.n_drawn = self._n_rows
             of_rows = (ctypes.c_void_p * len(drawn))(*(t.data_ptr() for t in drawn))
             plan.uniforms = ctypes.cast(of_rows, ctypes.c_void_p)
         plan.n_epochs, plan.patience, plan.decoupled = n_epochs, training.patience, training.optimizer == "adamw"
@@ -179,8 +188,8 @@ class Single:
         Raises:
             CheckpointError: If it is not this trial's.
         """
-        checkpoint.check(trainee, self._program.n_own)
         program = self._program
+        trainee.check(checkpoint, program.n_own)
         for numbers, row in (
             (checkpoint.weights, self._row),
             (checkpoint.first, self._first),
@@ -188,18 +197,18 @@ class Single:
         ):
             program.set_numbers(numbers, row)
         self._ages[:] = checkpoint.ages.numpy()
+        best = None
         if checkpoint.best_weights is not None:
             program.set_numbers(checkpoint.best_weights, self._best)
-            trainee.best_weights = torch.from_numpy(self._best).clone()
-        checkpoint.give_back(trainee)
+            best = torch.from_numpy(self._best).clone()
+        trainee.restore(checkpoint, best)
         program.read(self._row, trainee.network)
         program.fix(trainee.network)
 
     def checkpoint(self, trainee: Trainee) -> Checkpoint:
         """The trial as it stands."""
         program, best = self._program, trainee.best_weights
-        return Checkpoint.of(
-            trainee,
+        return trainee.checkpoint(
             weights=program.numbers(self._row),
             first=program.numbers(self._first),
             second=program.numbers(self._second),
@@ -216,7 +225,7 @@ class Single:
         """Fit the grids of the trial; what it remembers of its training it keeps, unless its network becomes finer."""
         begin, model = time.perf_counter(), trainee.model
         self.bring_back(trainee)
-        trainee.fit_grids(some_rows(self._split.train_x, trainee.model, self._split, GRID_ROWS))
+        trainee.fit_grids(self._some_rows(GRID_ROWS))
         if trainee.model == model:
             self._program.write(trainee.network, self._row)
             self._program.fix(trainee.network)
@@ -242,8 +251,14 @@ class Single:
         outputs = self._last_outputs() if trainee.best_weights is None else self._look()
         self.bring_back(trainee)
         trainee.measure_latency(split.n_inputs)
-        curves = trainee.network.curves(some_rows(split.train_x, trainee.model, split, CURVE_ROWS))
+        curves = trainee.network.curves(self._some_rows(CURVE_ROWS))
         return trainee.result(quality(outputs, split), curves)
+
+    def _some_rows(self, n_rows: int) -> Float[Tensor, "B _"]:
+        """At most so many training rows, in the network's kind of numbers."""
+        trainee, split = self._trainee, self._split
+        n_most = rows_to_look_at(n_rows, widest(structure(trainee.model), split.inputs, split.n_outputs))
+        return split.train_x[:n_most].to(trainee.dtype)
 
     def _last_outputs(self) -> Float[Tensor, "V O"]:
         return torch.from_numpy(self._outputs.reshape(self._split.n_outputs, -1)).T.contiguous()

@@ -20,6 +20,16 @@ from kansearch.training.features import FeatureCache
 PREPARED_NUMBERS = 2**26
 """Largest table of the features of raw inputs that is kept, in numbers."""
 
+CURVE_ROWS, GRID_ROWS = 2048, 4096
+CURVE_NUMBERS = 2**24
+"""Training rows from which the learned activations are drawn, and to which grids are fitted; as many as give so many
+numbers where rows are wide."""
+
+
+def rows_to_look_at(n_rows: int, widest: int) -> int:
+    """So many training rows, or fewer where the widest row of a network's nodes has many numbers."""
+    return max(1, min(n_rows, CURVE_NUMBERS // widest))
+
 
 class Tables:
     """The inputs, or what the first layer makes of them whatever its parameters are, if that is not too much.

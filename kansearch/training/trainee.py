@@ -20,7 +20,7 @@ from kansearch.models.grids import fit_grids, refined
 from kansearch.models.shapes import hidden_rows, layer_shapes
 from kansearch.models.stack import structure
 from kansearch.specs.trial import Curve, End, EpochPoint, ModelSpec, RungResult, TrialSpec
-from kansearch.training.checkpoints import Checkpoint
+from kansearch.training.checkpoints import Checkpoint, CheckpointError
 from kansearch.training.refinement import is_fitted_before, model_during
 from kansearch.training.unfreeze import ParameterGroups, frozen_stages
 
@@ -99,8 +99,7 @@ class Trainee:
     @property
     def is_polishing(self) -> bool:
         """Whether its next epoch is a step of a polisher."""
-        training = self.spec.training
-        return self.epoch >= training.epochs - round(training.polish * training.epochs)
+        return self.epoch >= self.spec.training.n_in_batches
 
     @property
     def phase(self) -> Phase:
@@ -110,11 +109,21 @@ class Trainee:
     @property
     def is_due(self) -> bool:
         """Whether its grids are to be fitted or refined before its next epoch."""
+        return self.fitted_at != self.epoch and self._is_due(self.epoch)
+
+    def _is_due(self, epoch: int) -> bool:
         model, training = self.spec.model, self.spec.training
-        if self.fitted_at == self.epoch or not (training.refinements or model.grid == "fitted"):
+        if not (training.refinements or model.grid == "fitted"):
             return False
-        changes = self.model != model_during(model, training, self.epoch)
-        return changes or is_fitted_before(model, training, self.epoch)
+        return self.model != model_during(model, training, epoch) or is_fitted_before(model, training, epoch)
+
+    @property
+    def n_unbroken(self) -> int:
+        """Epochs that it can be trained before it reaches a rung, or its grids or a polisher must be looked after."""
+        training = self.spec.training
+        ends = [epoch for epoch in (*self.rungs, training.n_in_batches) if epoch > self.epoch]
+        last = min(ends, default=self.epoch)
+        return next((e for e in range(self.epoch + 1, last) if self._is_due(e)), last) - self.epoch
 
     def fit_grids(self, x: Float[Tensor, "B _"], *, prepared: bool = False) -> None:
         """Fit the grids of the network to training rows, and refine them if it is time.
@@ -168,6 +177,21 @@ class Trainee:
             best_epoch=self.best_epoch,
             best_weights=best_weights,
         )
+
+    def check(self, checkpoint: Checkpoint, n_numbers: int) -> None:
+        """Make sure that a checkpoint is this trial's.
+
+        Args:
+            checkpoint: That is to be gone on from.
+            n_numbers: Of its network's parameters.
+
+        Raises:
+            CheckpointError: If it is not.
+        """
+        if checkpoint.seed != self.spec.seed or checkpoint.epoch >= self.rungs[-1]:
+            raise CheckpointError("is another trial's")
+        if checkpoint.weights.shape != (n_numbers,) or checkpoint.weights.dtype != self.dtype:
+            raise CheckpointError("is another network's")
 
     def restore(self, checkpoint: Checkpoint, best_weights: Float[Tensor, " N"] | None) -> None:
         """Remember what it did at a checkpoint; the best weights are those of a row."""
