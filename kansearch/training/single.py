@@ -9,6 +9,7 @@ N numbers of the trial's row.
 from __future__ import annotations
 
 import ctypes
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -123,7 +124,7 @@ class Single:
             pointer(self._outputs),
         )
         self._program.write(trainee.network, self._row)
-        self._epoch_s = CALL_S
+        self._epoch_s = math.inf  # nobody knows yet
         self.trainees.append(trainee)
 
     @property
@@ -137,7 +138,7 @@ class Single:
             self._train(min(trainee.n_unbroken, max(1, int(CALL_S / self._epoch_s))))
             if trainee.is_at_rung:
                 return [self._result()]
-            if is_over() or not trainee.n_unbroken:
+            if is_over() or trainee.is_due or trainee.is_polishing:
                 return []
 
     def _train(self, n_epochs: int) -> None:
@@ -177,7 +178,7 @@ class Single:
         best = torch.from_numpy(self._best)
         for train_loss, validation_loss in losses[:n_trained].tolist():
             trainee.learn(train_loss, validation_loss, best)
-        self._epoch_s = max(1e-6, (time.perf_counter() - begin) / n_trained)
+        self._epoch_s = (time.perf_counter() - begin) / n_trained
         trainee.seconds += time.perf_counter() - begin
 
     # --- what a group does too ---------------------------------------------------------------------------

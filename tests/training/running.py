@@ -53,9 +53,9 @@ class Trained:
         return found
 
 
-def trained(specs: Sequence[TrialSpec], split: Split) -> list[Trained]:
+def trained(specs: Sequence[TrialSpec], split: Split, *, use_compiled: bool = False) -> list[Trained]:
     """Trials of one pack, trained to their ends; in company, where all kinds are, shapes are checked for an epoch."""
-    pack = Pack(split, latency_at_rungs=False)
+    pack = Pack(split, latency_at_rungs=False, use_compiled=use_compiled)
     results: list[list[RungResult]] = [[] for _ in specs]
     ends = {}
 
@@ -69,7 +69,7 @@ def trained(specs: Sequence[TrialSpec], split: Split) -> list[Trained]:
     with checked_shapes() if len(specs) > 1 else nullcontext():
         for spec in specs:
             pack.admit(spec)
-        for _ in list(pack._groups):
+        for _ in list(pack._homes):
             note(pack.advance(lambda: True))
     while pack:
         note(pack.advance())
@@ -77,7 +77,7 @@ def trained(specs: Sequence[TrialSpec], split: Split) -> list[Trained]:
 
 
 def assert_company_changes_nothing(specs: Sequence[TrialSpec], split: Split, n_epochs: int) -> list[Trained]:
-    """Each trial, beside one of its kind and all others, is what it is alone; returns what they are."""
+    """Each trial, in a group with one of its kind and beside all others, is what it is alone; returns what they are."""
     places = [2 * number + number % 2 for number in range(len(specs))]
     crowd = [spec.model_copy(update={"seed": spec.seed + 1000}) for spec in specs for _ in range(2)]
     for place, spec in zip(places, specs, strict=True):

@@ -306,7 +306,7 @@ def test_another_device_gives_the_same_curves(sine: Split, few: Split) -> None:
                     states[result.slot] = before.checkpoint(result.slot)
                     before.retire(result.slot)
             assert [after.admit(spec, states[slot]) for spec, slot in zip(specs, slots, strict=True)] == slots
-            for group in after._groups.values():
+            for group in after._homes.values():
                 group._at_once = 1
                 assert group._rows.weights.device == device
             while after:
@@ -451,7 +451,7 @@ def test_frozen_parameters_do_not_move_until_they_are_freed(iris: Split) -> None
     slot = pack.admit(spec)
     network = pack._trainees[slot].network
     before = [p.detach().clone() for group in network.activation_groups() for p in group]
-    group = next(iter(pack._groups.values()))
+    group = next(iter(pack._homes.values()))
 
     def now() -> list[torch.Tensor]:
         group._stack.extract(group._rows.weights[0], network)

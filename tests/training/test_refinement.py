@@ -14,6 +14,7 @@ from kansearch.models.stack import Stack
 from kansearch.specs.data import DataSpec
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialSpec
 from kansearch.training.pack import Pack
+from kansearch.training.program import Program
 from kansearch.training.refinement import is_fitted_before, model_during
 from kansearch.training.trainee import Trainee
 
@@ -152,7 +153,7 @@ def test_weights_of_a_finer_network_are_the_best_ones_of_its_own(sine: Split) ->
 def test_a_trial_that_memory_cannot_refine_is_over_and_others_go_on(
     sine: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whether it fails while its grids are fitted, or in the group of the finer one."""
+    """Whether it fails while its grids are fitted, or where the finer network goes on."""
     finer, plain = trial(1, refinements=1), trial(2)
     (alone,) = results_of([plain], sine)
 
@@ -160,7 +161,12 @@ def test_a_trial_that_memory_cannot_refine_is_over_and_others_go_on(
         raise MemoryError
 
     fit = Trainee.fit_grids
-    for broken in (fail, lambda self, x, **how: (fit(self, x, **how), monkeypatch.setattr(Stack, "embed", fail))):
+    def break_later(self: Trainee, x: torch.Tensor, **how: Any) -> None:
+        fit(self, x, **how)
+        monkeypatch.setattr(Stack, "embed", fail)
+        monkeypatch.setattr(Program, "__init__", fail)
+
+    for broken in (fail, break_later):
         with monkeypatch.context() as patch:
             patch.setattr(Trainee, "fit_grids", broken)
             results = results_of([finer, plain], sine)

@@ -119,8 +119,8 @@ static double loss(int64_t C, int64_t B, int64_t n, const real *y, Targets targe
     double total = 0;
     if (!targets.classes) {
         for (int64_t r = 0; r < n; r++) {
-            const real error = y[r] - targets.numbers[r];
-            total += (double)error * error;
+            const real error = y[r] - targets.numbers[r], square = error * error;
+            total += square;
             if (of_y) of_y[r] = 2 * error / n;
         }
         for (int64_t r = n; r < B && of_y; r++) of_y[r] = 0;
