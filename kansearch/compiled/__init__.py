@@ -15,8 +15,17 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-FUNCTIONS = ("edge_sums", "edge_sums_backward", "atoms", "atoms_backward", "mixtures", "mixtures_backward", "adam_step")
-VERSION = 3
+FUNCTIONS = (
+    "edge_sums",
+    "edge_sums_backward",
+    "atoms",
+    "atoms_backward",
+    "mixtures",
+    "mixtures_backward",
+    "adam_step",
+    "kansearch_level",
+)
+VERSION = 4
 """Of the functions and what they take, as in compiled.h."""
 
 

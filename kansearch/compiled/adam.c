@@ -1,8 +1,7 @@
 /* One step of Adam for many trials, in one pass over memory; see curves.c for what holds here too. */
 
 #include "compiled.h"
-
-#include <math.h>
+#include "numbers.h"
 
 /* Numbers of one trial that share their rates. `real` (may be missing): 1 for numbers that move, 0 for others. */
 FOR_EVERY_CPU static void move(long n, float size, float floor_, float kept_1, float kept_2, const float *restrict real,

@@ -3,8 +3,9 @@
 #ifndef KANSEARCH_COMPILED_H
 #define KANSEARCH_COMPILED_H
 
-/* To be raised with every change of what a function takes, and of the order of base functions: compiled/__init__.py refuses other versions. */
-#define VERSION 3
+/* To be raised with every change of what a function takes, and of the order of base functions: compiled/__init__.py
+   refuses other versions. */
+#define VERSION 4
 
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
 /* The machine that compiles need not be the one that runs: the loader picks the widest vectors it finds there. */
@@ -12,10 +13,5 @@
 #else
 #define FOR_EVERY_CPU
 #endif
-
-#define INLINE static inline __attribute__((always_inline))
-#define ROWS _Pragma("omp simd")
-#define ROWS_SUMMING(...) _Pragma(TEXT(omp simd reduction(+ : __VA_ARGS__)))
-#define TEXT(x) #x
 
 #endif

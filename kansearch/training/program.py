@@ -142,6 +142,17 @@ class Program:
             here[...] = numbers[begin : begin + here.size].numpy().reshape(here.shape)
             begin += here.size
 
+    def forget_frozen(self, ages: NDArray[np.int64], row: NDArray[Any]) -> None:
+        """Set what no step has moved yet to 0: torch remembers gradients of frozen parameters, and forgets them later.
+
+        Args:
+            ages: Steps that each group of parameters has learned for.
+            row: Of what Adam remembers.
+        """
+        for place in self._places:
+            if not ages[place.group]:
+                place.of(row)[...] = 0
+
     @property
     def n_own(self) -> int:
         """R."""

@@ -198,6 +198,8 @@ class Single:
         ):
             program.set_numbers(numbers, row)
         self._ages[:] = checkpoint.ages.numpy()
+        for row in (self._first, self._second):
+            program.forget_frozen(self._ages, row)
         best = None
         if checkpoint.best_weights is not None:
             program.set_numbers(checkpoint.best_weights, self._best)

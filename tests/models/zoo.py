@@ -26,6 +26,9 @@ FORMS = [("dictionary", name) for name in BASES] + [
 ]
 """Every form of a KAN layer with every base function it can have."""
 
+WITH_BASIS = ("dictionary", "scaled", "kaf")
+"""The forms that have `n_basis`."""
+
 
 def random(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)

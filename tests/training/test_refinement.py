@@ -161,6 +161,7 @@ def test_a_trial_that_memory_cannot_refine_is_over_and_others_go_on(
         raise MemoryError
 
     fit = Trainee.fit_grids
+
     def break_later(self: Trainee, x: torch.Tensor, **how: Any) -> None:
         fit(self, x, **how)
         monkeypatch.setattr(Stack, "embed", fail)

@@ -9,7 +9,7 @@
 #ifndef KANSEARCH_LAYER_H
 #define KANSEARCH_LAYER_H
 
-#include "functions.h"
+#include "../functions.h"
 #include "products.h"
 
 /* As kansearch/training/program.py numbers them. */

@@ -6,7 +6,7 @@
 #ifndef KANSEARCH_PRODUCTS_H
 #define KANSEARCH_PRODUCTS_H
 
-#include "numbers.h"
+#include "../numbers.h"
 
 /* How a product begins: with nothing, with a number for each row of C, or with what C holds. */
 typedef struct {

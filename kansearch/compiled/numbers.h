@@ -64,6 +64,14 @@ INLINE real root(real x) { return sqrt(x); }
 #endif
 
 /* The sums over the lanes of as many vectors as there are lanes: lane l of the result is that of vector l. */
+#if defined(__clang__) /* which shuffles by constants alone */
+INLINE vec sums_of_all(vec *v) {
+    vec sums = {};
+    for (int l = 0; l < LANES; l++)
+        for (int other = 0; other < LANES; other++) sums[l] += v[l][other];
+    return sums;
+}
+#else
 INLINE vec sums_of_all(vec *v) {
     lanes place;
     for (int l = 0; l < LANES; l++) place[l] = l;
@@ -77,5 +85,6 @@ INLINE vec sums_of_all(vec *v) {
     }
     return v[0];
 }
+#endif
 
 #endif
