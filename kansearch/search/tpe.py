@@ -11,23 +11,24 @@ Shapes: N trials, N + 1 kernels, D hyperparameters that are numbers, S samples.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna._hypervolume.hssp import _solve_hssp
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.samplers._tpe import _truncnorm
 from optuna.samplers._tpe.sampler import (
-    _split_complete_trials_multi_objective,
+    _get_reference_point,
     default_gamma,
     default_gamma_multiobjective,
     default_weights,
 )
 from optuna.search_space.group_decomposed import _SearchSpaceGroup
-from optuna.study import StudyDirection
+from optuna.study._multi_objective import _fast_non_domination_rank
 from optuna.trial import FrozenTrial, TrialState
 from scipy.special import log_ndtr, ndtr
 
@@ -138,7 +139,7 @@ class Seen:
         firsts = sorted((int(np.argmax(kinds == kind)), kind) for kind in np.flatnonzero(np.bincount(kinds)))
         self._kinds = [set(list(history.kinds)[kind]) for _, kind in firsts]
 
-    @property
+    @functools.cached_property
     def groups(self) -> list[Names]:
         """Names of the hyperparameters that always occur together."""
         group = _SearchSpaceGroup()
@@ -146,7 +147,7 @@ class Seen:
             group.add_distributions({name: self.distributions[name] for name in kind})
         return [names for found in group.search_spaces if (names := self._drawn(found))]
 
-    @property
+    @functools.cached_property
     def common(self) -> list[Names]:
         """Names of those that all trials have, as the only group."""
         names = self._drawn(set.intersection(*self._kinds)) if self._kinds else ()
@@ -208,11 +209,17 @@ def best_of(history: History, ended: Places) -> Places:
 
 
 def _best_of_several(losses: Numbers, n_good: int) -> Places:
-    """Those of the first fronts, and of the next one those that dominate most together."""
-    trials: Any = [SimpleNamespace(values=values, place=place) for place, values in enumerate(losses.tolist())]
-    study: Any = SimpleNamespace(directions=[StudyDirection.MINIMIZE] * losses.shape[1])
-    good: Any = _split_complete_trials_multi_objective(trials, study, n_good)[0]
-    return np.array([trial.place for trial in good], dtype=np.int64)
+    """The first fronts, as far as there is room, and of the next one those that dominate most together."""
+    if n_good in (0, len(losses)):
+        return np.arange(n_good)
+    ranks = _fast_non_domination_rank(losses, n_below=n_good)
+    n_up_to = np.cumsum(np.bincount(ranks))
+    n_whole = int(np.searchsorted(n_up_to, n_good, side="right"))
+    good, rest = np.flatnonzero(ranks < n_whole), np.flatnonzero(ranks == n_whole)
+    if len(good) < n_good:
+        bound = _get_reference_point(losses[rest])
+        good = np.append(good, _solve_hssp(losses[rest], rest, n_good - len(good), bound))
+    return good
 
 
 class Axes:
