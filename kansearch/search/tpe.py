@@ -68,7 +68,7 @@ class TPESampler(BaseSampler):
         self._together = (seen.groups if group else seen.common) if multivariate and not is_startup else []
         self._constant_liar = constant_liar
         self._n_samples = n_ei_candidates
-        # Of these streams a candidate needs one; to begin one takes as long as a fit.
+        # A candidate needs one stream of random numbers or the other, and to begin one takes a while.
         self._random = RandomSampler(seed) if is_startup else None
         self._rng = np.random.RandomState(seed)
 
