@@ -8,7 +8,8 @@ differently.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -116,7 +117,7 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
     drawn = [params for params in drawn if _is_trainable(spec, split, params)]
     # Small networks first: they show an effect as well as large ones, and sooner.
     drawn.sort(key=lambda params: cost(trial_spec(spec, params).model, split.inputs, split.n_outputs).flops)
-    losses_of = _short_trainings(spec, split)
+    trainings = _ShortTrainings(spec, split)
     for name in spec.space.searched():
         contexts = [params for params in drawn if name in params]
         useless = _useless_values(spec, split, name, contexts)
@@ -127,7 +128,7 @@ def _effect_warnings(spec: StudySpec, split: Split) -> Iterator[str]:
             yield f"space.{name}: never used, for its conditions never hold"
         elif name not in ONLY_ENDS_TRIALS and not any(
             # Where the ends of a range break a limit, other values that were drawn do not.
-            _changes_loss(spec, split, losses_of, params, name, [contexts[0][name], contexts[-1][name]])
+            trainings.differ(params, name, [contexts[0][name], contexts[-1][name]])
             for params in contexts[:: max(1, len(contexts) // N_CONTEXTS)]
         ):
             yield f"space.{name}: changes nothing in the loss of this study's networks"
@@ -198,37 +199,32 @@ def _options(domain: Domain) -> tuple[Scalar, ...]:
     return tuple(dict.fromkeys((int(low), int(high)) if domain.integer else (low, high)))
 
 
-def _changes_loss(
-    spec: StudySpec,
-    split: Split,
-    losses_of: Callable[[Params, str], Losses],
-    params: Params,
-    name: str,
-    alternatives: Sequence[Scalar],
-) -> bool:
-    """Whether another value gives another loss, given the same others and the same seed."""
-    before = losses_of(params, name)
-    for value in (*_options(spec.space.domains[name]), *alternatives):
-        changed = _changed(spec, params, name, value)
-        if value == params[name] or not _is_trainable(spec, split, changed):
-            continue
-        if losses_of(changed, name) != before:
-            return True
-    return False
+@dataclass(frozen=True)
+class _ShortTrainings:
+    """Losses of short trainings, to see hyperparameters by; none is done twice."""
 
+    spec: StudySpec
+    split: Split
+    known: dict[tuple[TrialSpec, int], Losses] = field(default_factory=dict)
 
-def _short_trainings(spec: StudySpec, split: Split) -> Callable[[Params, str], Losses]:
-    """What gives the losses of a short training, to see a hyperparameter by; none is done twice."""
-    known: dict[tuple[TrialSpec, int], Losses] = {}
-
-    def losses_of(params: Params, name: str) -> Losses:
+    def losses(self, params: Params, name: str) -> Losses:
+        """Those of the training of some hyperparameters, to see one of them by."""
         rows = BATCH_ROWS if name == "batch_size" else ROWS
-        trial = trial_spec(spec, params)
+        trial = trial_spec(self.spec, params)
         training = trial.training.model_copy(update={"epochs": EPOCHS, "patience": 0})
         short = trial.model_copy(update={"training": training, "rungs": (EPOCHS,), "seed": 0})
-        if (short, rows) not in known:
-            (result,) = train([short], split.head(rows))
-            known[short, rows] = [(point.train_loss, point.validation_loss) for point in result.points]
-        return known[short, rows]
+        if (short, rows) not in self.known:
+            (result,) = train([short], self.split.head(rows))
+            self.known[short, rows] = [(point.train_loss, point.validation_loss) for point in result.points]
+        return self.known[short, rows]
 
-    return losses_of
+    def differ(self, params: Params, name: str, alternatives: Sequence[Scalar]) -> bool:
+        """Whether another value gives another loss, given the same others and the same seed."""
+        before = self.losses(params, name)
+        for value in (*_options(self.spec.space.domains[name]), *alternatives):
+            changed = _changed(self.spec, params, name, value)
+            if value == params[name] or not _is_trainable(self.spec, self.split, changed):
+                continue
+            if self.losses(changed, name) != before:
+                return True
+        return False

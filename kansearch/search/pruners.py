@@ -68,7 +68,7 @@ class Judge:
         if name == "none":
             return Decision.CONTINUE
         if name != "pareto":
-            view: Any = StudyView(self._study.storage, rivals(spec, self._everyone, family))
+            view: Any = StudyView(self._study, rivals(spec, self._everyone, family))
             own_trial = next(other for other in self._everyone if other.number == trial.number)
             try:
                 stop = make_pruner(spec).prune(optuna.Study(spec.name, view), own_trial)

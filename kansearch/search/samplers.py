@@ -10,38 +10,43 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from kansearch.search.tpe import TPESampler, representatives
+from kansearch.search.history import DRAFT_ID
+from kansearch.search.tpe import Seen, TPESampler
 from kansearch.specs.study import RANDOM_FRACTION, SamplerSpec, StudySpec
-from kansearch.storage.studies import optuna_directions
+from kansearch.storage.studies import StoredStudy, optuna_directions
 
 TPE_DEFAULTS = {"multivariate": True, "group": True, "constant_liar": True, "n_startup_trials": 8}
 """Said outright, for Optuna's own defaults differ between one and several objectives."""
 
 
-def make_sampler(spec: SamplerSpec, seed: int, study_seed: int) -> BaseSampler:
+def make_sampler(spec: SamplerSpec, seed: int, study_seed: int, seen: Callable[[], Seen]) -> BaseSampler:
     """The sampler that a study names.
 
     A sampler is made anew for every candidate, with a seed of its own: so what a study draws depends on its
     seed and its trials alone, and a study that was stopped goes on as if it had not been. A quasi-random sequence
     is one for the whole study, so qmc has the study's seed; its place in the sequence stands in the storage.
+
+    Args:
+        spec: Which sampler.
+        seed: Of the candidate.
+        study_seed: Of the study.
+        seen: Gives what TPE knows of the study.
     """
     options: dict[str, Any] = {key: value for key, value in spec.options.items() if key != RANDOM_FRACTION}
     if spec.name == "qmc":
         options["independent_sampler"] = optuna.samplers.RandomSampler(seed=seed)
         seed = study_seed
+    if spec.name == "tpe":
+        return TPESampler(seen(), seed=seed, **{**TPE_DEFAULTS, **options})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return _SAMPLERS[spec.name](seed=seed, **options)
 
 
-def _tpe(seed: int, **options: Any) -> BaseSampler:
-    return TPESampler(seed=seed, **{**TPE_DEFAULTS, **options})
-
-
 _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
-    "tpe": _tpe,
     "random": optuna.samplers.RandomSampler,
     "qmc": functools.partial(optuna.samplers.QMCSampler, warn_independent_sampling=False),
     "gp": functools.partial(optuna.samplers.GPSampler, warn_independent_sampling=False),
@@ -50,11 +55,11 @@ _SAMPLERS: dict[str, Callable[..., BaseSampler]] = {
     "cmaes": functools.partial(optuna.samplers.CmaEsSampler, warn_independent_sampling=False),
 }
 
+BLIND = (optuna.samplers.RandomSampler, TPESampler)
+"""Samplers that do not look at a study through Optuna."""
+
 SCOPE = "kansearch:scope:"
 """Prefix of the study attributes that belong to one family's sampler."""
-
-DRAFT_ID = -1
-"""Stands for the trial that does not exist yet while its hyperparameters are drawn."""
 
 
 def takes_turns(spec: StudySpec) -> bool:
@@ -72,11 +77,6 @@ def rivals(spec: StudySpec, trials: Sequence[FrozenTrial], family: object) -> li
     return [trial for trial in lives if trial.params.get("family") == family] if takes_turns(spec) else lives
 
 
-def seen_by_sampler(spec: StudySpec, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """The trials that a sampler is shown: all of them, or as many as tell TPE what it wants to know."""
-    return representatives(trials, optuna_directions(spec)) if spec.search.sampler.name == "tpe" else list(trials)
-
-
 class StudyView:
     """A storage that shows some of a study's trials, and a draft that has no row yet.
 
@@ -85,14 +85,25 @@ class StudyView:
     under the name of the scope, so that families do not read each other's. Everything else goes to the real storage.
     """
 
-    def __init__(self, storage: BaseStorage, trials: Sequence[FrozenTrial], scope: str = "") -> None:
-        self._storage = storage
-        self._trials = list(trials)
+    def __init__(self, study: StoredStudy, trials: Sequence[FrozenTrial], scope: str = "") -> None:
+        self._storage: BaseStorage = study.storage
+        self._study = study
+        self._trials = trials
         self._prefix = f"{SCOPE}{scope}:" if scope else ""
         self.draft_attrs: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """Of the study; nobody needs to be asked."""
+        del study_name
+        return self._study.study_id
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """Likewise."""
+        del study_id
+        return optuna_directions(self._study.spec)
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
         """The visible trials; the signature is the storage's."""

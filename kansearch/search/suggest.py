@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -11,21 +12,23 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from kansearch.errors import UserError
 from kansearch.models.build import build, why_unbuildable
 from kansearch.models.cost import cost, latency_ms
 from kansearch.models.shapes import n_numbers
-from kansearch.search.samplers import DRAFT_ID, StudyView, make_sampler, rivals, seen_by_sampler, takes_turns
+from kansearch.search.history import DRAFT_ID, History, history_of
+from kansearch.search.samplers import BLIND, StudyView, make_sampler, rivals, takes_turns
+from kansearch.search.tpe import Seen
 from kansearch.specs.data import Inputs
 from kansearch.specs.space import Domain, Fixed, Range, Scalar
 from kansearch.specs.study import SamplerSpec, StudySpec
 from kansearch.specs.trial import ModelSpec, TrainingSpec, TrialSpec
 from kansearch.storage.reading import StoredTrial
 from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import DEATHS, Candidate
+from kansearch.storage.trials import Candidate
 
 MAX_REFUSALS = 20
 """Candidates over a limit that a sampler may propose in a row before the next are drawn at random: it learns nothing
@@ -67,70 +70,82 @@ def suggest(
     Raises:
         UserError: If no candidate of MAX_DRAWS keeps to the limits.
     """
-    spec = study.spec
-    # Second tries do not count, or a study that was stopped would draw others than one that was not.
-    n_drawn = sum(DEATHS not in trial.user_attrs for trial in trials)
-    spent = family_epochs(spec, trials)
-    visible: dict[str | None, list[FrozenTrial]] = {}
-    tried = (
-        {_key(trial.params) for trial in trials if trial.state is not TrialState.FAIL} if _is_finite(spec) else set()
-    )
+    history = history_of(study, trials)
+    looks: dict[str | None, _Look] = {}
+    n_drawn, spent = history.n_drawn, history.family_epochs()
     candidates = []
     for place in range(n_candidates):
-        family = next_family(spec, spent)
-        if family not in visible:
-            visible[family] = seen_by_sampler(spec, rivals(spec, trials, family))
-        draft = _draw(study, visible[family], family, inputs, n_outputs, (worker, n_drawn + place), tried)
-        tried.add(_key(draft.params))
-        visible[family].append(draft.frozen)
+        family = next_family(study.spec, spent)
+        if family not in looks:
+            looks[family] = _Look(study, history, trials, family)
+        draft = _draw(study, looks[family], inputs, n_outputs, (worker, n_drawn + place))
+        looks[family].add(draft)
         if family is not None:
             spent[family] += 1
         candidates.append(draft.candidate())
     return candidates
 
 
-def _draw(
-    study: StoredStudy,
-    visible: Sequence[FrozenTrial],
-    family: str | None,
-    inputs: Inputs,
-    n_outputs: int,
-    stream: tuple[int, int],
-    tried: Collection[Params],
-) -> _Draft:
+class _Look:
+    """What a family's sampler sees of a study at one look: its rivals, and what was drawn since."""
+
+    def __init__(self, study: StoredStudy, history: History, trials: Sequence[StoredTrial], family: str | None) -> None:
+        self.history = history
+        self.family = family
+        self._study = study
+        self._at_the_look = trials
+        self._drafts: list[StoredTrial] = []
+
+    def add(self, draft: _Draft) -> None:
+        """Count a draft as a trial that runs."""
+        self.history.add(draft.frozen)
+        self._drafts.append(draft.frozen)
+
+    @functools.cached_property
+    def seen(self) -> Seen:
+        """The same as TPE sees it."""
+        return Seen(self.history, self.family)
+
+    @functools.cached_property
+    def _rivals(self) -> list[FrozenTrial]:
+        return rivals(self._study.spec, self._at_the_look, self.family)
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return [*self._rivals, *self._drafts]
+
+
+def _draw(study: StoredStudy, look: _Look, inputs: Inputs, n_outputs: int, stream: tuple[int, int]) -> _Draft:
     """A draft that keeps to the limits and was not tried; the stream of random numbers is the study's of that name."""
     spec = study.spec
     seed = int(np.random.SeedSequence([spec.search.seed, *stream]).generate_state(1)[0])
     sampler_spec = spec.search.sampler
     if np.random.default_rng(seed).random() < sampler_spec.random_fraction:
         sampler_spec = RANDOM
-    sampler = make_sampler(sampler_spec, seed, spec.search.seed)
+
+    def sampler_of(of: SamplerSpec, its_seed: int) -> BaseSampler:
+        return make_sampler(of, its_seed, spec.search.seed, lambda: look.seen)
+
+    sampler = sampler_of(sampler_spec, seed)
+    is_finite = _is_finite(spec)
     refusals: dict[str, int] = {}
     n_rejected = n_repeats = 0
     while n_rejected < MAX_DRAWS:
-        draft = _Draft(study, sampler, visible, family, n_rejected)
-        draft.draw_all()
-        if n_repeats < MAX_REPEATS and _key(draft.params) in tried:
+        draft = _Draft(study, sampler, look, n_rejected)
+        if is_finite and n_repeats < MAX_REPEATS and look.history.has(draft.params):
             n_repeats += 1
             if n_repeats == FEW_REPEATS:
-                sampler = make_sampler(RANDOM, seed + 1, spec.search.seed)
+                sampler = sampler_of(RANDOM, seed + 1)
             continue
-        reason = refusal(spec, trial_spec(spec, draft.params).model, inputs, n_outputs)
+        reason = refusal(spec, draft.trial.model, inputs, n_outputs)
         if reason is None:
             return draft
         n_rejected += 1
         refusals[reason] = refusals.get(reason, 0) + 1
         if n_rejected == MAX_REFUSALS:
-            sampler = make_sampler(RANDOM, seed, spec.search.seed)
+            sampler = sampler_of(RANDOM, seed)
     commonest = max(refusals, key=lambda text: refusals[text])
     raise UserError(f"no network of the space keeps to the limits: of {MAX_DRAWS} candidates most broke: {commonest}")
-
-
-Params = frozenset[tuple[str, Any]]
-
-
-def _key(params: Mapping[str, Any]) -> Params:
-    return frozenset(params.items())
 
 
 def _is_finite(spec: StudySpec) -> bool:
@@ -139,17 +154,6 @@ def _is_finite(spec: StudySpec) -> bool:
         isinstance(domain, Range) and not domain.integer and domain.step is None and domain.low < domain.high
         for domain in spec.space.domains.values()
     )
-
-
-def family_epochs(spec: StudySpec, trials: Sequence[StoredTrial]) -> dict[str, int]:
-    """Epochs that each family of the space got so far."""
-    spent = dict.fromkeys(spec.space.families(), 0)
-    for trial in trials:
-        name = trial.params.get("family")
-        if name in spent and trial.state is not TrialState.FAIL:
-            # A trial that has only begun counts as one epoch, so that workers spread over the families.
-            spent[name] += trial.epochs or 1
-    return spent
 
 
 def next_family(spec: StudySpec, spent: Mapping[str, int]) -> str | None:
@@ -163,18 +167,27 @@ def trial_spec(spec: StudySpec, params: Mapping[str, Any]) -> TrialSpec:
     def given(name: str, domain: Domain) -> Scalar:
         return domain.value if isinstance(domain, Fixed) else params[name]
 
-    values = spec.space.assign(given)
+    return _trial_spec(spec, spec.space.assign(given))
+
+
+def _trial_spec(spec: StudySpec, values: Mapping[str, Scalar]) -> TrialSpec:
+    """The trial of these hyperparameters, those of one value among them."""
     # Files by their names: the same study in another folder has the same seeds.
     named = {k: Path(str(value)).name if k == "backbone" else value for k, value in values.items()}
     digest = hashlib.sha256(json.dumps([spec.search.seed, sorted(named.items())]).encode()).digest()
     return TrialSpec(
-        model=ModelSpec(**{k: v for k, v in values.items() if k in ModelSpec.model_fields}),
-        training=TrainingSpec(
-            epochs=spec.budget.epochs, **{k: v for k, v in values.items() if k in TrainingSpec.model_fields}
-        ),
+        model=ModelSpec(**_those_of(_OF_MODELS, values)),
+        training=TrainingSpec(epochs=spec.budget.epochs, **_those_of(_OF_TRAININGS, values)),
         rungs=spec.rungs,
         seed=int.from_bytes(digest[:8], "big") >> 1,
     )
+
+
+_OF_MODELS, _OF_TRAININGS = frozenset(ModelSpec.model_fields), frozenset(TrainingSpec.model_fields)
+
+
+def _those_of(names: Collection[str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name in names}
 
 
 def refusal(spec: StudySpec, model: ModelSpec, inputs: Inputs, n_outputs: int) -> str | None:
@@ -199,22 +212,15 @@ def refusal(spec: StudySpec, model: ModelSpec, inputs: Inputs, n_outputs: int) -
 class _Draft:
     """Hyperparameters being drawn for a trial that does not exist yet; mirrors optuna.Trial's suggesting."""
 
-    def __init__(
-        self,
-        study: StoredStudy,
-        sampler: optuna.samplers.BaseSampler,
-        visible: Sequence[FrozenTrial],
-        family: str | None,
-        n_rejected: int,
-    ) -> None:
-        self.n_rejected = n_rejected
-        self.spec = study.spec
-        self.family = family
-        self.sampler = sampler
-        self.params: dict[str, Any] = {}
-        self.distributions: dict[str, BaseDistribution] = {}
-        self.view = StudyView(study.storage, visible, scope=family or "")
-        self.study = optuna.Study(study.spec.name, self.view, sampler=sampler)  # type: ignore[arg-type]  # stands for a storage
+    def __init__(self, study: StoredStudy, sampler: BaseSampler, look: _Look, n_rejected: int) -> None:
+        self._n_rejected = n_rejected
+        self._spec = study.spec
+        self._family = look.family
+        self._sampler = sampler
+        self._distributions = look.history.distributions
+        visible = () if isinstance(sampler, BLIND) else look.trials
+        self._view = StudyView(study, visible, scope=look.family or "")
+        self._study = optuna.Study(study.spec.name, self._view, sampler=sampler)  # type: ignore[arg-type]  # stands for a storage
         self.frozen = StoredTrial(
             trial_id=DRAFT_ID,
             number=visible[-1].number + 1 if visible else 0,
@@ -222,53 +228,46 @@ class _Draft:
             value=None,
             datetime_start=datetime.now().astimezone(),
             datetime_complete=None,
-            params=self.params,
-            distributions=self.distributions,
+            params={},
+            distributions={},
             user_attrs={},
-            system_attrs=self.view.draft_attrs,
+            system_attrs=self._view.draft_attrs,
             intermediate_values={},
         )
+        self.params = self.frozen.params
+        self.trial = _trial_spec(self._spec, self._draw_all())
 
     def candidate(self) -> Candidate:
         """What was drawn."""
-        seed = trial_spec(self.spec, self.params).seed
-        return Candidate(self.params, self.distributions, seed, self.n_rejected, self.view.draft_attrs)
+        return Candidate(
+            self.params, self.frozen.distributions, self.trial.seed, self._n_rejected, self._view.draft_attrs
+        )
 
-    def draw_all(self) -> None:
+    def _draw_all(self) -> dict[str, Scalar]:
         """Draw every hyperparameter that exists; the family only where it has no turn."""
-        self.sampler.before_trial(self.study, self.frozen)
-        relative_space = self.sampler.infer_relative_search_space(self.study, self.frozen)
-        if self.family is not None:
+        self._sampler.before_trial(self._study, self.frozen)
+        relative_space = self._sampler.infer_relative_search_space(self._study, self.frozen)
+        if self._family is not None:
             relative_space.pop("family", None)
-        relative = self.sampler.sample_relative(self.study, self.frozen, relative_space)
+        relative = self._sampler.sample_relative(self._study, self.frozen, relative_space)
 
         def draw(name: str, domain: Domain) -> Scalar:
             if isinstance(domain, Fixed):
                 return domain.value
-            distribution = to_distribution(domain)
-            if name == "family" and self.family is not None:
-                value: Scalar = self.family
+            distribution = self._distributions[name]
+            if name == "family" and self._family is not None:
+                value: Scalar = self._family
             elif name in relative and relative_space.get(name) == distribution:
                 value = relative[name]
             elif distribution.single():
                 value = distribution.to_external_repr(distribution.to_internal_repr(_first_value(domain)))
             else:
-                value = self.sampler.sample_independent(self.study, self.frozen, name, distribution)
+                value = self._sampler.sample_independent(self._study, self.frozen, name, distribution)
             self.params[name] = value
-            self.distributions[name] = distribution
+            self.frozen.distributions[name] = distribution
             return value
 
-        self.spec.space.assign(draw)
-
-
-def to_distribution(domain: Domain) -> BaseDistribution:
-    """Optuna's distribution for a domain of several values."""
-    if isinstance(domain, Range) and domain.integer:
-        return IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=int(domain.step or 1))
-    if isinstance(domain, Range):
-        return FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
-    assert not isinstance(domain, Fixed)
-    return CategoricalDistribution(domain.choices)
+        return self._spec.space.assign(draw)
 
 
 def _first_value(domain: Domain) -> Scalar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from graphlib import TopologicalSorter
 from typing import Annotated, Any, Literal
 
@@ -117,19 +117,7 @@ class Space(Spec):
         Raises:
             graphlib.CycleError: If conditions go round in a circle.
         """
-        table = hyperparameters()
-
-        def waits(names: Iterable[str]) -> set[str]:
-            meant = {name: table[name].asks() for name in names}
-            return set(meant) | set().union(*(waits(others) for others in meant.values()))
-
-        graph = {name: waits([*table[name].asks(), *domain.when]) for name, domain in self.domains.items()}
-        # Neighbours sorted by their place in the file, so that the order is the same in every process.
-        place = {name: position for position, name in enumerate(self.domains)}
-        sorter = TopologicalSorter(
-            {name: sorted(before & place.keys(), key=place.__getitem__) for name, before in graph.items()}
-        )
-        return tuple(sorter.static_order())
+        return _order(tuple((name, tuple(domain.when)) for name, domain in self.domains.items()))
 
     def searched(self) -> tuple[str, ...]:
         """Names of the hyperparameters that more than one value is tried of."""
@@ -177,3 +165,21 @@ class Space(Spec):
             if means_something(name) and all(holds(Only(*when)) for when in domain.when.items()):
                 given[name] = draw(name, domain)
         return given
+
+
+@lru_cache(maxsize=64)
+def _order(conditions: tuple[tuple[str, tuple[str, ...]], ...]) -> tuple[str, ...]:
+    """The order of hyperparameters, given for each what its own conditions ask for."""
+    table = hyperparameters()
+
+    def waits(names: Iterable[str]) -> set[str]:
+        meant = {name: table[name].asks() for name in names}
+        return set(meant) | set().union(*(waits(others) for others in meant.values()))
+
+    graph = {name: waits([*table[name].asks(), *asked]) for name, asked in conditions}
+    # Neighbours sorted by their place in the file, so that the order is the same in every process.
+    place = {name: position for position, name in enumerate(graph)}
+    sorter = TopologicalSorter(
+        {name: sorted(before & place.keys(), key=place.__getitem__) for name, before in graph.items()}
+    )
+    return tuple(sorter.static_order())

@@ -5,16 +5,21 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 import torch
-from optuna.distributions import FloatDistribution
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import RandomSampler
 from optuna.samplers._tpe import _truncnorm
 from optuna.samplers._tpe import sampler as optuna_tpe
-from optuna.trial import FrozenTrial, create_trial
+from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator, _ParzenEstimatorParameters
+from optuna.trial import TrialState, create_trial
 from scipy.special import log_ndtr, ndtr
 
 from kansearch.data.splits import Split, load_split
@@ -24,11 +29,13 @@ from kansearch.models.cost import cost
 from kansearch.search import samplers, tpe
 from kansearch.search.data import load_study_split
 from kansearch.search.effects import check_feasible, search_warnings
+from kansearch.search.history import History
 from kansearch.search.importance import importances
 from kansearch.search.objective import StudyPack
 from kansearch.search.samplers import rivals
-from kansearch.search.suggest import MAX_REFUSALS, family_epochs, next_family, suggest, trial_spec
+from kansearch.search.suggest import MAX_REFUSALS, next_family, suggest, trial_spec
 from kansearch.specs.study import StudySpec
+from kansearch.storage.reading import StoredTrial
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import PRUNED, Candidate, RunningTrial, begin_trials, hand_back, read_records
 from tests.studies import search
@@ -96,7 +103,7 @@ def test_a_free_study_leaves_the_family_to_the_sampler(make_spec: MakeSpec) -> N
     """With families: free nobody's turn is decided; likewise where there is but one family."""
     for overrides, family in ((["search.families=free"], None), (["space.family=[kan]"], None), ([], "mlp")):
         spec = make_spec(*overrides)
-        assert next_family(spec, family_epochs(spec, [])) == family
+        assert next_family(spec, History(spec).family_epochs()) == family
 
 
 def test_hyperparameters_exist_only_where_they_mean_something(make_study: MakeStudy) -> None:
@@ -120,7 +127,7 @@ def test_workers_draw_from_different_streams(make_study: MakeStudy) -> None:
 
 
 def test_our_tpe_draws_what_optunas_draws(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is remembered of trials that have ended changes no candidate, in a space with conditions and choices."""
+    """The same candidates, in a space with conditions and choices, while trials run and after some were pruned."""
     space = (
         "space={family: [mlp, kan], depth: {low: 1, high: 3}, width: {low: 2, high: 16, log: true}, dropout: [0, 0.1],"
         " n_basis: {low: 2, high: 6}, base_function: [tanh, sin], learning_rate: {low: 0.001, high: 0.1, log: true}}"
@@ -128,7 +135,7 @@ def test_our_tpe_draws_what_optunas_draws(make_study: MakeStudy, monkeypatch: py
     drawn = []
     for number, plain in enumerate([False, True]):
         if plain:
-            monkeypatch.setattr(samplers, "TPESampler", optuna.samplers.TPESampler)
+            monkeypatch.setattr(samplers, "TPESampler", lambda _, **options: optuna.samplers.TPESampler(**options))
         study = make_study(
             space,
             "search.families=free",
@@ -150,26 +157,110 @@ def test_shares_of_a_gaussian_are_optunas() -> None:
 
 
 def test_a_large_study_shows_tpe_some_of_its_trials(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fixed number of those that are not good, over the whole study, and all that run; the good ones are the same."""
+    """Of those that are not good so many, over the whole study; and all that run."""
     study = make_study("search.sampler={n_startup_trials: 4}", "budget.trials=60", "space.family=kan")
     search_until(study, 40)
     begin(study, draw(study, 0, 3))
-    seen: list[list[list[int]]] = []
+    densities: list[tuple[int, float]] = []
 
-    def split(*arguments: Any) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-        both = split_trials(*arguments)
-        seen.append([[trial.number for trial in trials] for trials in both])
-        return both
+    class Watched(tpe.Density):
+        def __init__(self, params: Any, axes: tpe.Axes, weights: Any) -> None:
+            super().__init__(params, axes, weights)
+            densities.append((len(params), params[0].sum()))
 
-    split_trials = optuna_tpe._split_trials
-    monkeypatch.setattr(optuna_tpe, "_split_trials", split)
+    monkeypatch.setattr(tpe, "Density", Watched)
     draw(study, 0)
     monkeypatch.setattr(tpe, "MAX_ABOVE", 10)
     draw(study, 0)
-    (good, others), (same, fewer) = seen[0], seen[-1]
-    assert (len(good), len(others), len(fewer)) == (4, 39, 13)
-    assert good == same
-    assert (others[0], others[-4], *others[-3:]) == (fewer[0], fewer[-4], *fewer[-3:])
+    (good, others), (same, fewer) = densities[:2], densities[2:]
+    assert (good[0], others[0], fewer[0]) == (4, 39, 13)
+    assert same == good
+    assert others[1] == fewer[1]  # the oldest of them
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), n_objectives=st.integers(1, 3))
+def test_the_good_trials_are_optunas(data: st.DataObject, n_objectives: int) -> None:
+    """Of complete, pruned and infeasible trials, some of them equally good."""
+    spec = StudySpec.model_validate(
+        {
+            "name": "s",
+            "data": "digits",
+            "objectives": ["accuracy", "parameters", "flops"][:n_objectives],
+            "space": {"domains": {"width": {"kind": "range", "low": 2, "high": 9, "integer": True}}},
+        }
+    )
+    numbers = st.integers(0, 4).map(float)
+    trials = []
+    for number in range(data.draw(st.integers(0, 40))):
+        is_complete = data.draw(st.booleans())
+        violation = data.draw(st.sampled_from([0.0, 0.0, 0.5, 0.7])) if is_complete or n_objectives == 1 else 0.3
+        trials.append(
+            StoredTrial(
+                number=number,
+                trial_id=number + 1,
+                state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
+                value=None,
+                values=[data.draw(numbers) for _ in range(n_objectives)] if is_complete else None,
+                params={"width": 4},
+                distributions={"width": IntDistribution(2, 9)},
+                user_attrs={},
+                system_attrs={"constraints:some": violation},
+                intermediate_values=data.draw(st.dictionaries(st.integers(1, 3), numbers, max_size=2)),
+                datetime_start=None,
+                datetime_complete=None,
+            )
+        )
+    history = History(spec)
+    history.look(trials)
+    study: Any = SimpleNamespace(directions=history.directions, direction=history.directions[0])
+    n_good = (optuna_tpe.default_gamma_multiobjective if n_objectives > 1 else optuna_tpe.default_gamma)(len(trials))
+    theirs, _ = optuna_tpe._split_trials(study, trials, n_good)
+    ours = tpe.best_of(history, np.arange(len(trials)))
+    assert sorted(ours) == [trial.number for trial in theirs]
+
+
+AXES: dict[str, BaseDistribution] = {
+    "choice": CategoricalDistribution(("a", "b", "c")),
+    "number": FloatDistribution(0.0, 0.1),
+    "rate": FloatDistribution(1e-6, 1e-2, log=True),
+    "stepped": FloatDistribution(0.0, 0.3, step=0.05),
+    "whole": IntDistribution(2, 8),
+    "width": IntDistribution(4, 64, log=True),
+}
+
+
+@settings(max_examples=80, deadline=None)
+@given(names=st.sets(st.sampled_from(sorted(AXES)), min_size=1), n=st.integers(0, 60), seed=st.integers(0, 99))
+def test_our_densities_are_optunas(names: set[str], n: int, seed: int) -> None:
+    """They give the same samples to the last bit, and the same logarithms but for rounding."""
+    axes = {name: AXES[name] for name in sorted(names)}
+    random: Any = RandomSampler(seed)
+    trial: Any = None
+    observed = {
+        name: np.array([axis.to_internal_repr(random.sample_independent(None, trial, name, axis)) for _ in range(n)])
+        for name, axis in axes.items()
+    }
+    weights = optuna_tpe.default_weights(n)
+    parameters = _ParzenEstimatorParameters(1.0, True, False, optuna_tpe.default_weights, True)
+    theirs = _ParzenEstimator(observed, axes, parameters)
+    ours = tpe.Density(np.stack(list(observed.values()), axis=1), tpe.Axes(list(axes.values())), weights)
+    samples = theirs.sample(np.random.RandomState(seed), 24)
+    stacked = np.stack(list(samples.values()), axis=1)
+    np.testing.assert_array_equal(ours.sample(np.random.RandomState(seed), 24), stacked)
+    np.testing.assert_allclose(ours.log_density(stacked), theirs.log_pdf(samples), rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_remembered_of_a_study_follows_its_trials(make_study: MakeStudy) -> None:
+    """A process that has seen a study grow draws what one draws that sees it for the first time."""
+    study = make_study("budget.trials=30", "search.sampler={n_startup_trials: 4, random_fraction: 0}")
+    for n_trials in (6, 13, 20):
+        search_until(study, n_trials)
+        begin(study, draw(study, 1, 2))
+        known, new = study, StoredStudy(study.storage, study.study_id, study.spec)
+        assert draw(known, 0, 3) == draw(new, 0, 3)
+        for trial in study.trials(TrialState.RUNNING)[:1]:
+            hand_back(study, trial._trial_id, "its worker died", died=True)
 
 
 @pytest.mark.parametrize(("fraction", "agrees"), [(1, True), (0, False)])
