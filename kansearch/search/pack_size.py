@@ -1,8 +1,9 @@
 """How many trials a worker trains together, where nobody says it.
 
-The time of an optimizer step is an overhead, the same for one trial or many, and the arithmetic of each trial. The
-more trials share the overhead the better, until there is little of it left to share; and every trial more in flight
-is one whose result the sampler does not know yet. So a pack is as large as it pays, and no larger.
+Something is shared by the trials of a pack: where torch trains them, the calls of an optimizer step; where compiled
+code does, what it takes to draw, write and judge trials together. The more trials share it the better, until there is
+little of it left to share; and every trial more in flight is one whose result the sampler does not know yet. So a pack
+is as large as it pays, and no larger.
 """
 
 from __future__ import annotations
@@ -23,23 +24,30 @@ from kansearch.search.effects import draw_params
 from kansearch.search.suggest import refusal, trial_spec
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import TrialSpec
+from kansearch.training.single import is_known
 
 
 @dataclass(frozen=True)
 class _Speed:
-    """What a device makes of an optimizer step.
+    """What a device makes of some work that trials do together.
 
     Attributes:
-        overhead_s: Whatever it computes: about a hundred calls into torch.
-        flops_per_s: On small tensors, elementwise functions among them.
+        overhead_s: Seconds that it takes whatever is computed, and that trials share.
+        flops_per_s: Of the arithmetic of each trial, on small tensors, elementwise functions among them.
+        own_s: Seconds that each trial takes beside its arithmetic.
     """
 
     overhead_s: float
     flops_per_s: float
+    own_s: float = 0.0
 
 
 SPEEDS = {"cpu": _Speed(8e-4, 5e9), "cuda": _Speed(2e-3, 2e11)}
-"""Measured on one core; of CUDA reasoned: some 400 kernels of 5 us each, which memory keeps busy at 1 TB/s."""
+"""Of an optimizer step in torch, which is about a hundred calls. Measured on one core; of CUDA reasoned: some 400
+kernels of 5 us each, which memory keeps busy at 1 TB/s."""
+
+COMPILED = _Speed(8e-3, 3e10, own_s=4e-3)
+"""Of the way to the first rung in compiled code, and of what is drawn, written and judged then."""
 
 FORWARD_AND_BACKWARD = 3
 """In forward passes."""
@@ -72,18 +80,21 @@ def pack_size(spec: StudySpec, split: Split, device: torch.device) -> int:
     trials = [trial for trial in drawn if refusal(spec, trial.model, split.inputs, split.n_outputs) is None]
     if not trials:
         return 1
-    speed = SPEEDS[device.type]
-    seconds = statistics.median(_step_flops(trial, split) for trial in trials) / speed.flops_per_s
-    size = round(speed.overhead_s * (1 - WORTH_SHARING) / WORTH_SHARING / seconds)
+    size = round(statistics.median(_worth(trial, split, device) for trial in trials))
     memory = max(_step_bytes(trial, split) for trial in trials)
     fits = int(_free_bytes(device) * MEMORY_SHARE / memory)
     return max(1, min(size, fits, LARGEST[device.type], spec.budget.trials // BUDGET_IN_FLIGHT))
 
 
-def _step_flops(trial: TrialSpec, split: Split) -> float:
-    """Arithmetic of one step of one trial."""
-    flops = cost_of_learning(trial.model, split.inputs, split.n_outputs).flops
-    return FORWARD_AND_BACKWARD * trial.training.batch_size * flops
+def _worth(trial: TrialSpec, split: Split, device: torch.device) -> float:
+    """How many trials such as this one share an overhead until what is left of it is no longer worth sharing."""
+    if device.type == "cpu" and is_known(trial, split):
+        speed, n_rows = COMPILED, (trial.rungs or (trial.training.epochs,))[0] * split.n_train
+    else:
+        speed, n_rows = SPEEDS[device.type], trial.training.batch_size
+    flops = FORWARD_AND_BACKWARD * n_rows * cost_of_learning(trial.model, split.inputs, split.n_outputs).flops
+    seconds = speed.own_s + flops / speed.flops_per_s
+    return speed.overhead_s * (1 - WORTH_SHARING) / WORTH_SHARING / seconds
 
 
 def _step_bytes(trial: TrialSpec, split: Split) -> int:

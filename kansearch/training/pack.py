@@ -20,7 +20,7 @@ from kansearch.training.checkpoints import Checkpoint
 from kansearch.training.device import is_out_of_memory
 from kansearch.training.features import FeatureCache
 from kansearch.training.group import Group, Kind
-from kansearch.training.single import Alone, Columns, Single, serves
+from kansearch.training.single import Alone, Columns, Single, is_known
 from kansearch.training.trainee import Trainee
 
 CPU = torch.device("cpu")
@@ -88,7 +88,7 @@ class Pack:
 
     def _kind_of(self, trainee: Trainee) -> Kind | Alone:
         """Where a trial belongs as it goes on now."""
-        if self._use_compiled and serves(trainee, self._split):
+        if self._use_compiled and not trainee.is_polishing and is_known(trainee.spec, self._split):
             return Alone(trainee.slot, trainee.model)
         return Kind.of(trainee, self._split)
 

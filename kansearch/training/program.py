@@ -160,13 +160,6 @@ class Program:
         return sum(place.of(probe).size for place in self._places)
 
 
-def serves(network: Network) -> bool:
-    """Whether the compiled trainer knows every layer of a network."""
-    layers = cast("list[Layer]", list(network.layers))
-    known = (OrdinaryLayer, KANLayer, EdgeLayer, SharedLayer, NodeLayer, ScaledLayer, KAFLayer)
-    return len(layers) <= trainer.MOST_LAYERS and not network.skips and all(type(layer) in known for layer in layers)
-
-
 @dataclass
 class _Writer:
     """Lays out a network, layer by layer."""

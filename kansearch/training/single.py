@@ -26,7 +26,7 @@ from kansearch.compiled.trainer import pointer, zeros
 from kansearch.data.splits import Split
 from kansearch.models.shapes import widest
 from kansearch.models.stack import structure
-from kansearch.specs.trial import End, ModelSpec, RungResult
+from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
 from kansearch.training.batches import Padding, uniforms_of_trial
 from kansearch.training.checkpoints import Checkpoint
 from kansearch.training.metrics import quality
@@ -55,15 +55,11 @@ class Alone:
     structure: ModelSpec
 
 
-def serves(trainee: Trainee, split: Split) -> bool:
-    """Whether compiled code can train a trial's next epochs."""
-    training = trainee.spec.training
-    return (
-        trainer.level(training.dtype) is not None
-        and trainee.spec.model.stem == "none"
-        and not trainee.is_polishing
-        and not (split.image_shape and (training.shift or training.flip))
-    )
+def is_known(spec: TrialSpec, split: Split) -> bool:
+    """Whether compiled code can train a trial, but for the steps of a polisher."""
+    training = spec.training
+    moves = split.image_shape and (training.shift or training.flip)
+    return trainer.level(training.dtype) is not None and spec.model.stem == "none" and not moves
 
 
 class Columns:
