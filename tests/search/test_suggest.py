@@ -25,8 +25,8 @@ from kansearch.search import samplers, tpe
 from kansearch.search.data import load_study_split
 from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.search.importance import importances
-from kansearch.search.objective import StudyPack
 from kansearch.search.samplers import rivals
+from kansearch.search.study_pack import StudyPack
 from kansearch.search.suggest import MAX_REFUSALS, family_epochs, next_family, suggest, trial_spec
 from kansearch.specs.study import StudySpec
 from kansearch.storage.studies import StoredStudy

@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
-import torch
 from optuna.trial import TrialState
 
 from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.search.pruners import Decision, Judge
 from kansearch.search.suggest import suggest, trial_spec
-from kansearch.specs.trial import End, RungResult
+from kansearch.specs.trial import End, RungResult, TrialSpec
 from kansearch.storage.ledger import COUNTED, BudgetSpentError, TrialWrite
 from kansearch.storage.reading import StoredTrial
 from kansearch.storage.studies import StoredStudy
@@ -31,7 +31,7 @@ from kansearch.storage.trials import (
 )
 from kansearch.training.checkpoints import CheckpointError
 from kansearch.training.device import is_out_of_memory
-from kansearch.training.pack import CPU, Pack
+from kansearch.training.pack import Pack
 
 BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 """What a trial that cannot be trained raises; the study's ceiling of failures bounds them."""
@@ -42,6 +42,32 @@ def describe(error: BaseException) -> str:
     if is_out_of_memory(error):
         return f"{End.OUT_OF_MEMORY}: {type(error).__name__}"
     return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
+
+
+class TrialPack(Protocol):
+    """What a study asks of a pack: `Pack` says what each of these does."""
+
+    def admit(self, spec: TrialSpec, checkpoint: bytes | None = None, /) -> int:
+        """Put a trial into a free slot and return that slot."""
+
+    def advance(self, is_over: Callable[[], bool], /) -> list[RungResult]:
+        """Train until some trials reach a rung."""
+
+    def checkpoint(self, slot: int, /) -> bytes:
+        """From which a trial can go on."""
+
+    def checkpoint_since(self, slot: int, /) -> tuple[int, bytes] | None:
+        """The epochs and the checkpoint of a trial on its way to a rung."""
+
+    def retire(self, slot: int, /) -> None:
+        """Take a trial out of its slot."""
+
+
+class OpenPack(Protocol):
+    """Makes an empty pack for a split, as `Pack` does."""
+
+    def __call__(self, split: Split, /, *, latency_at_rungs: bool) -> TrialPack:
+        """The pack."""
 
 
 class StudyPack:
@@ -55,20 +81,20 @@ class StudyPack:
         split: Of the study's data.
         worker: Number of this worker; it decides its stream of random draws.
         size: Of the pack.
-        device: On which it is trained.
+        open_pack: Makes the pack, now and after it broke.
 
     Attributes:
         n_ended: Trials that ended here.
     """
 
     def __init__(
-        self, study: StoredStudy, split: Split, worker: int = 0, size: int = 1, device: torch.device = CPU
+        self, study: StoredStudy, split: Split, worker: int = 0, size: int = 1, open_pack: OpenPack = Pack
     ) -> None:
         self._study = study
         self._split = split
         self._worker = worker
         self._size = size
-        self._device = device
+        self._open_pack = open_pack
         spec = study.spec
         self._needed = tuple(dict.fromkeys([*spec.objectives, *(constraint.metric for constraint in spec.constraints)]))
         self._pack = self._new_pack()
@@ -153,8 +179,8 @@ class StudyPack:
         since = self._pack.checkpoint_since(slot)
         return None if since is None else checkpoint_write(trial, *since)
 
-    def _new_pack(self) -> Pack:
-        return Pack(self._split, latency_at_rungs="latency_ms" in self._needed, device=self._device)
+    def _new_pack(self) -> TrialPack:
+        return self._open_pack(self._split, latency_at_rungs="latency_ms" in self._needed)
 
     def _begin(self, trials: Sequence[StoredTrial]) -> list[RunningTrial]:
         """New trials for the free slots; fewer, or none, where the budget ends or other workers were faster."""
