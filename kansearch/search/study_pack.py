@@ -14,7 +14,7 @@ from kansearch.errors import UserError
 from kansearch.search.pruners import Decision, Judge
 from kansearch.search.suggest import suggest, trial_spec
 from kansearch.specs.trial import End, RungResult, TrialSpec
-from kansearch.storage.ledger import COUNTED, BudgetSpentError, TrialWrite
+from kansearch.storage.ledger import COUNTED, BudgetSpentError
 from kansearch.storage.reading import StoredTrial
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import (
@@ -29,6 +29,7 @@ from kansearch.storage.trials import (
     rung_write,
     write,
 )
+from kansearch.storage.writes import TrialWrite
 from kansearch.training.checkpoints import CheckpointError
 from kansearch.training.device import is_out_of_memory
 from kansearch.training.pack import Pack
