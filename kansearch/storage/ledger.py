@@ -75,6 +75,7 @@ LARGEST_VALUE = 2**28
     "get_trial",
     "_get_trials",
     "read_known",
+    "study_attribute",
     "set_trial_user_attr",
     "set_trial_system_attr",
     "checkpoint",
@@ -278,7 +279,7 @@ class LedgerStorage(RDBStorage):
         with self.session() as session:
             self._lock_study(session, study_id)
             connection = session.connection()
-            budget = connection.execute(_BUDGET, {"study_id": study_id}).scalar()
+            budget = connection.execute(_STUDY_ATTRIBUTE, {"study_id": study_id, "key": BUDGET}).scalar()
             # Whoever ended before the last look has not changed since, so there is little to be read here.
             signs = known.unread(connection, study_id)
             n_before, n_counted = known.ended.total() + len(signs), known.n_ended(COUNTED)
@@ -512,6 +513,19 @@ class LedgerStorage(RDBStorage):
             row = session.query(CheckpointModel).filter_by(trial_id=trial_id).one_or_none()
             return None if row is None else StoredCheckpoint(int(row.epoch), bytes(row.state), row.artifact)
 
+    def study_attribute(self, study_id: int, key: str) -> Any:
+        """A user attribute of a study; None where it has none of that name.
+
+        Raises:
+            KeyError: If there is no such study.
+        """
+        with self.session() as session:
+            stored = session.connection().execute(_STUDY_ATTRIBUTE, {"study_id": study_id, "key": key}).scalar()
+            if stored is None:
+                models.StudyModel.find_or_raise_by_id(study_id, session)
+                return None
+            return json.loads(stored)
+
     def read_known(self, study_id: int, known: KnownTrials) -> None:
         """Bring what is known of a study's trials up to date.
 
@@ -570,10 +584,10 @@ _LOCK_STUDY = (
     .where(models.StudyModel.study_id == bindparam("study_id"))
     .with_for_update(key_share=True)
 )
-_BUDGET = (
+_STUDY_ATTRIBUTE = (
     select(models.StudyUserAttributeModel.value_json)
     .where(models.StudyUserAttributeModel.study_id == bindparam("study_id"))
-    .where(models.StudyUserAttributeModel.key == BUDGET)
+    .where(models.StudyUserAttributeModel.key == bindparam("key"))
 )
 _ATTRIBUTES = select(
     models.TrialUserAttributeModel.trial_id,

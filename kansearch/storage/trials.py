@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from sqlalchemy import select
 
 from kansearch.errors import StorageError
@@ -194,10 +194,10 @@ def rung_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> T
     )
 
 
-def rung_metrics(trials: Iterable[FrozenTrial], rung: int) -> list[Mapping[str, float]]:
-    """What the trials measured at a rung, in their order; those that have not been there are left out."""
-    key = f"{RUNG}{rung}"
-    return [written["metrics"] for trial in trials if (written := trial.user_attrs.get(key)) is not None]
+def rung_metrics(trial: StoredTrial) -> dict[int, Mapping[str, float]]:
+    """What a trial measured at its rungs, by their indices."""
+    attrs = trial.user_attrs
+    return {int(key.removeprefix(RUNG)): attrs[key]["metrics"] for key in attrs if key.startswith(RUNG)}
 
 
 def complete_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> TrialWrite:
