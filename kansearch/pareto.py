@@ -79,6 +79,81 @@ def non_dominated_ranks(losses: Losses) -> NDArray[np.int64]:
     return ranks
 
 
+class Fronts:
+    """The first fronts of vectors that come one after another.
+
+    A new vector pushes those that it dominates one front back, these push others, and so on; which front it enters
+    is found by halving. Vectors behind the last of these fronts are left unsorted until they are asked for.
+
+    Args:
+        losses: Different vectors (N, D), to begin with.
+
+    Attributes:
+        fronts: Vectors (M, D) of the first front, the second, and so on.
+        behind: All others.
+
+    Source: Li et al. (2014), Efficient non-domination level update, section III.
+    """
+
+    def __init__(self, losses: Losses) -> None:
+        self.fronts: list[Losses] = []
+        self.behind = losses
+
+    @property
+    def losses(self) -> Losses:
+        """All vectors (N, D)."""
+        return np.concatenate([*self.fronts, self.behind])
+
+    def front_of(self, vector: Losses) -> int:
+        """The front to which a vector (D,) belongs, if it is there, or would belong; their number means behind all."""
+        first, last = 0, len(self.fronts)
+        while first < last:
+            middle = (first + last) // 2
+            among = self.fronts[middle]
+            if ((among <= vector).all(axis=1) & (among < vector).any(axis=1)).any():
+                first = middle + 1
+            else:
+                last = middle
+        return first
+
+    def add(self, vector: Losses) -> None:
+        """Let another vector (D,) in, one that is not there yet."""
+        coming = vector[None]
+        for place in range(self.front_of(vector), len(self.fronts)):
+            front = self.fronts[place]
+            pushed = (coming[:, None] <= front).all(axis=2).any(axis=0)
+            self.fronts[place] = np.concatenate([front[~pushed], coming])
+            coming = front[pushed]
+            if not len(coming):
+                return
+        self.behind = np.concatenate([self.behind, coming])
+
+    def hold(self, n_vectors: int) -> None:
+        """Keep as many fronts as hold so many vectors, if there are so many, and no more."""
+        n_held = sum(map(len, self.fronts))
+        while self.fronts and n_held - len(self.fronts[-1]) >= n_vectors:
+            n_held -= len(self.fronts[-1])
+            self.behind = np.concatenate([self.behind, self.fronts.pop()])
+        while n_held < n_vectors and len(self.behind):
+            self.fronts.append(self._next_front())
+            n_held += len(self.fronts[-1])
+
+    def _next_front(self) -> Losses:
+        """Those that no other one behind the fronts dominates."""
+        left = self.behind[np.lexsort(self.behind.T[::-1])]
+        front, dominated = [], []
+        while len(left):
+            # Whoever is first in this order is dominated by nobody.
+            front.append(left[0])
+            is_dominated = (left[0] <= left).all(axis=1)
+            is_dominated[0] = False
+            dominated.append(left[is_dominated])
+            is_dominated[0] = True
+            left = left[~is_dominated]
+        self.behind = np.concatenate(dominated)
+        return np.stack(front)
+
+
 def dominance_counts(losses: Losses, among: Losses) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """By how many of the second vectors (N, D) each of the first (M, D) is dominated, and how many it dominates: (M,).
 

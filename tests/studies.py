@@ -9,16 +9,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from kansearch.data.splits import Split, load_split
-from kansearch.search.objective import StudyPack
+from kansearch.search.study_pack import OpenPack, StudyPack
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
+from kansearch.training.pack import Pack
 
 
-def search(study: StoredStudy, split: Split | None = None, size: int = 1) -> StoredStudy:
+def search(study: StoredStudy, split: Split | None = None, size: int = 1, open_pack: OpenPack = Pack) -> StoredStudy:
     """Spend a study's budget."""
-    pack = StudyPack(study, split or load_split(study.spec.data), size=size)
+    pack = StudyPack(study, split or load_split(study.spec.data), size=size, open_pack=open_pack)
     pack.fill()
     while pack.trials:
         pack.advance()

@@ -36,7 +36,7 @@ from kansearch.data.splits import Split, load_test
 from kansearch.interpret.explain import train_again
 from kansearch.models.cost import cost
 from kansearch.search.data import load_study_split
-from kansearch.search.objective import StudyPack
+from kansearch.search.study_pack import StudyPack
 from kansearch.search.suggest import trial_spec
 from kansearch.specs.metrics import Task
 from kansearch.specs.study import StudySpec

@@ -30,7 +30,7 @@ from optuna.distributions import BaseDistribution
 from kansearch.data.splits import load_split
 from kansearch.search.effects import draw_params
 from kansearch.search.history import to_distribution
-from kansearch.search.objective import StudyPack
+from kansearch.search.study_pack import StudyPack
 from kansearch.specs.space import Fixed
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_study_file

@@ -25,7 +25,7 @@ import torch
 
 from kansearch.data.splits import load_split
 from kansearch.pareto import hypervolume
-from kansearch.search.objective import StudyPack
+from kansearch.search.study_pack import StudyPack
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import create_study
 from kansearch.storage.trials import read_records

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from kansearch.data.splits import Split, load_split
-from kansearch.search.objective import StudyPack
+from kansearch.search.study_pack import StudyPack
 from kansearch.specs.data import DataSpec
 from kansearch.specs.study_file import load_study_file
 from kansearch.storage.studies import create_study

@@ -94,7 +94,7 @@ def start(url: str) -> None:
 
     import kansearch.worker.loop  # noqa: F401 - what a worker imports
     from kansearch.search.data import load_study_split
-    from kansearch.search.objective import StudyPack
+    from kansearch.search.study_pack import StudyPack
     from kansearch.storage.workers import Presence
 
     torch.set_num_threads(1)

@@ -17,23 +17,26 @@ direction and order of the objectives do not matter, nor do trials that measured
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from enum import Enum, auto
 from typing import Any
 
 import numpy as np
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
-from optuna.trial import FrozenTrial
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
-from kansearch.pareto import as_losses, distinct, dominance_counts, non_dominated_ranks
-from kansearch.search.samplers import StudyView, rivals
+from kansearch.pareto import Fronts, Losses, as_losses, dominance_counts
+from kansearch.search.samplers import takes_turns
 from kansearch.specs.metrics import Direction
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import RungResult
-from kansearch.storage.studies import StoredStudy
-from kansearch.storage.trials import RunningTrial, rung_metrics
+from kansearch.storage.known import Changes
+from kansearch.storage.reading import StoredTrial
+from kansearch.storage.studies import StoredStudy, optuna_directions
+from kansearch.storage.trials import rung_metrics
 
 
 class Decision(Enum):
@@ -44,52 +47,151 @@ class Decision(Enum):
 
 
 class Judge:
-    """Decides who goes on of trials that reach rungs at the same time; it looks at each rung once.
+    """Decides who goes on of trials that reach rungs; of those that it saw before it asks only what changed.
 
     Args:
         study: Of the trials.
-        everyone: All trials of the study, with what those to be judged have measured.
+
+    Attributes:
+        notes: What Optuna's pruners want to remember of trials, by id and key; whoever writes it takes it out.
     """
 
-    def __init__(self, study: StoredStudy, everyone: Sequence[FrozenTrial]) -> None:
-        self._study = study
-        self._everyone = everyone
+    def __init__(self, study: StoredStudy) -> None:
+        self._spec = study.spec
+        self._changes = Changes()
         self._rungs: dict[tuple[object, int], Rung] = {}
+        # Of trials that may still fail: then they are nobody's rivals any more.
+        self._measured: dict[int, dict[int, list[float]]] = defaultdict(dict)
+        pruner = study.spec.search.pruner.name
+        self._pruner = None if pruner in ("none", "pareto") else make_pruner(study.spec)
+        self._rivals: dict[object, _Rivals] = defaultdict(lambda: _Rivals(study))
+        self._takes_turns = takes_turns(study.spec)
+        self.notes: dict[int, dict[str, Any]] = {}
 
-    def decide(self, trial: RunningTrial, result: RungResult) -> Decision:
+    def look(self, trials: Sequence[StoredTrial]) -> None:
+        """See what changed.
+
+        Args:
+            trials: All of the study, as they are now.
+        """
+        for _, trial in self._changes.since(trials):
+            if self._pruner is not None:
+                self._rivals_of(trial).show(trial)
+            elif trial.state is TrialState.FAIL:
+                for rung, vector in self._measured.pop(trial.number, {}).items():
+                    self._rung(trial, rung).discard(vector)
+            else:
+                for rung, metrics in rung_metrics(trial).items():
+                    self._measure(trial, rung, metrics)
+                if trial.state.is_finished():
+                    self._measured.pop(trial.number, None)
+
+    def measured(self, trial: StoredTrial, result: RungResult) -> None:
+        """See what a trial measured that is not written yet.
+
+        Args:
+            trial: As it will be then.
+            result: What it measured.
+        """
+        if self._pruner is not None:
+            self._rivals_of(trial).show(trial)
+        elif trial.state is not TrialState.FAIL:
+            self._measure(trial, result.rung, result.metrics)
+
+    def decide(self, trial: StoredTrial, result: RungResult) -> Decision:
         """Decide whether a trial goes on.
 
         Args:
-            trial: The trial.
+            trial: As it was `measured`.
             result: What it measured.
         """
-        spec = self._study.spec
-        name, family = spec.search.pruner.name, trial.params.get("family")
-        if name == "none":
-            return Decision.CONTINUE
-        if name != "pareto":
-            view: Any = StudyView(self._study, rivals(spec, self._everyone, family))
-            own_trial = next(other for other in self._everyone if other.number == trial.number)
-            try:
-                stop = make_pruner(spec).prune(optuna.Study(spec.name, view), own_trial)
-            except UpdateFinishedTrialError:
-                # The pruner made a note of a trial that was handed back meanwhile; the next write about it tells.
-                return Decision.CONTINUE
+        if self._pruner is not None:
+            stop, notes = self._rivals_of(trial).judge(trial, self._pruner)
+            if notes:
+                self.notes[trial._trial_id] = notes
             return Decision.PRUNE if stop else Decision.CONTINUE
-        if (family, result.rung) not in self._rungs:
-            self._rungs[family, result.rung] = self._rung(family, result.rung)
-        return self._rungs[family, result.rung].decide(vectors([result.metrics], spec.objectives)[0])
+        if self._spec.search.pruner.name == "none":
+            return Decision.CONTINUE
+        return self._rung(trial, result.rung).decide(vector_of(result.metrics, self._spec.objectives))
 
-    def _rung(self, family: object, number: int) -> Rung:
-        spec = self._study.spec
-        measured = rung_metrics(rivals(spec, self._everyone, family), number)
-        maximize = [direction is Direction.MAXIMIZE for direction in spec.directions]
-        return Rung(vectors(measured, spec.objectives), maximize, spec.search.pruner.reduction_factor)
+    def _family(self, trial: StoredTrial) -> object:
+        """Families that share a study's epochs evenly are searched side by side, each as if it were alone."""
+        return trial.params.get("family") if self._takes_turns else None
+
+    def _rivals_of(self, trial: StoredTrial) -> _Rivals:
+        rivals = self._rivals[self._family(trial)]
+        if not isinstance(self._pruner, _Hyperband):
+            return rivals
+        return self._rivals[self._family(trial), self._pruner.bracket(rivals.study, trial)]
+
+    def _measure(self, trial: StoredTrial, rung: int, metrics: Mapping[str, float]) -> None:
+        known = self._measured[trial.number]
+        if rung not in known:
+            known[rung] = vector_of(metrics, self._spec.objectives)
+            self._rung(trial, rung).add(known[rung])
+
+    def _rung(self, trial: StoredTrial, number: int) -> Rung:
+        spec = self._spec
+        key = self._family(trial), number
+        if key not in self._rungs:
+            maximize = [direction is Direction.MAXIMIZE for direction in spec.directions]
+            self._rungs[key] = Rung([], maximize, spec.search.pruner.reduction_factor)
+        return self._rungs[key]
 
 
-def vectors(measured: Iterable[Mapping[str, float]], objectives: Sequence[str]) -> list[list[float]]:
-    """The objectives of trials at a rung; NaN where one has none."""
-    return [[metrics.get(name, np.nan) for name in objectives] for metrics in measured]
+class _Rivals:
+    """A storage that shows a pruner of Optuna's the trials with which it compares, and keeps what it notes of them."""
+
+    def __init__(self, study: StoredStudy) -> None:
+        self._id = study.study_id
+        self._directions = optuna_directions(study.spec)
+        self._trials: dict[int, StoredTrial] = {}
+        self._complete: dict[int, StoredTrial] = {}
+        self._notes: dict[str, Any] = {}
+        self.study = optuna.Study(study.spec.name, self)  # type: ignore[arg-type]  # stands for a storage
+
+    def show(self, trial: StoredTrial) -> None:
+        """Let the pruner see a trial as it is now; a failed one is nobody's, its second try counts."""
+        if trial.state is TrialState.FAIL:
+            self._trials.pop(trial.number, None)
+            return
+        self._trials[trial.number] = trial
+        if trial.state is TrialState.COMPLETE:
+            self._complete[trial.number] = trial
+
+    def judge(self, trial: StoredTrial, pruner: BasePruner) -> tuple[bool, dict[str, Any]]:
+        """Whether a trial stops, and what the pruner noted of it; whoever is judged next sees the notes, too."""
+        self._notes = {}
+        stop = pruner.prune(self.study, trial)
+        trial.system_attrs.update(self._notes)
+        return stop, self._notes
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True, states: Any = None) -> list[FrozenTrial]:
+        """The rivals; this signature and the next ones are the storage's."""
+        del study_id, deepcopy
+        if states == (TrialState.COMPLETE,):
+            return list(self._complete.values())
+        return [trial for trial in self._trials.values() if states is None or trial.state in states]
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Note something of the trial that is judged."""
+        del trial_id
+        self._notes[key] = value
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        """That of the study."""
+        del study_name
+        return self._id
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        """Those of the study."""
+        del study_id
+        return self._directions
+
+
+def vector_of(metrics: Mapping[str, float], objectives: Sequence[str]) -> list[float]:
+    """The objectives of a trial at a rung; NaN where it has none."""
+    return [metrics.get(name, np.nan) for name in objectives]
 
 
 class Rung:
@@ -103,28 +205,88 @@ class Rung:
 
     def __init__(self, vectors: Sequence[Sequence[float]], maximize: Sequence[bool], reduction_factor: int) -> None:
         self._maximize = maximize
-        self._losses = distinct(as_losses(vectors, maximize))
-        self._ranks = non_dominated_ranks(self._losses)
-        # Never fewer places than the rung before had with one vector less, or a better value could lose one:
-        # so a young rung has two places from the start, instead of a number of trials that it never stops.
-        self._places = max(2, len(self._losses) // reduction_factor)
+        self._reduction_factor = reduction_factor
+        # The same vector of several trials counts once.
+        self._n_of = Counter[tuple[float, ...]]()
+        self._new: list[tuple[float, ...]] = []
+        self._fronts: Fronts | None = None
+        for vector in vectors:
+            self.add(vector)
+
+    def add(self, vector: Sequence[float]) -> None:
+        """Let the vector of another trial in."""
+        losses = self._losses(vector)
+        self._n_of[losses] += 1
+        if self._n_of[losses] == 1:
+            self._new.append(losses)
+
+    def discard(self, vector: Sequence[float]) -> None:
+        """Take the vector of a trial out."""
+        losses = self._losses(vector)
+        self._n_of[losses] -= 1
+        if not self._n_of[losses]:
+            del self._n_of[losses]
+            self._fronts = None
 
     def decide(self, own: Sequence[float]) -> Decision:
         """What becomes of the trial with this vector."""
-        mine = np.flatnonzero((self._losses == as_losses(own, self._maximize)).all(axis=1))
+        losses = self._losses(own)
+        # Never fewer places than the rung before had with one vector less, or a better value could lose one:
+        # so a young rung has two places from the start, instead of a number of trials that it never stops.
+        places = max(2, len(self._n_of) // self._reduction_factor)
         # A trial that was handed back meanwhile is not there; the next write about it tells.
-        stop = len(mine) and self._n_before(int(mine[0])) >= self._places
+        stop = losses in self._n_of and self._stands_behind(np.array(losses), places)
         return Decision.PRUNE if stop else Decision.CONTINUE
 
-    def _n_before(self, mine: int) -> int:
-        """How many vectors stand strictly before one in the order of the module's docstring."""
-        front = np.flatnonzero(self._ranks == self._ranks[mine])
-        members = self._losses[front]
-        n_dominators, n_dominated = dominance_counts(members, self._losses)
-        best_in_some = (members == self._losses.min(axis=0)).any(axis=1)
-        places = list(zip(n_dominators.tolist(), (~best_in_some).tolist(), (-n_dominated).tolist(), strict=True))
-        own = places[int(np.flatnonzero(front == mine)[0])]
-        return int((self._ranks < self._ranks[mine]).sum()) + sum(place < own for place in places)
+    def _losses(self, vector: Sequence[float]) -> tuple[float, ...]:
+        return tuple(as_losses(vector, self._maximize)[0].tolist())
+
+    def _stands_behind(self, own: Losses, places: int) -> bool:
+        """Whether so many vectors stand strictly before one in the order of the module's docstring."""
+        if len(own) == 1:
+            return int((self._sorted(0).losses < own).sum()) >= places
+        fronts = self._sorted(places)
+        number = fronts.front_of(own)
+        n_before = sum(map(len, fronts.fronts[:number]))
+        if number == len(fronts.fronts) or n_before >= places:
+            return True
+        members = fronts.fronts[number]
+        if n_before + len(members) <= places:
+            return False
+        losses = fronts.losses
+        n_dominators, n_dominated = dominance_counts(members, losses)
+        best_in_some = (members == losses.min(axis=0)).any(axis=1)
+        order = list(zip(n_dominators.tolist(), (~best_in_some).tolist(), (-n_dominated).tolist(), strict=True))
+        mine = order[int(np.flatnonzero((members == own).all(axis=1))[0])]
+        return n_before + sum(other < mine for other in order) >= places
+
+    def _sorted(self, places: int) -> Fronts:
+        """As many fronts as hold so many vectors."""
+        if self._fronts is None or len(self._new) > len(self._n_of) // 4:
+            self._fronts = Fronts(np.array(list(self._n_of)))
+        else:
+            for losses in self._new:
+                self._fronts.add(np.array(losses))
+        self._new.clear()
+        self._fronts.hold(places)
+        return self._fronts
+
+
+class _Hyperband(optuna.pruners.HyperbandPruner):
+    """Optuna's, asked with a storage that shows the trials of one bracket only.
+
+    To tell them from all others takes Optuna longer than anything else, and it does so at every decision.
+    """
+
+    def bracket(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        """To which a trial belongs."""
+        if not self._pruners:
+            self._try_initialization(study)
+        return self._get_bracket_id(study, trial)
+
+    def _create_bracket_study(self, study: optuna.Study, bracket_id: int) -> optuna.Study:
+        del bracket_id
+        return study
 
 
 def make_pruner(spec: StudySpec) -> BasePruner:
@@ -141,7 +303,7 @@ def make_pruner(spec: StudySpec) -> BasePruner:
             return optuna.pruners.SuccessiveHalvingPruner(**rungs, **options)  # type: ignore[arg-type]
         case "hyperband":
             # Numbers, not "auto": workers would estimate them apart from each other.
-            return optuna.pruners.HyperbandPruner(max_resource=epochs, **rungs)
+            return _Hyperband(max_resource=epochs, **rungs)
         case "patient":
             return optuna.pruners.PatientPruner(None, **{"patience": 1, **options})  # type: ignore[arg-type]
         case _:

@@ -23,9 +23,10 @@ from optuna.trial import TrialState
 from sqlalchemy import delete, select
 
 from kansearch.errors import KansearchError, MissingExtraError, StorageError, UserError
-from kansearch.storage.ledger import LedgerStorage, StoredCheckpoint, TrialWrite
+from kansearch.storage.ledger import LedgerStorage
 from kansearch.storage.patience import wait_for
 from kansearch.storage.tables import ArtifactModel, CheckpointModel
+from kansearch.storage.writes import StoredCheckpoint, TrialWrite
 
 ENVIRONMENT = "KANSEARCH_ARTIFACTS"
 """The environment variable that says where large checkpoints are kept."""

@@ -7,31 +7,35 @@ transaction. The budget is checked in the transaction that creates trials.
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import json
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from optuna.distributions import distribution_to_json
+from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._cached_storage import _CachedStorage
 from optuna.storages._rdb import models
 from optuna.storages._rdb.storage import _create_scoped_session
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import delete, exc, func, select, text
+from sqlalchemy import bindparam, delete, exc, func, select, text
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from kansearch.errors import StudyExistsError
+from kansearch.storage.known import KnownTrials
 from kansearch.storage.patience import T, patient, wait_for
-from kansearch.storage.reading import read_changed_trials, read_trials
+from kansearch.storage.reading import StoredTrial, read_changed_trials, read_trials
 from kansearch.storage.tables import ArtifactModel, CheckpointModel
+from kansearch.storage.writes import StoredCheckpoint, TrialWrite
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 BUDGET = "kansearch:trials"
@@ -53,44 +57,6 @@ class BudgetSpentError(Exception):
         self.n_counted = n_counted
 
 
-@dataclass(frozen=True)
-class StoredCheckpoint:
-    """Of a trial, after so many epochs.
-
-    Attributes:
-        epoch: How many.
-        state: Its bytes; empty where they lie in an artifact.
-        artifact: Key of the artifact that holds them.
-    """
-
-    epoch: int
-    state: bytes
-    artifact: str | None = None
-
-
-@dataclass(frozen=True)
-class TrialWrite:
-    """What is to be written of a running trial.
-
-    Attributes:
-        trial_id: Of the trial.
-        user_attrs: By key.
-        system_attrs: By key.
-        intermediate_values: By step.
-        state: In which the trial ends; None while it goes on.
-        values: Of the objectives, with a complete trial.
-        checkpoint: From which another trial may go on in its place; that of a trial that ends is deleted.
-    """
-
-    trial_id: int
-    user_attrs: Mapping[str, Any] = field(default_factory=dict)
-    system_attrs: Mapping[str, Any] = field(default_factory=dict)
-    intermediate_values: Mapping[int, float] = field(default_factory=dict)
-    state: TrialState | None = None
-    values: Sequence[float] = ()
-    checkpoint: StoredCheckpoint | None = None
-
-
 LARGEST_VALUE = 2**28
 """Bytes; databases refuse values of a gigabyte."""
 
@@ -108,6 +74,8 @@ LARGEST_VALUE = 2**28
     "get_n_trials",
     "get_trial",
     "_get_trials",
+    "read_known",
+    "study_attribute",
     "set_trial_user_attr",
     "set_trial_system_attr",
     "checkpoint",
@@ -167,12 +135,16 @@ class LedgerStorage(RDBStorage):
         )
         return int(json.loads(budget)), int(n_counted)
 
-    @staticmethod
-    def _lock_study(session: Session, study_id: int) -> None:
-        """Let nobody else create trials until the transaction ends."""
-        # A write takes the row's lock, or SQLite's.
-        session.query(models.StudyModel).filter_by(study_id=study_id).update({"study_id": study_id})
-        session.expire_all()
+    def _lock(self, session: Session) -> None:
+        """Begin a transaction that will write; on SQLite, where one at a time may, it waits for the others here."""
+        if self.engine.name == "sqlite":
+            session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+
+    def _lock_study(self, session: Session, study_id: int) -> None:
+        """Let nobody else create trials until the transaction ends; the first that it does."""
+        self._lock(session)
+        if self.engine.name != "sqlite":
+            session.connection().execute(_LOCK_STUDY, {"study_id": study_id})
 
     def create_study(
         self,
@@ -215,7 +187,7 @@ class LedgerStorage(RDBStorage):
         """
         if self.engine.name != "sqlite":
             return None
-        self._lock_study(session, 0)
+        self._lock(session)
         newest: Any = session.query(func.max(models.StudyModel.study_id)).scalar()
         last = int(session.execute(text("PRAGMA user_version")).scalar_one())
         study_id = max(newest or 0, last) + 1
@@ -262,70 +234,84 @@ class LedgerStorage(RDBStorage):
             session.execute(upsert, rows)
 
     def create_trials(
-        self, study_id: int, templates: Sequence[FrozenTrial], n_seen: int, mark: str, owner: str
-    ) -> list[tuple[FrozenTrial, int, int]]:
+        self,
+        study_id: int,
+        templates: Sequence[StoredTrial],
+        n_seen: int,
+        known: KnownTrials,
+        mark: str,
+        owner: str,
+    ) -> list[StoredTrial]:
         """Create running trials, whole, in one transaction.
 
         Args:
             study_id: Of their study.
             templates: What they are made of.
             n_seen: How many trials the study had when they were drawn.
+            known: What is known of the study's trials, so that only what is new must be read.
             mark: Key of the attribute by which two templates are known to be the same.
             owner: Key of the attribute that names whoever creates them.
 
         Returns:
-            Template, id and number of each. Left out are the last ones where the budget does not hold all, and
-            those that somebody else has drawn and created since.
+            The trials. Left out are the last ones where the budget does not hold all, and those that somebody else has
+            drawn and created since.
 
         Raises:
             BudgetSpentError: If the budget holds none.
         """
         tries = itertools.count()
 
-        def create() -> list[tuple[FrozenTrial, int, int]]:
-            return self._create_trials(study_id, templates, n_seen, mark, owner if next(tries) else None)
+        def create() -> list[StoredTrial]:
+            return self._create_trials(study_id, templates, n_seen, known, mark, owner if next(tries) else None)
 
         return self.patiently(create)
 
     def _create_trials(
-        self, study_id: int, templates: Sequence[FrozenTrial], n_seen: int, mark: str, owner: str | None
-    ) -> list[tuple[FrozenTrial, int, int]]:
+        self,
+        study_id: int,
+        templates: Sequence[StoredTrial],
+        n_seen: int,
+        known: KnownTrials,
+        mark: str,
+        owner: str | None,
+    ) -> list[StoredTrial]:
         """`create_trials`; with an owner those are looked for that a first try created whose answer was lost."""
         with self.session() as session:
             self._lock_study(session, study_id)
-            budget, n_counted = self._budget(session, study_id)
-            since = self._created_since(session, study_id, n_seen, (mark, owner or mark))
-            taken = {attrs.get(mark) for _, _, attrs in since}
+            connection = session.connection()
+            budget = connection.execute(_STUDY_ATTRIBUTE, {"study_id": study_id, "key": BUDGET}).scalar()
+            # Whoever ended before the last look has not changed since, so there is little to be read here.
+            signs = known.unread(connection, study_id)
+            n_before, n_counted = known.ended.total() + len(signs), known.n_ended(COUNTED)
+            n_counted += sum(sign.state in COUNTED for sign in signs.values())
+            n_left = 0 if budget is None else int(json.loads(budget)) - n_counted
+            numbers = {trial_id: sign.number for trial_id, sign in signs.items() if sign.number >= n_seen}
+            since = self._attributes(connection, numbers, (mark, owner or mark))
+            taken = {attrs.get(mark) for attrs in since.values()}
+            taken |= {trial.user_attrs.get(mark) for trial in itertools.islice(known.trials.values(), n_seen, None)}
             ours = [
-                (template, trial_id, number)
-                for trial_id, number, attrs in since
+                _placed(template, trial_id, numbers[trial_id])
+                for trial_id, attrs in since.items()
                 for template in templates
                 if owner and all(attrs.get(key) == template.user_attrs[key] for key in (mark, owner))
             ]
-            if n_counted >= budget and not ours:
+            if n_left <= 0 and not ours:
                 raise BudgetSpentError(n_counted)
             new = [template for template in templates if template.user_attrs[mark] not in taken]
-            new = new[: max(0, budget - n_counted)]
-            created = self._insert_trials(session, study_id, new)
-            return [*ours, *((template, *ids) for template, ids in zip(new, created, strict=True))]
+            newest = max([known.newest, *signs])
+            return ours + self._insert_trials(connection, study_id, new[: max(0, n_left)], n_before, newest)
 
     @staticmethod
-    def _created_since(
-        session: Session, study_id: int, n_seen: int, keys: Sequence[str]
-    ) -> list[tuple[int, int, dict[str, Any]]]:
-        """Id, number and some attributes of the trials that a study got since it had so many."""
-        attribute = models.TrialUserAttributeModel
-        rows = (
-            session.query(models.TrialModel.trial_id, models.TrialModel.number, attribute.key, attribute.value_json)
-            .join(attribute, attribute.trial_id == models.TrialModel.trial_id)
-            .filter(models.TrialModel.study_id == study_id, models.TrialModel.number >= n_seen)
-            .filter(attribute.key.in_(keys))
-            .order_by(models.TrialModel.trial_id)
-        )
-        found: dict[tuple[int, int], dict[str, Any]] = {}
-        for trial_id, number, key, value in rows:
-            found.setdefault((trial_id, number), {})[key] = json.loads(value)
-        return [(*ids, attrs) for ids, attrs in found.items()]
+    def _attributes(
+        connection: Connection, trial_ids: Collection[int], keys: Sequence[str]
+    ) -> dict[int, dict[str, Any]]:
+        """Some attributes of some trials."""
+        found: dict[int, dict[str, Any]] = defaultdict(dict)
+        if trial_ids:
+            which = {"trial_ids": list(trial_ids), "keys": list(keys)}
+            for trial_id, key, value in connection.execute(_ATTRIBUTES, which):
+                found[trial_id][key] = json.loads(value)
+        return found
 
     def take_waiting(self, trial_id: int, owner: str, name: str) -> bool:
         """Let a waiting trial run, in one transaction; returns whether it is ours.
@@ -336,11 +322,9 @@ class LedgerStorage(RDBStorage):
             name: Who that is.
         """
         with self.session() as session:
+            self._lock(session)
             row = session.query(models.TrialModel).filter_by(trial_id=trial_id)
-            # A write takes the row's lock, or SQLite's, before anything is read.
-            row.update({"trial_id": trial_id}, synchronize_session=False)
-            session.expire_all()
-            trial: Any = row.one_or_none()
+            trial: Any = row.with_for_update(key_share=True).one_or_none()
             if trial is None:
                 return False  # somebody deleted the study
             attribute = session.query(models.TrialUserAttributeModel).filter_by(trial_id=trial_id, key=owner)
@@ -348,58 +332,58 @@ class LedgerStorage(RDBStorage):
                 # Perhaps of a first try whose answer was lost.
                 value = attribute.with_entities(models.TrialUserAttributeModel.value_json).scalar()
                 return bool(trial.state is TrialState.RUNNING and value == json.dumps(name))
-            trial.state, trial.datetime_start = TrialState.RUNNING, _now()
-            self._write_details(session, [TrialWrite(trial_id, {owner: name})])
+            trial.state, trial.datetime_start = TrialState.RUNNING, datetime.now()  # noqa: DTZ005 - Optuna's setter
+            self._write_details(session.connection(), [TrialWrite(trial_id, {owner: name})])
             return True
 
     def _insert_trials(
-        self, session: Session, study_id: int, templates: Sequence[FrozenTrial]
-    ) -> list[tuple[int, int]]:
-        """Running or waiting trials of a study that is locked; id and number of each."""
-        n_before: Any = session.query(func.count(models.TrialModel.trial_id)).filter_by(study_id=study_id).scalar()
-        rows = [
-            models.TrialModel(
-                study_id=study_id,
-                number=n_before + place,
-                state=template.state,
-                datetime_start=_now() if template.state is TrialState.RUNNING else None,
-            )
+        self, connection: Connection, study_id: int, templates: Sequence[StoredTrial], n_before: int, newest: int
+    ) -> list[StoredTrial]:
+        """Running or waiting trials of a study that is locked; it has so many, and none beyond the newest id."""
+        if not templates:
+            return []
+        now = self.now()
+        rows: list[dict[str, Any]] = [
+            {
+                "study_id": study_id,
+                "number": n_before + place,
+                "state": template.state,
+                "datetime_start": now if template.state is TrialState.RUNNING else None,
+            }
             for place, template in enumerate(templates)
         ]
-        session.add_all(rows)
-        session.flush()
-        created = [(int(row.trial_id), int(row.number)) for row in rows]
-        trials = [(trial_id, template) for (trial_id, _), template in zip(created, templates, strict=True)]
+        connection.execute(_TRIAL.insert(), rows)
+        created = connection.execute(_CREATED, {"study_id": study_id, "newest": newest, "n_before": n_before})
+        trials = [
+            _placed(template, trial_id, row["number"], row["datetime_start"])
+            for template, row, trial_id in zip(templates, rows, created.scalars(), strict=True)
+        ]
         # SQLite gives the numbers of rows that were deleted with their study to new ones.
-        ids = [trial_id for trial_id, _ in trials]
-        session.query(CheckpointModel).filter(CheckpointModel.trial_id.in_(ids)).delete(synchronize_session=False)
+        connection.execute(_DROP_CHECKPOINT, [{"id": trial._trial_id} for trial in trials])
         params = [
             {
-                "trial_id": trial_id,
+                "trial_id": trial._trial_id,
                 "param_name": name,
-                "param_value": template.distributions[name].to_internal_repr(value),
-                "distribution_json": distribution_to_json(template.distributions[name]),
+                "param_value": value,
+                "distribution_json": _distribution_json(trial.distributions[name]),
             }
-            for trial_id, template in trials
-            for name, value in template.params.items()
+            for trial, template in zip(trials, templates, strict=True)
+            for name, value in template.internal_params.items()
         ]
         if params:
-            session.execute(models.TrialParamModel.__table__.insert(), params)
+            connection.execute(models.TrialParamModel.__table__.insert(), params)
         self._write_details(
-            session,
-            [
-                TrialWrite(trial_id, template.user_attrs, template.system_attrs, template.intermediate_values)
-                for trial_id, template in trials
-            ],
+            connection,
+            [TrialWrite(t._trial_id, t._user_attrs, t._system_attrs, t.intermediate_values) for t in trials],
         )
-        return created
+        return trials
 
     def replace_trial(
         self,
         study_id: int,
         trial_id: int,
         user_attrs: Mapping[str, Any],
-        successor: Callable[[FrozenTrial, int], FrozenTrial | None],
+        successor: Callable[[StoredTrial, int], StoredTrial | None],
         *,
         keep_checkpoint: bool = True,
     ) -> bool:
@@ -418,29 +402,33 @@ class LedgerStorage(RDBStorage):
         """
         with self.session() as session:
             self._lock_study(session, study_id)
-            row = session.query(models.TrialModel).filter_by(trial_id=trial_id).with_for_update().one_or_none()
-            if row is None or row.study_id != study_id or row.state.is_finished():
+            connection = session.connection()
+            if not self._running(connection, study_id, [trial_id]):
                 return False
             checkpoint = session.query(CheckpointModel).filter_by(trial_id=trial_id)
             if not keep_checkpoint:
                 checkpoint.delete()
-            self._write_details(session, [TrialWrite(trial_id, user_attrs)])
-            row.state = TrialState.FAIL
-            row.datetime_complete = _now()
-            session.flush()
+            self._write_details(connection, [TrialWrite(trial_id, user_attrs)])
+            connection.execute(_END, [{"id": trial_id, "to": TrialState.FAIL, "at": self.now()}])
             [failed] = read_trials(session, study_id, [trial_id])
             template = successor(failed, checkpoint.with_entities(CheckpointModel.epoch).scalar() or 0)
             if template is None:
                 checkpoint.delete()
                 return False
             # The failed trial has given its place in the budget back.
-            [(new_id, _)] = self._insert_trials(session, study_id, [template])
-            checkpoint.update({"trial_id": new_id})
-            session.query(ArtifactModel).filter_by(trial_id=trial_id).update({"trial_id": new_id})
+            n_before: Any = session.query(func.count(models.TrialModel.trial_id)).filter_by(study_id=study_id).scalar()
+            [new] = self._insert_trials(connection, study_id, [template], n_before, trial_id)
+            checkpoint.update({"trial_id": new._trial_id})
+            session.query(ArtifactModel).filter_by(trial_id=trial_id).update({"trial_id": new._trial_id})
             return True
 
-    def write(self, study_id: int, writes: Sequence[TrialWrite]) -> set[int]:
+    def write(self, study_id: int, writes: Sequence[TrialWrite], at: datetime | None = None) -> set[int]:
         """Write about running trials of a study, in one transaction.
+
+        Args:
+            study_id: Of the study.
+            writes: What is to be written; several may be about one trial.
+            at: When those end that do; None means now.
 
         Returns:
             The ids of trials that had ended before, or were deleted: of these nothing was written.
@@ -449,29 +437,29 @@ class LedgerStorage(RDBStorage):
             return set()
         ids = {write.trial_id for write in writes}
         with self.session() as session:
-            of_them = session.query(models.TrialModel).filter(models.TrialModel.trial_id.in_(ids))
-            # A write takes the rows' locks, or SQLite's, before anything is read.
-            of_them.update({"trial_id": models.TrialModel.trial_id}, synchronize_session=False)
-            session.expire_all()
-            # SQLite gives the ids of deleted trials to new ones, perhaps of another study.
-            running = {
-                int(trial.trial_id): trial
-                for trial in of_them
-                if trial.study_id == study_id and not trial.state.is_finished()
-            }
+            self._lock(session)
+            connection = session.connection()
+            running = self._running(connection, study_id, ids)
             alive = [write for write in writes if write.trial_id in running]
-            self._write_details(session, alive)
+            self._write_details(connection, alive)
             ended = [write for write in alive if write.state is not None]
-            for write in ended:
-                running[write.trial_id].state = write.state
-                running[write.trial_id].datetime_complete = _now()
             if ended:
-                of_ended: Any = CheckpointModel.trial_id.in_([write.trial_id for write in ended])
-                session.query(CheckpointModel).filter(of_ended).delete(synchronize_session=False)
-            return ids - running.keys()
+                connection.execute(_END, [{"id": w.trial_id, "to": w.state, "at": at or self.now()} for w in ended])
+                connection.execute(_DROP_CHECKPOINT, [{"id": w.trial_id} for w in ended])
+            return ids - running
 
-    def _write_details(self, session: Session, writes: Iterable[TrialWrite]) -> None:
-        writes = list(writes)
+    @staticmethod
+    def _running(connection: Connection, study_id: int, trial_ids: Collection[int]) -> set[int]:
+        """Those of some trials of a study that have not ended, and will not before the transaction ends."""
+        # SQLite gives the ids of deleted trials to new ones, perhaps of another study.
+        return set(connection.execute(_RUNNING, {"study_id": study_id, "trial_ids": list(trial_ids)}).scalars())
+
+    def now(self) -> datetime:
+        """As Optuna's columns have it, and exactly as the database gives it back."""
+        now = datetime.now(UTC).replace(tzinfo=None)
+        return now.replace(microsecond=0) if self.engine.name == "mysql" else now
+
+    def _write_details(self, connection: Connection, writes: Sequence[TrialWrite]) -> None:
         values = [
             (write.trial_id, objective, *models.TrialValueModel.value_to_stored_repr(value))
             for write in writes
@@ -498,7 +486,7 @@ class LedgerStorage(RDBStorage):
         ):
             if rows:
                 upsert = _upsert(self.engine.name, model, columns)
-                session.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
+                connection.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
 
     def count_trials(self, study_ids: Sequence[int], handed_back: str) -> dict[int, dict[str, int]]:
         """Trials of some studies by state, in small letters.
@@ -524,6 +512,28 @@ class LedgerStorage(RDBStorage):
         with self.session() as session:
             row = session.query(CheckpointModel).filter_by(trial_id=trial_id).one_or_none()
             return None if row is None else StoredCheckpoint(int(row.epoch), bytes(row.state), row.artifact)
+
+    def study_attribute(self, study_id: int, key: str) -> Any:
+        """A user attribute of a study; None where it has none of that name.
+
+        Raises:
+            KeyError: If there is no such study.
+        """
+        with self.session() as session:
+            stored = session.connection().execute(_STUDY_ATTRIBUTE, {"study_id": study_id, "key": key}).scalar()
+            if stored is None:
+                models.StudyModel.find_or_raise_by_id(study_id, session)
+                return None
+            return json.loads(stored)
+
+    def read_known(self, study_id: int, known: KnownTrials) -> None:
+        """Bring what is known of a study's trials up to date.
+
+        Raises:
+            KeyError: If there is no such study.
+        """
+        with self.session() as session:
+            known.read(session, study_id)
 
     def _get_trials(
         self,
@@ -551,12 +561,66 @@ def _upsert(dialect: str, model: Any, columns: tuple[str, ...]) -> Any:
     return insert.on_conflict_do_update(index_elements=keys, set_=changed)
 
 
-def _now() -> datetime:
-    return datetime.now()  # noqa: DTZ005 - like Optuna, in whose columns it stands
+@functools.cache
+def _distribution_json(distribution: BaseDistribution) -> str:
+    """What a hyperparameter is drawn from, as Optuna writes it; the trials of a study have the same few."""
+    return distribution_to_json(distribution)
+
+
+def _placed(template: StoredTrial, trial_id: int, number: int, start: datetime | None = None) -> StoredTrial:
+    """A trial that a template became; its hyperparameters are as they are read."""
+    trial = copy.copy(template)
+    trial._trial_id, trial._number, trial._datetime_start = trial_id, number, start
+    internal = template.internal_params
+    trial._params = {name: template.distributions[name].to_external_repr(value) for name, value in internal.items()}
+    return trial
+
+
+# Made once, and of the tables: to put a statement together takes longer than to run it.
+_TRIAL: Any = models.TrialModel.__table__
+_CHECKPOINT: Any = CheckpointModel.__table__
+_LOCK_STUDY = (
+    select(models.StudyModel.study_id)
+    .where(models.StudyModel.study_id == bindparam("study_id"))
+    .with_for_update(key_share=True)
+)
+_STUDY_ATTRIBUTE = (
+    select(models.StudyUserAttributeModel.value_json)
+    .where(models.StudyUserAttributeModel.study_id == bindparam("study_id"))
+    .where(models.StudyUserAttributeModel.key == bindparam("key"))
+)
+_ATTRIBUTES = select(
+    models.TrialUserAttributeModel.trial_id,
+    models.TrialUserAttributeModel.key,
+    models.TrialUserAttributeModel.value_json,
+).where(
+    models.TrialUserAttributeModel.trial_id.in_(bindparam("trial_ids", expanding=True)),
+    models.TrialUserAttributeModel.key.in_(bindparam("keys", expanding=True)),
+)
+# The sum keeps SQLite from looking at all trials of the study, by the index of that column.
+_CREATED = (
+    select(_TRIAL.c.trial_id)
+    .where(_TRIAL.c.trial_id > bindparam("newest"), _TRIAL.c.study_id + 0 == bindparam("study_id"))
+    .where(_TRIAL.c.number >= bindparam("n_before"))
+    .order_by(_TRIAL.c.number)
+)
+_RUNNING = (
+    select(_TRIAL.c.trial_id)
+    .where(_TRIAL.c.trial_id.in_(bindparam("trial_ids", expanding=True)))
+    .where(_TRIAL.c.study_id + 0 == bindparam("study_id"))
+    .where(_TRIAL.c.state.in_((TrialState.RUNNING, TrialState.WAITING)))
+    .with_for_update(key_share=True)
+)
+_END = (
+    _TRIAL.update()
+    .where(_TRIAL.c.trial_id == bindparam("id"))
+    .values(state=bindparam("to"), datetime_complete=bindparam("at"))
+)
+_DROP_CHECKPOINT = delete(_CHECKPOINT).where(_CHECKPOINT.c.trial_id == bindparam("id"))
 
 
 class Storage(_CachedStorage):
-    """The ledger behind Optuna's cache of finished trials.
+    """The ledger behind a memory of the trials of its studies.
 
     Attributes:
         ledger: The SQL storage itself.
@@ -565,6 +629,45 @@ class Storage(_CachedStorage):
     def __init__(self, ledger: LedgerStorage) -> None:
         super().__init__(ledger)
         self.ledger = ledger
+        self._known: dict[int, KnownTrials] = defaultdict(KnownTrials)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """The trials of a study, in order of their numbers; the signature is Optuna's."""
+        with self._lock:
+            known = self._known[study_id]
+            self.ledger.read_known(study_id, known)
+            trials: list[FrozenTrial] = list(known.trials.values())
+        if states is not None:
+            trials = [trial for trial in trials if trial.state in states]
+        return copy.deepcopy(trials) if deepcopy else trials
+
+    def create_trials(
+        self, study_id: int, templates: Sequence[StoredTrial], n_seen: int, mark: str, owner: str
+    ) -> list[StoredTrial]:
+        """As the ledger's, which says it all."""
+        with self._lock:
+            known = self._known[study_id]
+            created = self.ledger.create_trials(study_id, templates, n_seen, known, mark, owner)
+            for trial in created:
+                if trial.datetime_start is not None:  # else of a first try, of which not all is known here
+                    known.note(trial)
+            return created
+
+    def write(self, study_id: int, writes: Sequence[TrialWrite]) -> set[int]:
+        """As the ledger's, about trials that nobody but this process trains."""
+        at = self.ledger.now()
+        lost = self.ledger.write(study_id, writes, at)
+        with self._lock:
+            for write in writes:
+                self._known[study_id].note_write(write.trial_id, None if write.trial_id in lost else write, at)
+        return lost
+
+    def delete_study(self, study_id: int) -> None:
+        """Delete a study with its trials."""
+        super().delete_study(study_id)
+        self._known.pop(study_id, None)
 
     def close(self) -> None:
         """Give the connections back; the next use makes new ones."""

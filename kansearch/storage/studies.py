@@ -156,7 +156,7 @@ class StoredStudy:
 
     def _attribute(self, key: str) -> Any:
         with self._present():
-            return self.storage.get_study_user_attrs(self.study_id).get(key)
+            return self.storage.ledger.study_attribute(self.study_id, key)
 
     @contextlib.contextmanager
     def _present(self) -> Iterator[None]:

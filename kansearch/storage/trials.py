@@ -5,24 +5,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState
 from sqlalchemy import select
 
 from kansearch.errors import StorageError
 from kansearch.garbage import many_objects
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult, TrialRecord
 from kansearch.storage.artifacts import ArtifactError, artifacts_at, fetch, keep_apart, sweep
-from kansearch.storage.ledger import StoredCheckpoint, TrialWrite
-from kansearch.storage.reading import RUNG, StoredTrial, read_trials
+from kansearch.storage.reading import RUNG, StoredTrial, read_trials, template
 from kansearch.storage.studies import HANDED_BACK, StoredStudy
 from kansearch.storage.workers import worker_name
+from kansearch.storage.writes import StoredCheckpoint, TrialWrite
 
 _logger = logging.getLogger(__name__)
 
@@ -101,21 +101,18 @@ def begin_trials(study: StoredStudy, candidates: Sequence[Candidate], n_seen: in
         BudgetSpentError: If the study's budget holds no further trial.
     """
     templates = [
-        create_trial(
-            state=TrialState.RUNNING,
-            params=dict(candidate.params),
-            distributions=dict(candidate.distributions),
-            user_attrs={SEED: candidate.seed, WORKER: worker_name(), REJECTED: candidate.rejected},
-            system_attrs=dict(candidate.system_attrs),
+        template(
+            TrialState.RUNNING,
+            candidate.params,
+            candidate.distributions,
+            {SEED: candidate.seed, WORKER: worker_name(), REJECTED: candidate.rejected},
+            candidate.system_attrs,
         )
         for candidate in candidates
     ]
     # A seed is made of the hyperparameters.
-    created = study.storage.ledger.create_trials(study.study_id, templates, n_seen, mark=SEED, owner=WORKER)
-    return [
-        RunningTrial(trial_id, number, template.params, template.user_attrs[SEED])
-        for template, trial_id, number in created
-    ]
+    created = study.storage.create_trials(study.study_id, templates, n_seen, mark=SEED, owner=WORKER)
+    return [RunningTrial(trial._trial_id, trial.number, trial.params, trial.user_attrs[SEED]) for trial in created]
 
 
 def resume_trial(study: StoredStudy) -> RunningTrial | None:
@@ -152,9 +149,9 @@ def write(study: StoredStudy, writes: Sequence[TrialWrite]) -> set[int]:
     """
     ledger = study.storage.ledger
     if study.artifacts is None:
-        return ledger.write(study.study_id, [_without_huge_checkpoint(w, ledger.largest_value) for w in writes])
+        return study.storage.write(study.study_id, [_without_huge_checkpoint(w, ledger.largest_value) for w in writes])
     kept = keep_apart(ledger, study.artifacts, writes)
-    lost = ledger.write(study.study_id, kept)
+    lost = study.storage.write(study.study_id, kept)
     # Whoever took a lost trial over may have swept already.
     for w in kept:
         if w.trial_id in lost and w.checkpoint is not None and w.checkpoint.artifact is not None:
@@ -197,10 +194,10 @@ def rung_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> T
     )
 
 
-def rung_metrics(trials: Iterable[FrozenTrial], rung: int) -> list[Mapping[str, float]]:
-    """What the trials measured at a rung, in their order; those that have not been there are left out."""
-    key = f"{RUNG}{rung}"
-    return [written["metrics"] for trial in trials if (written := trial.user_attrs.get(key)) is not None]
+def rung_metrics(trial: StoredTrial) -> dict[int, Mapping[str, float]]:
+    """What a trial measured at its rungs, by their indices."""
+    attrs = trial.user_attrs
+    return {int(key.removeprefix(RUNG)): attrs[key]["metrics"] for key in attrs if key.startswith(RUNG)}
 
 
 def complete_write(study: StoredStudy, trial: RunningTrial, result: RungResult) -> TrialWrite:
@@ -266,7 +263,7 @@ def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool, fro
         Whether there is a second try.
     """
 
-    def second_try(trial: FrozenTrial, epoch: int) -> FrozenTrial | None:
+    def second_try(trial: StoredTrial, epoch: int) -> StoredTrial | None:
         deaths = int(trial.user_attrs.get(DEATHS, 0)) + died
         if deaths > MAX_DEATHS:
             return None
@@ -275,16 +272,14 @@ def hand_back(study: StoredStudy, trial_id: int, reason: str, *, died: bool, fro
             for key, value in trial.user_attrs.items()
             if key in (SEED, REJECTED) or (key.startswith(RUNG) and value["epoch"] <= epoch)
         }
-        return create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={**kept, DEATHS: deaths, RESUMED_AT: epoch},
-            intermediate_values={step: v for step, v in trial.intermediate_values.items() if step <= epoch},
+        return template(
+            TrialState.WAITING,
+            trial.params,
+            trial.distributions,
+            {**kept, DEATHS: deaths, RESUMED_AT: epoch},
             # Verdicts on the failed trial are none on its second try; what its sampler noted stays.
-            system_attrs={
-                k: v for k, v in trial.system_attrs.items() if not k.startswith((CONSTRAINT, COMPLETED_RUNG))
-            },
+            {k: v for k, v in trial.system_attrs.items() if not k.startswith((CONSTRAINT, COMPLETED_RUNG))},
+            {step: v for step, v in trial.intermediate_values.items() if step <= epoch},
         )
 
     attrs = {REASON: reason, HANDED_BACK: True}

@@ -6,18 +6,20 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
+from kansearch.data.splits import Split
 from kansearch.errors import DataError, KansearchError
 from kansearch.search.data import load_study_split
-from kansearch.search.objective import BROKEN, StudyPack, describe
 from kansearch.search.pack_size import pack_size
+from kansearch.search.study_pack import BROKEN, OpenPack, StudyPack, describe
 from kansearch.storage.artifacts import artifacts_at, sweep
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import rescue_lost_trials
 from kansearch.storage.workers import Presence
-from kansearch.training.pack import CPU
+from kansearch.training.pack import CPU, Pack
 from kansearch.worker.signals import StopRequestedError, StopSignals
 
 WAIT_S = 0.5
@@ -34,7 +36,12 @@ class BrokenStudyError(KansearchError):
 
 
 def work(
-    study: StoredStudy, number: int, stop: StopSignals, size: int | None = None, device: torch.device = CPU
+    study: StoredStudy,
+    number: int,
+    stop: StopSignals,
+    size: int | None = None,
+    device: torch.device = CPU,
+    open_pack: OpenPack | None = None,
 ) -> None:
     """Train trials of a study until its budget is done, or it is stopped.
 
@@ -44,6 +51,7 @@ def work(
         stop: Who may ask us to end before that.
         size: Trials that are trained together; None lets the networks of the space decide.
         device: On which they are trained.
+        open_pack: Makes the pack that trains them; None makes one on that device.
 
     Raises:
         BrokenStudyError: If the study's ceiling of failures is reached.
@@ -51,7 +59,7 @@ def work(
         UserError: If no network of the space keeps to the limits.
     """
     with Presence(study.storage.ledger, str(device)) as presence:
-        serve(study, number, stop, presence, size, device)
+        serve(study, number, stop, presence, size, device, open_pack=open_pack)
 
 
 def serve(
@@ -62,6 +70,7 @@ def serve(
     size: int | None = None,
     device: torch.device = CPU,
     is_over: Callable[[], bool] = lambda: False,
+    open_pack: OpenPack | None = None,
 ) -> None:
     """Train trials of a study until its budget is done, or it is stopped, or it is time for another one.
 
@@ -73,6 +82,7 @@ def serve(
         size: Trials that are trained together; None lets the networks of the space decide.
         device: On which they are trained.
         is_over: Asked now and then: whether this worker is to leave the study.
+        open_pack: Makes the pack that trains them; None makes one on that device.
 
     Raises:
         KansearchError: As `work`.
@@ -84,7 +94,9 @@ def serve(
     pack: StudyPack | None = None
     next_look, why = 0.0, "its worker gave up"
     try:
-        pack = _open_pack(study, number, size, device)
+        split = _load_split(study)
+        n_together = size or pack_size(study.spec, split, device)
+        pack = StudyPack(study, split, number, n_together, open_pack or partial(Pack, device=device))
         while not stop.requested:
             if time.monotonic() >= next_look:
                 if study.is_stopped or is_over():
@@ -111,15 +123,15 @@ def serve(
         presence.serve(None)
 
 
-def _open_pack(study: StoredStudy, number: int, size: int | None, device: torch.device) -> StudyPack:
-    """A pack for a study whose data and places are as they should be."""
+def _load_split(study: StoredStudy) -> Split:
+    """The data of a study, if they and its places are as they should be."""
     split = load_study_split(study.spec)
     if split.digest != study.data_digest:
         raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
     if study.artifacts is not None:
         artifacts_at(study.artifacts).check()
     sweep(study.storage.ledger)
-    return StudyPack(study, split, number, size or pack_size(study.spec, split, device), device)
+    return split
 
 
 def refuse_broken(study: StoredStudy) -> None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
 import numpy as np
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.trial import TrialState
 
 from kansearch.search.pruners import Decision, Rung
+from kansearch.specs.trial import RungResult, TrialSpec
+from kansearch.storage.studies import StoredStudy
+from kansearch.storage.trials import read_records
+from kansearch.training.recorded import RecordedPack
+from tests.studies import search
 
 # Few different numbers, so that ties and repeated vectors are common.
 value = st.one_of(st.integers(0, 6).map(float), st.floats(-5, 5).map(lambda x: round(x, 2)))
@@ -19,6 +30,25 @@ def rungs(draw: st.DrawFn) -> tuple[list[float], list[list[float]], int]:
     n_objectives = draw(st.integers(1, 3))
     vector = st.lists(value, min_size=n_objectives, max_size=n_objectives)
     return draw(vector), draw(st.lists(vector, max_size=15)), draw(st.integers(2, 4))
+
+
+@settings(max_examples=50)
+@given(rungs(), st.data())
+def test_a_rung_that_fills_up_decides_as_one_that_is_full(
+    rung: tuple[list[float], list[list[float]], int], data: st.DataObject
+) -> None:
+    """Whoever came first, whoever was asked about in between, and whoever left again."""
+    own, peers, eta = rung
+    filling = Rung([], [False] * len(own), eta)
+    for peer in [*peers, own]:
+        filling.add(peer)
+        filling.decide(peer)
+    gone = data.draw(st.lists(st.sampled_from(range(len(peers))), unique=True)) if peers else []
+    for place in gone:
+        filling.discard(peers[place])
+        filling.decide(own)
+    left = [peer for place, peer in enumerate(peers) if place not in gone]
+    assert filling.decide(own) is verdict(own, left, eta)
 
 
 def verdict(own: list[float], peers: list[list[float]], eta: int, maximize: list[bool] | None = None) -> Decision:
@@ -109,6 +139,48 @@ def test_a_crowded_front_is_thinned_where_it_beats_least() -> None:
     assert verdict(strong, [p for p in rung if p != strong], 8) is Decision.PRUNE  # two places: the two ends
     assert verdict(strong, [p for p in rung if p != strong], 6) is Decision.CONTINUE
     assert verdict(weak, [p for p in rung if p != weak], 6) is Decision.PRUNE
+
+
+@pytest.mark.parametrize("name", ["median", "percentile", "successive_halving", "hyperband", "patient"])
+def test_optunas_pruners_decide_as_in_a_study_of_optunas(name: str, make_study: Callable[..., StoredStudy]) -> None:
+    """The same trials, one after another, with the same values at the same rungs: each ends at the same one."""
+
+    def error(seed: int | None, epoch: int) -> float:
+        final, noise = np.random.default_rng(seed).normal(), np.random.default_rng([seed or 0, epoch]).normal()
+        return float(final + noise / epoch)
+
+    def replay(spec: TrialSpec, epoch: int) -> RungResult:
+        metrics = {"rmse": error(spec.seed, epoch), "parameters": 1.0}
+        return RungResult(slot=0, rung=0, epoch=epoch, metrics=metrics, points=())
+
+    study = make_study(
+        "objectives=[rmse]",
+        "budget={trials: 60, epochs: 27}",
+        f"search={{sampler: random, pruner: {{name: {name}, min_epochs: 1, reduction_factor: 3}}}}",
+        "space.family=kan",
+    )
+    search(study, open_pack=partial(RecordedPack, replay=replay))
+    halving = {"min_resource": 1, "reduction_factor": 3}
+    optunas: dict[str, Any] = {
+        "median": optuna.pruners.MedianPruner(),
+        "percentile": optuna.pruners.PercentilePruner(25.0),
+        "successive_halving": optuna.pruners.SuccessiveHalvingPruner(**halving),
+        "hyperband": optuna.pruners.HyperbandPruner(max_resource=27, **halving),
+        "patient": optuna.pruners.PatientPruner(None, patience=1),
+    }
+    plain = optuna.create_study(study_name=study.spec.name, pruner=optunas[name])
+    for record in read_records(study):
+        trial = plain.ask()
+        for epoch in study.spec.rungs:
+            trial.report(error(record.seed, epoch), epoch)
+            if epoch == study.spec.rungs[-1] or trial.should_prune():
+                break
+        if epoch == study.spec.rungs[-1]:
+            plain.tell(trial, error(record.seed, epoch))
+        else:
+            plain.tell(trial, state=TrialState.PRUNED)
+        assert (record.state == "complete", record.epochs) == (epoch == study.spec.rungs[-1], epoch)
+    assert {record.state for record in read_records(study)} == {"complete", "pruned"}
 
 
 def test_a_value_that_is_no_number_stops_first() -> None:

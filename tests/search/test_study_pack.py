@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 
 from kansearch.data.splits import load_split
-from kansearch.search.objective import StudyPack
-from kansearch.specs.trial import TrialRecord
+from kansearch.search.study_pack import StudyPack
+from kansearch.specs.trial import RungResult, TrialRecord, TrialSpec
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import checkpoint_write, hand_back, read_records, write
 from kansearch.training.group import Group
+from kansearch.training.pack import Pack
+from kansearch.training.recorded import RecordedPack
 from tests.studies import search
 
 MakeStudy = Callable[..., StoredStudy]
@@ -43,6 +46,36 @@ def test_a_pruned_study_makes_the_decisions_that_it_makes_alone(
     records = read_records(packed)
     assert [outcome(r) for r in records] == [outcome(r) for r in read_records(alone)]
     assert {r.state for r in records} == {"complete", "pruned"}
+
+
+def test_a_study_is_replayed_without_training(make_study: MakeStudy) -> None:
+    """From what its trials measured, on the same ways: decisions, values, curves; and after a hand-back, too."""
+    overrides = ("budget={trials: 8, epochs: 9}", "search.sampler=random")
+    split = load_split(make_study(*overrides, "name=data").spec.data)
+    results: dict[tuple[int, int], RungResult] = {}
+
+    class Recording(Pack):
+        def admit(self, spec: TrialSpec, checkpoint: bytes | None = None) -> int:
+            slot = super().admit(spec, checkpoint)
+            seeds[slot] = spec.seed
+            return slot
+
+        def advance(self, is_over: Callable[[], bool] = lambda: False) -> list[RungResult]:
+            found = super().advance(is_over)
+            results.update({(seeds[result.slot], result.epoch): result for result in found})
+            return found
+
+    seeds: dict[int, int] = {}
+    trained = search(make_study(*overrides, "name=trained"), split, open_pack=Recording)
+    replay = partial(RecordedPack, replay=lambda spec, epoch: results[spec.seed, epoch])
+    replayed = make_study(*overrides, "name=replayed")
+    pack = StudyPack(replayed, split, open_pack=replay)
+    pack.fill()
+    pack.advance()
+    pack.hand_back("its worker was asked to stop")
+    search(replayed, split, open_pack=replay)
+    records = [outcome(r) for r in read_records(replayed) if r.state != "fail"]
+    assert records == [outcome(r) for r in read_records(trained)]
 
 
 @pytest.mark.parametrize("torn", [False, True])

@@ -31,8 +31,8 @@ from kansearch.search.data import load_study_split
 from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.search.history import History
 from kansearch.search.importance import importances
-from kansearch.search.objective import StudyPack
 from kansearch.search.samplers import rivals
+from kansearch.search.study_pack import StudyPack
 from kansearch.search.suggest import MAX_REFUSALS, next_family, suggest, trial_spec
 from kansearch.specs.study import StudySpec
 from kansearch.storage.reading import StoredTrial

@@ -14,10 +14,10 @@ from moto.server import ThreadedMotoServer
 from kansearch.errors import KansearchError, StorageError, UserError
 from kansearch.storage import artifacts
 from kansearch.storage.artifacts import artifacts_at, parse_place, sweep
-from kansearch.storage.ledger import StoredCheckpoint
 from kansearch.storage.studies import StoredStudy, load_study
 from kansearch.storage.tables import ArtifactModel
 from kansearch.storage.trials import checkpoint_write, fail_write, hand_back, resume_trial, write
+from kansearch.storage.writes import StoredCheckpoint
 from tests.storage.test_trials import begin
 
 MakeStudy = Callable[..., StoredStudy]

@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 
 from kansearch.errors import StudyChangedError, UserError
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult
-from kansearch.storage.ledger import BudgetSpentError, LedgerStorage, StoredCheckpoint
+from kansearch.storage.ledger import BudgetSpentError, LedgerStorage
 from kansearch.storage.studies import StoredStudy, create_study, find_study, load_study, refuse_changes
 from kansearch.storage.trials import (
     MAX_DEATHS,
@@ -38,6 +38,7 @@ from kansearch.storage.trials import (
 )
 from kansearch.storage.url import open_storage
 from kansearch.storage.workers import Presence, Watch, worker_name
+from kansearch.storage.writes import StoredCheckpoint
 
 from .rivals import at_once, claim_all, rescue, resume_one
 
@@ -177,7 +178,7 @@ def test_a_study_is_made_as_optuna_makes_one(make_study: MakeStudy, storage_url:
 
 
 def test_a_trial_is_read_as_optuna_reads_it(make_study: MakeStudy, storage_url: str) -> None:
-    """Every field of a running, a complete, a failed and a waiting trial."""
+    """Every field of a running, a complete, a failed and a waiting trial; also of those that a process wrote itself."""
     study = make_study()
     running, done, broken, lost = [begin(study) for _ in range(4)]
     write(study, [rung_write(study, trial, result(0, 1)) for trial in (running, done)])
@@ -185,7 +186,8 @@ def test_a_trial_is_read_as_optuna_reads_it(make_study: MakeStudy, storage_url: 
     write(study, [fail_write(broken, "out of memory")])
     hand_back(study, lost.id, "its worker died", died=True)
     plain = optuna.load_study(study_name="small", storage=storage_url).get_trials()
-    assert [vars(trial) for trial in study.trials()] == [vars(trial) for trial in plain]
+    for trials in (study.trials(), load_study(open_storage(storage_url), "small").trials()):
+        assert [vars(trial) for trial in trials] == [vars(trial) for trial in plain]
 
 
 def test_a_new_trial_never_has_the_checkpoint_of_a_deleted_one(make_study: MakeStudy, storage_url: str) -> None:

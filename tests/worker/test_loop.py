@@ -30,17 +30,17 @@ def stop() -> Any:
 
 
 def test_a_worker_for_which_memory_never_suffices_ends_at_the_ceiling_of_failures(
-    make: Callable[..., StoredStudy], monkeypatch: pytest.MonkeyPatch
+    make: Callable[..., StoredStudy],
 ) -> None:
     """Not as if the budget were done; and each trial says why it failed."""
 
-    def fails(*_: object) -> int:
-        raise MemoryError("cannot allocate")
+    class Full(Pack):
+        def admit(self, *_: object) -> int:
+            raise MemoryError("cannot allocate")
 
-    monkeypatch.setattr(Pack, "admit", fails)
     study = make("budget.failures=5")
     with pytest.raises(BrokenStudyError, match="5 trials failed"):
-        work(study, 0, stop(), size=2)
+        work(study, 0, stop(), size=2, open_pack=Full)
     records = read_records(study)
     assert {record.state for record in records} == {"fail"}
     assert {record.reason for record in records} == {"out of memory: MemoryError"}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
-import torch
 from optuna.trial import TrialState
 
 from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.search.pruners import Decision, Judge
 from kansearch.search.suggest import suggest, trial_spec
-from kansearch.specs.trial import End, RungResult
-from kansearch.storage.ledger import COUNTED, BudgetSpentError, TrialWrite
+from kansearch.specs.trial import End, RungResult, TrialSpec
+from kansearch.storage.known import Changes
+from kansearch.storage.ledger import COUNTED, BudgetSpentError
 from kansearch.storage.reading import StoredTrial
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import (
@@ -29,9 +31,10 @@ from kansearch.storage.trials import (
     rung_write,
     write,
 )
+from kansearch.storage.writes import TrialWrite
 from kansearch.training.checkpoints import CheckpointError
 from kansearch.training.device import is_out_of_memory
-from kansearch.training.pack import CPU, Pack
+from kansearch.training.pack import Pack
 
 BROKEN = (RuntimeError, ValueError, ArithmeticError, MemoryError)
 """What a trial that cannot be trained raises; the study's ceiling of failures bounds them."""
@@ -42,6 +45,32 @@ def describe(error: BaseException) -> str:
     if is_out_of_memory(error):
         return f"{End.OUT_OF_MEMORY}: {type(error).__name__}"
     return f"{type(error).__name__}: {str(error).splitlines()[0][:300] if str(error) else ''}"
+
+
+class TrialPack(Protocol):
+    """What a study asks of a pack: `Pack` says what each of these does."""
+
+    def admit(self, spec: TrialSpec, checkpoint: bytes | None = None, /) -> int:
+        """Put a trial into a free slot and return that slot."""
+
+    def advance(self, is_over: Callable[[], bool], /) -> list[RungResult]:
+        """Train until some trials reach a rung."""
+
+    def checkpoint(self, slot: int, /) -> bytes:
+        """From which a trial can go on."""
+
+    def checkpoint_since(self, slot: int, /) -> tuple[int, bytes] | None:
+        """The epochs and the checkpoint of a trial on its way to a rung."""
+
+    def retire(self, slot: int, /) -> None:
+        """Take a trial out of its slot."""
+
+
+class OpenPack(Protocol):
+    """Makes an empty pack for a split, as `Pack` does."""
+
+    def __call__(self, split: Split, /, *, latency_at_rungs: bool) -> TrialPack:
+        """The pack."""
 
 
 class StudyPack:
@@ -55,23 +84,25 @@ class StudyPack:
         split: Of the study's data.
         worker: Number of this worker; it decides its stream of random draws.
         size: Of the pack.
-        device: On which it is trained.
+        open_pack: Makes the pack, now and after it broke.
 
     Attributes:
         n_ended: Trials that ended here.
     """
 
     def __init__(
-        self, study: StoredStudy, split: Split, worker: int = 0, size: int = 1, device: torch.device = CPU
+        self, study: StoredStudy, split: Split, worker: int = 0, size: int = 1, open_pack: OpenPack = Pack
     ) -> None:
         self._study = study
         self._split = split
         self._worker = worker
         self._size = size
-        self._device = device
+        self._open_pack = open_pack
         spec = study.spec
         self._needed = tuple(dict.fromkeys([*spec.objectives, *(constraint.metric for constraint in spec.constraints)]))
         self._pack = self._new_pack()
+        self._judge = Judge(study)
+        self._changes, self._states = Changes(), Counter[TrialState]()
         self._trials: dict[int, RunningTrial] = {}
         self._is_torn = False
         self.n_ended = 0
@@ -84,7 +115,8 @@ class StudyPack:
     @property
     def budget_left(self) -> int:
         """Trials that may still begin."""
-        return self._study.budget - sum(trial.state in COUNTED for trial in self._study.trials())
+        self._look()
+        return self._n_left
 
     def fill(self) -> None:
         """Let trials take the free slots: first those that lost their worker before, then new ones.
@@ -92,11 +124,11 @@ class StudyPack:
         Raises:
             UserError: If no network of the space keeps to the limits.
         """
-        trials = self._study.trials()
-        if any(trial.state is TrialState.WAITING for trial in trials):
+        trials = self._look()
+        if self._states[TrialState.WAITING]:
             while len(self._trials) < self._size and (waiting := resume_trial(self._study)) is not None:
                 self._admit(waiting)
-            trials = self._study.trials()
+            trials = self._look()
         for new in self._begin(trials):
             self._admit(new)
 
@@ -117,10 +149,16 @@ class StudyPack:
         self._is_torn = False
         if not results:
             return
-        lost = write(self._study, [rung_write(self._study, self._trials[r.slot], r) for r in results])
-        judge = Judge(self._study, self._study.trials())
-        verdicts = [self._verdict(r, judge) for r in results if self._trials[r.slot].id not in lost]
-        lost |= write(self._study, verdicts)
+        known, now = self._look(), self._study.storage.ledger.now()
+        rungs = [rung_write(self._study, self._trials[result.slot], result) for result in results]
+        # They are judged by what others wrote and by what they measured themselves; one transaction writes it all.
+        after = [known[self._trials[r.slot].number].after(rung, now) for r, rung in zip(results, rungs, strict=True)]
+        for trial, result in zip(after, results, strict=True):
+            self._judge.measured(trial, result)
+        verdicts = [self._verdict(result, trial) for trial, result in zip(after, results, strict=True)]
+        notes = [TrialWrite(trial_id, system_attrs=attrs) for trial_id, attrs in self._judge.notes.items()]
+        self._judge.notes.clear()
+        lost = write(self._study, [*rungs, *notes, *verdicts])
         ended = {verdict.trial_id for verdict in verdicts if verdict.state is not None}
         self.n_ended += len(ended - lost)
         for result in results:
@@ -153,14 +191,28 @@ class StudyPack:
         since = self._pack.checkpoint_since(slot)
         return None if since is None else checkpoint_write(trial, *since)
 
-    def _new_pack(self) -> Pack:
-        return Pack(self._split, latency_at_rungs="latency_ms" in self._needed, device=self._device)
+    def _look(self) -> list[StoredTrial]:
+        """The trials as they are now; those of before are not counted again."""
+        trials = self._study.trials()
+        for before, trial in self._changes.since(trials):
+            if before is not None:
+                self._states[before.state] -= 1
+            self._states[trial.state] += 1
+        self._judge.look(trials)
+        return trials
+
+    @property
+    def _n_left(self) -> int:
+        """Trials that may still begin, as far as we looked."""
+        return self._study.budget - sum(self._states[state] for state in COUNTED)
+
+    def _new_pack(self) -> TrialPack:
+        return self._open_pack(self._split, latency_at_rungs="latency_ms" in self._needed)
 
     def _begin(self, trials: Sequence[StoredTrial]) -> list[RunningTrial]:
         """New trials for the free slots; fewer, or none, where the budget ends or other workers were faster."""
         while True:
-            n_left = self._study.budget - sum(trial.state in COUNTED for trial in trials)
-            n_new = min(self._size - len(self._trials), n_left)
+            n_new = min(self._size - len(self._trials), self._n_left)
             if n_new <= 0:
                 return []
             try:
@@ -176,7 +228,7 @@ class StudyPack:
                 if self._trials:
                     return []
                 raise
-            trials = self._study.trials()
+            trials = self._look()
 
     def _admit(self, trial: RunningTrial) -> None:
         spec = trial_spec(self._study.spec, trial.params).model_copy(update={"seed": trial.seed})
@@ -189,7 +241,7 @@ class StudyPack:
         else:
             self._trials[slot] = trial
 
-    def _verdict(self, result: RungResult, judge: Judge) -> TrialWrite:
+    def _verdict(self, result: RungResult, measured: StoredTrial) -> TrialWrite:
         """How a trial ends, or its checkpoint while it goes on."""
         study, trial = self._study, self._trials[result.slot]
         if result.end is End.OUT_OF_MEMORY:
@@ -200,7 +252,7 @@ class StudyPack:
             return prune_write(study, trial, reason, progress=0.0, end=End.DIVERGED)
         if result.end is not None:
             return complete_write(study, trial, result)
-        if judge.decide(trial, result) is Decision.PRUNE:
+        if self._judge.decide(measured, result) is Decision.PRUNE:
             progress = result.epoch / study.spec.budget.epochs
             return prune_write(study, trial, f"pruned at epoch {result.epoch}", progress)
         return checkpoint_write(trial, result.epoch, self._pack.checkpoint(result.slot))
