@@ -63,13 +63,14 @@ def _show_workers(study: StoredStudy) -> None:
     states = Counter(worker.state for worker in ours)
     rate = sum(worker.rate for worker in ours if worker.state != "dead")
     said = [f"{states[state]} {state}" for state in ("live", "late", "dead") if states[state]]
-    say(out, f"workers: {', '.join(said)} · {rate:.1f} trials a minute")
+    epochs = sum(worker.epochs_a_second for worker in ours if worker.state != "dead")
+    say(out, f"workers: {', '.join(said)} · {rate:.1f} trials a minute · {epochs:,.0f} epochs a second")
     for worker in ours[:MAX_WORKERS]:
         seen = "" if worker.state == "live" else f", last seen {duration(max(0.0, worker.silent_s))} ago"
         say(
             out,
             f"  {worker.state} {worker.host} {worker.pid} ({worker.device}): {len(worker.trials)} running, "
-            f"{worker.n_ended} ended, {worker.rate:.1f} a minute{seen}",
+            f"{worker.n_ended} ended, {worker.rate:.1f} a minute, {worker.epochs_a_second:,.0f} epochs a second{seen}",
         )
     if len(ours) > MAX_WORKERS:
         say(out, f"  and {len(ours) - MAX_WORKERS} more")

@@ -88,6 +88,7 @@ class StudyPack:
 
     Attributes:
         n_ended: Trials that ended here.
+        n_epochs: Epochs that were trained here.
     """
 
     def __init__(
@@ -105,7 +106,7 @@ class StudyPack:
         self._changes, self._states = Changes(), Counter[TrialState]()
         self._trials: dict[int, RunningTrial] = {}
         self._is_torn = False
-        self.n_ended = 0
+        self.n_ended = self.n_epochs = 0
 
     @property
     def trials(self) -> tuple[RunningTrial, ...]:
@@ -149,6 +150,7 @@ class StudyPack:
         self._is_torn = False
         if not results:
             return
+        self.n_epochs += sum(len(result.points) for result in results)
         known, now = self._look(), self._study.storage.ledger.now()
         rungs = [rung_write(self._study, self._trials[result.slot], result) for result in results]
         # They are judged by what others wrote and by what they measured themselves; one transaction writes it all.

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, inspect, literal, select
 from kansearch.errors import StorageError
 from kansearch.storage.tables import VERSION_TABLE, OwnTable
 
-NEWEST = 3
+NEWEST = 4
 """The number of the last migration."""
 
 

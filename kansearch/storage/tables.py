@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import LargeBinary, String, Text
+from sqlalchemy import BigInteger, LargeBinary, String, Text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -61,6 +61,7 @@ class WorkerModel(OwnTable):
         study_id: Of the study that it serves.
         trials: Numbers of the trials that it trains, as JSON.
         n_ended: Trials of that study that ended in its hands.
+        n_epochs: Epochs of that study that it trained.
         started_at: When it began to serve that study, by the clock of the database.
         seen_at: Its last sign of life, by the same clock.
         beats: How many signs of life it gave: whoever watches it needs no clock but his own.
@@ -75,6 +76,7 @@ class WorkerModel(OwnTable):
     study_id: Mapped[int | None]
     trials: Mapped[str] = mapped_column(Text)
     n_ended: Mapped[int]
+    n_epochs: Mapped[int] = mapped_column(BigInteger, server_default="0")
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime]
     beats: Mapped[int]

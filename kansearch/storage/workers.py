@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import func, inspect, select, update
+from sqlalchemy import Row, func, inspect, literal, select, update
 
 from kansearch.storage.ledger import LedgerStorage
 from kansearch.storage.tables import WorkerModel
@@ -83,6 +83,7 @@ class WorkerRecord:
         study_id: Of the study that it serves; None between two.
         trials: Numbers of the trials that it trains.
         n_ended: Trials of that study that ended in its hands.
+        n_epochs: Epochs of that study that it trained.
         seconds: From when it began to serve that study to its last sign of life.
         silent_s: Since that sign.
         ended: Why it ended; None where it did not.
@@ -95,6 +96,7 @@ class WorkerRecord:
     study_id: int | None
     trials: tuple[int, ...]
     n_ended: int
+    n_epochs: int
     seconds: float
     silent_s: float
     ended: str | None
@@ -113,24 +115,30 @@ class WorkerRecord:
         """Trials a minute."""
         return 60 * self.n_ended / self.seconds if self.seconds else 0.0
 
+    @property
+    def epochs_a_second(self) -> float:
+        """How fast it trains, with all that it does beside."""
+        return self.n_epochs / self.seconds if self.seconds else 0.0
+
 
 class Presence:
     """This process among the workers of a storage, with a sign of life every HEARTBEAT_S seconds from a thread.
 
     Args:
         ledger: Of the storage.
-        device: On which it trains.
+        device: On which it trains, and by which code.
 
     Attributes:
         study_id: Of the study that it serves.
         trials: Numbers of the trials that it trains; the thread reads it, so it is replaced and never changed.
         n_ended: Trials of that study that ended in its hands.
+        n_epochs: Epochs of that study that it trained.
     """
 
     def __init__(self, ledger: LedgerStorage, device: str) -> None:
         self.study_id: int | None = None
         self.trials: tuple[int, ...] = ()
-        self.n_ended = 0
+        self.n_ended = self.n_epochs = 0
         self._ledger = ledger
         self._device = device
         self._over = threading.Event()
@@ -170,12 +178,17 @@ class Presence:
 
     def serve(self, study_id: int | None) -> None:
         """Say at once that it serves another study from now on, or none."""
-        self.study_id, self.trials, self.n_ended = study_id, (), 0
+        self.study_id, self.trials, self.n_ended, self.n_epochs = study_id, (), 0, 0
         with contextlib.suppress(Exception):  # the next sign of life says it too
             self._beat(started_at=func.current_timestamp())
 
     def _work(self) -> dict[str, Any]:
-        return {"study_id": self.study_id, "trials": json.dumps(self.trials), "n_ended": self.n_ended}
+        return {
+            "study_id": self.study_id,
+            "trials": json.dumps(self.trials),
+            "n_ended": self.n_ended,
+            "n_epochs": self.n_epochs,
+        }
 
     def _beat(self, **said: Any) -> bool:
         """Give a sign of life; returns whether the storage knows us."""
@@ -246,15 +259,21 @@ def read_workers(ledger: LedgerStorage) -> tuple[WorkerRecord, ...]:
 
 def _read_workers(ledger: LedgerStorage) -> tuple[WorkerRecord, ...]:
     # A storage that is only read may be older than the table.
-    if not inspect(ledger.engine).has_table(WorkerModel.__tablename__):
+    found = inspect(ledger.engine)
+    if not found.has_table(WorkerModel.__tablename__):
         return ()
+    known = {column["name"] for column in found.get_columns(WorkerModel.__tablename__)}
     with ledger.session() as session:
         now = session.execute(select(func.current_timestamp())).scalar_one()
-        rows = list(session.scalars(select(WorkerModel).order_by(WorkerModel.started_at, WorkerModel.worker)))
+        columns = [column if column.name in known else literal(0).label(column.name) for column in _COLUMNS]
+        rows = session.execute(select(*columns).order_by(WorkerModel.started_at, WorkerModel.worker))
         return tuple(_record(row, now) for row in rows)
 
 
-def _record(row: WorkerModel, now: datetime) -> WorkerRecord:
+_COLUMNS = WorkerModel.__table__.columns
+
+
+def _record(row: Row[Any], now: datetime) -> WorkerRecord:
     return WorkerRecord(
         name=row.worker,
         host=row.host,
@@ -263,6 +282,7 @@ def _record(row: WorkerModel, now: datetime) -> WorkerRecord:
         study_id=row.study_id,
         trials=tuple(json.loads(row.trials)),
         n_ended=row.n_ended,
+        n_epochs=row.n_epochs,
         seconds=(row.seen_at - row.started_at).total_seconds(),
         silent_s=(now.replace(tzinfo=None) - row.seen_at).total_seconds(),
         ended=row.ended,

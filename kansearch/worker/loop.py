@@ -20,6 +20,7 @@ from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import rescue_lost_trials
 from kansearch.storage.workers import Presence
 from kansearch.training.pack import CPU, Pack
+from kansearch.training.speed import what_trains
 from kansearch.worker.signals import StopRequestedError, StopSignals
 
 WAIT_S = 0.5
@@ -58,7 +59,7 @@ def work(
         DataError: If the data changed since the study began.
         UserError: If no network of the space keeps to the limits.
     """
-    with Presence(study.storage.ledger, str(device)) as presence:
+    with Presence(study.storage.ledger, what_trains(device)) as presence:
         serve(study, number, stop, presence, size, device, open_pack=open_pack)
 
 
@@ -109,7 +110,7 @@ def serve(
             presence.trials = tuple(trial.number for trial in pack.trials)
             if pack.trials:
                 _advance(pack, stop, next_look)
-                presence.n_ended = pack.n_ended
+                presence.n_ended, presence.n_epochs = pack.n_ended, pack.n_epochs
             elif study.n_under_way:
                 # A trial of another worker may still be lost and come back: the last to leave finishes last.
                 stop.sleep(WAIT_S)

@@ -17,6 +17,7 @@ from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, open_studies
 from kansearch.storage.workers import Presence, read_workers, worker_name
 from kansearch.training.pack import CPU
+from kansearch.training.speed import what_trains
 from kansearch.worker.loop import serve
 from kansearch.worker.signals import StopSignals
 
@@ -43,7 +44,7 @@ def work_on_all(storage: Storage, stop: StopSignals, size: int | None = None, de
         device: On which they are trained.
     """
     number = zlib.crc32(worker_name().encode())
-    with Presence(storage.ledger, str(device)) as presence:
+    with Presence(storage.ledger, what_trains(device)) as presence:
         rota = _Rota(storage)
         while not stop.requested:
             study = rota.neediest()

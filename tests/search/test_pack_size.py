@@ -26,12 +26,16 @@ def size(make_spec: Callable[..., StudySpec]) -> MakeSize:
     return of
 
 
-def test_small_networks_share_their_overhead_and_large_ones_have_little(size: MakeSize) -> None:
-    """The more arithmetic a step has, the fewer trials share it."""
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_small_networks_share_their_overhead_and_large_ones_have_little(
+    is_compiled: bool, size: MakeSize, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The more arithmetic a trial has, the fewer trials share what is drawn and written together, or torch's calls."""
+    monkeypatch.setattr(module, "is_known", lambda _trial, _split: is_compiled)
     sizes = [size(f"space.width={width}", "space.batch_size=256", "space.depth=3") for width in (2, 16, 1024)]
     assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] == LARGEST["cpu"]
-    assert sizes[0] > sizes[1] > sizes[2] == 1
+    assert sizes[0] > sizes[2] == 1
+    assert is_compiled or LARGEST["cpu"] == sizes[0] > sizes[1] > 1
 
 
 def test_a_pack_holds_a_small_share_of_the_budget(size: MakeSize) -> None:
