@@ -15,7 +15,7 @@ from kansearch.storage.studies import study_names
 from kansearch.storage.url import as_storage_error, check_creatable, open_storage, parse_url, shown
 from kansearch.versions import versions
 
-_SLOWER = "torch trains, which takes 10 to 50 times as long"
+_SLOWER = "torch trains, which takes 20 times as long and more"
 
 
 def examine(url: str) -> int:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int64, UInt8
+from safetensors.torch import load, save
 from torch import Tensor
+
+NUMBERS = "numbers"
+"""Under this name the header of a checkpoint holds all that is no tensor, as JSON."""
+
+ZIP = b"PK"
+"""So do checkpoints begin that an older kansearch wrote, in torch's format."""
 
 
 class CheckpointError(Exception):
@@ -54,9 +62,14 @@ class Checkpoint:
 
     def to_bytes(self) -> bytes:
         """As they are stored: a digest, and what it is of."""
-        buffer = io.BytesIO()
-        torch.save({field.name: _owned(getattr(self, field.name)) for field in fields(self)}, buffer)
-        content = buffer.getvalue()
+        tensors, numbers = {}, {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                tensors[field.name] = value.contiguous()
+            else:
+                numbers[field.name] = value
+        content = save(tensors, {NUMBERS: json.dumps(numbers)})
         return hashlib.sha256(content).digest() + content
 
     @classmethod
@@ -73,12 +86,12 @@ class Checkpoint:
         if hashlib.sha256(content).digest() != digest:
             raise CheckpointError("is damaged")
         try:
-            state = torch.load(io.BytesIO(content), weights_only=True)
+            if content.startswith(ZIP):
+                state = torch.load(io.BytesIO(content), weights_only=True)
+            else:
+                length = int.from_bytes(content[:8], "little")
+                numbers = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][NUMBERS])
+                state = {**load(content), **numbers}
             return cls(**{field.name: state[field.name] for field in fields(cls)})
-        except Exception as error:  # torch.load raises whatever its readers do
+        except Exception as error:  # their readers raise whatever they do
             raise CheckpointError(f"is no checkpoint: {type(error).__name__}") from error
-
-
-def _owned(value: object) -> object:
-    """A tensor without the rest of the buffer that it is a view of, which torch.save would write too."""
-    return value.clone() if isinstance(value, Tensor) else value

@@ -100,7 +100,7 @@ class Program:
         self._places = writer.in_order()
         self.dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
         self._fixed = zeros(max(1, sum(len(part) for part in writer.fixed)), self.dtype)
-        self.fix(network)
+        self._fix(writer)
         self.n_numbers = writer.n_numbers
         self.n_groups = 1 + len(network.activation_groups())
         layers = trainer.structures(trainer.Layer, self._layers)
@@ -113,9 +113,11 @@ class Program:
 
     def fix(self, network: Network) -> None:
         """Take over the numbers of a network that no gradient moves: its grids."""
-        parts = _Writer(network).fixed
-        if parts:
-            self._fixed[:] = np.concatenate(parts)
+        self._fix(_Writer(network))
+
+    def _fix(self, writer: _Writer) -> None:
+        if writer.fixed:
+            self._fixed[:] = np.concatenate(writer.fixed)
 
     def write(self, network: Network, row: NDArray[Any]) -> None:
         """Write a network's parameters into a row (N)."""
