@@ -46,7 +46,7 @@ def test_a_storage_that_is_well(make_study: MakeStudy, storage_url: str, tmp_pat
     assert code == 0, found
     assert all(words.startswith("ok: ") for words in found.values())
     assert found["storage"].endswith("answers; studies: small")
-    assert "all there (version 3" in found["tables"]
+    assert "all there (version 4" in found["tables"]
     assert "small would go on with" in found["workers"]
     assert found["artifacts"] == "ok: all checkpoints of open studies lie in the storage"
     if not storage_url.startswith("sqlite"):
