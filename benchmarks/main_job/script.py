@@ -1,13 +1,17 @@
 """The search that people write by hand: Optuna's TPE, one network at a time, the layers of the field.
 
 It searches family, depth, width, rate, decay and dropout of a study's space, trains every trial for all of the study's
-epochs, looks at the validation rows after each, and keeps its trials in an SQLite file, as Optuna's tutorials do.
-A line of JSON is printed for each trial.
+epochs (or until its patience ends), looks at the validation rows after each, and keeps its trials in an SQLite file, as
+Optuna's tutorials do. Networks with too many parameters are not trained. A line of JSON is printed for each trial.
+
+It does so in one of two ways: `loader` is what tutorials show, a DataLoader and AdamW as they come; `tensors` is what
+somebody writes who measured it, bare tensors and AdamW in its fused form.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import sys
 import tempfile
 import time
@@ -32,7 +36,14 @@ from kansearch.storage.studies import optuna_directions
 LAYERS: dict[str, Callable[[int, int], nn.Module]] = {"mlp": nn.Linear, "b_spline": Splines, "rbf": Radial}
 """The layers of each of the script's families: plain, efficient-kan's and FastKAN's."""
 
-SEARCHED = ("depth", "width", "batch_size", "learning_rate", "weight_decay", "dropout")
+SEARCHED = {
+    "depth": 2, "width": 16, "dropout": 0.0,
+    "batch_size": 64, "learning_rate": 0.005, "weight_decay": 0.0, "patience": 0,
+}  # fmt: skip
+"""What the script asks a study's space for, and what it takes where that is silent."""
+
+VALIDATION_SIZE = 1024
+"""Rows of a batch in which nothing is learned."""
 
 
 def draw(trial: optuna.Trial, spec: StudySpec, name: str, default: Any) -> Any:
@@ -79,23 +90,28 @@ def network(family: str, n_inputs: int, n_outputs: int, depth: int, width: int, 
     return nn.Sequential(*layers)
 
 
-def train(trial: optuna.Trial, spec: StudySpec, split: Split, *, loader: bool) -> dict[str, float]:
-    """A trial of the script: its metrics after the last epoch."""
-    given = {name: draw(trial, spec, name, default) for name, default in zip(
-        SEARCHED, (2, 16, 64, 0.005, 0.0, 0.0), strict=True)}  # fmt: skip
-    net = network(
-        trial.suggest_categorical("family", list(LAYERS)), split.n_inputs, split.n_outputs,
-        given["depth"], given["width"], given["dropout"],
-    )  # fmt: skip
+def train(trial: optuna.Trial, spec: StudySpec, split: Split, *, loader: bool) -> tuple[int, dict[str, float]]:
+    """A trial of the script: the epochs that it was trained, and its metrics after the last one, or the best one.
+
+    Raises:
+        optuna.TrialPruned: If its network has too many parameters.
+    """
+    given = {name: draw(trial, spec, name, default) for name, default in SEARCHED.items()}
+    family = trial.suggest_categorical("family", list(LAYERS))
+    net = network(family, split.n_inputs, split.n_outputs, given["depth"], given["width"], given["dropout"])
+    found = {"parameters": float(sum(p.numel() for p in net.parameters()))}
+    if any(c.metric in found and c.violation(found[c.metric]) > 0 for c in spec.constraints):
+        raise optuna.TrialPruned
     classes = bool(split.class_names)
     loss = nn.CrossEntropyLoss() if classes else nn.MSELoss()
-    optimizer = torch.optim.AdamW(net.parameters(), lr=given["learning_rate"], weight_decay=given["weight_decay"])
-    size = given["batch_size"]
+    rates = {"lr": given["learning_rate"], "weight_decay": given["weight_decay"]}
+    optimizer = torch.optim.AdamW(net.parameters(), **rates, fused=None if loader else True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, spec.budget.epochs)
-    training = batches(split.train_x, split.train_y, size, shuffled=True, loader=loader)
-    validation = batches(split.validation_x, split.validation_y, size, shuffled=False, loader=loader)
-    outputs = split.validation_y
-    for _ in range(spec.budget.epochs):
+    training = batches(split.train_x, split.train_y, given["batch_size"], shuffled=True, loader=loader)
+    validation = batches(split.validation_x, split.validation_y, VALIDATION_SIZE, shuffled=False, loader=loader)
+    target = outputs = split.validation_y
+    epoch, best_epoch, best_loss = 0, 0, math.inf
+    for epoch in range(1, spec.budget.epochs + 1):
         net.train()
         for x, y in training:
             optimizer.zero_grad()
@@ -104,15 +120,18 @@ def train(trial: optuna.Trial, spec: StudySpec, split: Split, *, loader: bool) -
         schedule.step()
         net.eval()
         with torch.no_grad():
-            outputs = torch.cat([net(x) for x, _ in validation])
-    target = split.validation_y
-    found = {"parameters": float(sum(p.numel() for p in net.parameters()))}
+            predicted = torch.cat([net(x) for x, _ in validation])
+            now = loss(predicted, target).item()
+        if not given["patience"] or not now >= best_loss:  # what is no number is kept, and is not feasible
+            outputs, best_epoch, best_loss = predicted, epoch, now
+        if given["patience"] and epoch - best_epoch >= given["patience"]:
+            break
     if classes:
         found["accuracy"] = (outputs.argmax(1) == target).double().mean().item()
         found["cross_entropy"] = nn.functional.cross_entropy(outputs, target).item()
     else:
         found["rmse"] = split.target_scale * (outputs - target).square().mean().sqrt().item()
-    return found
+    return epoch, found
 
 
 def main(study_file: str, seed: int, seconds: float, way: str) -> None:
@@ -130,11 +149,15 @@ def main(study_file: str, seed: int, seconds: float, way: str) -> None:
         )
 
         def objective(trial: optuna.Trial) -> list[float]:
-            found = train(trial, spec, split, loader=way == "loader")
+            begin = time.process_time()
+            epochs, found = train(trial, spec, split, loader=way == "loader")
             values = [found[name] for name in spec.objectives]
-            feasible = all(c.violation(found[c.metric]) <= 0 for c in spec.constraints)
-            line = {"cpu": time.process_time(), "epochs": spec.budget.epochs, "values": values, "feasible": feasible}
-            print(json.dumps(line), flush=True)
+            feasible = all(map(math.isfinite, values)) and all(
+                c.violation(found[c.metric]) <= 0 for c in spec.constraints
+            )
+            end = time.process_time()
+            line = {"cpu": end, "epochs": epochs, "values": values, "feasible": feasible}
+            print(json.dumps({**line, "layer": trial.params["family"], "seconds": end - begin}), flush=True)
             if time.process_time() > seconds:
                 study.stop()
             return values
