@@ -288,7 +288,7 @@ class LedgerStorage(RDBStorage):
             numbers = {trial_id: sign.number for trial_id, sign in signs.items() if sign.number >= n_seen}
             since = self._attributes(connection, numbers, (mark, owner or mark))
             taken = {attrs.get(mark) for attrs in since.values()}
-            taken |= {trial.user_attrs.get(mark) for trial in itertools.islice(known.trials.values(), n_seen, None)}
+            taken |= {known.trials[number].user_attrs.get(mark) for number in range(n_seen, len(known.trials))}
             ours = [
                 _placed(template, trial_id, numbers[trial_id])
                 for trial_id, attrs in since.items()
