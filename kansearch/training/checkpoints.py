@@ -5,10 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass, fields
+from typing import Any
 
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
 import torch
 from jaxtyping import Float, Int64, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
+
+ZIP = b"PK"
+"""With which checkpoints of older versions begin, which torch wrote."""
 
 
 class CheckpointError(Exception):
@@ -54,9 +62,8 @@ class Checkpoint:
 
     def to_bytes(self) -> bytes:
         """As they are stored: a digest, and what it is of."""
-        buffer = io.BytesIO()
-        torch.save({field.name: _owned(getattr(self, field.name)) for field in fields(self)}, buffer)
-        content = buffer.getvalue()
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        content = safetensors.numpy.save({name: _array(value) for name, value in state.items() if value is not None})
         return hashlib.sha256(content).digest() + content
 
     @classmethod
@@ -73,12 +80,21 @@ class Checkpoint:
         if hashlib.sha256(content).digest() != digest:
             raise CheckpointError("is damaged")
         try:
-            state = torch.load(io.BytesIO(content), weights_only=True)
+            if content.startswith(ZIP):
+                state = torch.load(io.BytesIO(content), weights_only=True)
+            else:
+                tensors = safetensors.torch.load(content)
+                state = {"best_weights": None, **{name: _value(tensor) for name, tensor in tensors.items()}}
             return cls(**{field.name: state[field.name] for field in fields(cls)})
-        except Exception as error:  # torch.load raises whatever its readers do
+        except Exception as error:  # readers raise whatever they like
             raise CheckpointError(f"is no checkpoint: {type(error).__name__}") from error
 
 
-def _owned(value: object) -> object:
-    """A tensor without the rest of the buffer that it is a view of, which torch.save would write too."""
-    return value.clone() if isinstance(value, Tensor) else value
+def _array(value: Tensor | float) -> NDArray[Any]:
+    """What is written of a tensor or a number."""
+    return value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _value(tensor: Tensor) -> Tensor | float:
+    """What was written; of no dimension are numbers."""
+    return tensor if tensor.dim() else tensor.item()
