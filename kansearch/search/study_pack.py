@@ -104,6 +104,8 @@ class StudyPack:
         self._pack = self._new_pack()
         self._judge = Judge(study)
         self._changes, self._states = Changes(), Counter[TrialState]()
+        self._budget: int | None = None
+        self._has_looked = False
         self._trials: dict[int, RunningTrial] = {}
         self._is_torn = False
         self.n_ended = self.n_epochs = 0
@@ -125,7 +127,8 @@ class StudyPack:
         Raises:
             UserError: If no network of the space keeps to the limits.
         """
-        trials = self._look()
+        trials = self._look(again=not self._has_looked)
+        self._has_looked = False
         if self._states[TrialState.WAITING]:
             while len(self._trials) < self._size and (waiting := resume_trial(self._study)) is not None:
                 self._admit(waiting)
@@ -152,6 +155,7 @@ class StudyPack:
             return
         self.n_epochs += sum(len(result.points) for result in results)
         known, now = self._look(), self._study.storage.ledger.now()
+        self._has_looked = True
         rungs = [rung_write(self._study, self._trials[result.slot], result) for result in results]
         # They are judged by what others wrote and by what they measured themselves; one transaction writes it all.
         after = [known[self._trials[r.slot].number].after(rung, now) for r, rung in zip(results, rungs, strict=True)]
@@ -193,9 +197,9 @@ class StudyPack:
         since = self._pack.checkpoint_since(slot)
         return None if since is None else checkpoint_write(trial, *since)
 
-    def _look(self) -> list[StoredTrial]:
-        """The trials as they are now; those of before are not counted again."""
-        trials = self._study.trials()
+    def _look(self, *, again: bool = True) -> list[StoredTrial]:
+        """The trials as they are now, or as this process knows them already; those of before are not counted again."""
+        trials = self._study.trials() if again else self._study.known_trials()
         for before, trial in self._changes.since(trials):
             if before is not None:
                 self._states[before.state] -= 1
@@ -206,7 +210,11 @@ class StudyPack:
     @property
     def _n_left(self) -> int:
         """Trials that may still begin, as far as we looked."""
-        return self._study.budget - sum(self._states[state] for state in COUNTED)
+        n_counted = sum(self._states[state] for state in COUNTED)
+        # Whoever lowers it is obeyed where trials are created, and then it is read again.
+        if self._budget is None or self._budget <= n_counted:
+            self._budget = self._study.budget
+        return self._budget - n_counted
 
     def _new_pack(self) -> TrialPack:
         return self._open_pack(self._split, latency_at_rungs="latency_ms" in self._needed)
@@ -224,6 +232,7 @@ class StudyPack:
                 if begun := begin_trials(self._study, candidates, n_seen=len(trials)):
                     return begun
             except BudgetSpentError:
+                self._budget = None
                 return []
             except UserError:
                 # No candidate was found, by chance perhaps; the trials in flight are worth more than saying so now.

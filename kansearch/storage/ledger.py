@@ -288,7 +288,7 @@ class LedgerStorage(RDBStorage):
             numbers = {trial_id: sign.number for trial_id, sign in signs.items() if sign.number >= n_seen}
             since = self._attributes(connection, numbers, (mark, owner or mark))
             taken = {attrs.get(mark) for attrs in since.values()}
-            taken |= {trial.user_attrs.get(mark) for trial in itertools.islice(known.trials.values(), n_seen, None)}
+            taken |= {known.trials[number].user_attrs.get(mark) for number in range(n_seen, len(known.trials))}
             ours = [
                 _placed(template, trial_id, numbers[trial_id])
                 for trial_id, attrs in since.items()
@@ -636,12 +636,16 @@ class Storage(_CachedStorage):
     ) -> list[FrozenTrial]:
         """The trials of a study, in order of their numbers; the signature is Optuna's."""
         with self._lock:
-            known = self._known[study_id]
-            self.ledger.read_known(study_id, known)
-            trials: list[FrozenTrial] = list(known.trials.values())
+            self.ledger.read_known(study_id, self._known[study_id])
+        trials: list[FrozenTrial] = [*self.known_trials(study_id)]
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
+
+    def known_trials(self, study_id: int) -> list[StoredTrial]:
+        """The trials of a study as this process last saw them, or wrote them itself."""
+        with self._lock:
+            return list(self._known[study_id].trials.values())
 
     def create_trials(
         self, study_id: int, templates: Sequence[StoredTrial], n_seen: int, mark: str, owner: str

@@ -145,6 +145,10 @@ class StoredStudy:
             trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
         return cast("list[StoredTrial]", trials)
 
+    def known_trials(self) -> list[StoredTrial]:
+        """The trials as this process last saw them, or wrote them itself, in order of their numbers."""
+        return self.storage.known_trials(self.study_id)
+
     def system_attrs(self) -> dict[str, Any]:
         """What Optuna and its dashboard note of the study.
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from dataclasses import dataclass, fields
+from typing import Any
 
+import numpy as np
+import safetensors.numpy
+import safetensors.torch
 import torch
 from jaxtyping import Float, Int64, UInt8
-from safetensors.torch import load, save
+from numpy.typing import NDArray
 from torch import Tensor
 
-NUMBERS = "numbers"
-"""Under this name the header of a checkpoint holds all that is no tensor, as JSON."""
-
 ZIP = b"PK"
-"""So do checkpoints begin that an older kansearch wrote, in torch's format."""
+"""With which checkpoints of older versions begin, which torch wrote."""
 
 
 class CheckpointError(Exception):
@@ -62,14 +62,8 @@ class Checkpoint:
 
     def to_bytes(self) -> bytes:
         """As they are stored: a digest, and what it is of."""
-        tensors, numbers = {}, {}
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor):
-                tensors[field.name] = value.contiguous()
-            else:
-                numbers[field.name] = value
-        content = save(tensors, {NUMBERS: json.dumps(numbers)})
+        state = {field.name: getattr(self, field.name) for field in fields(self)}
+        content = safetensors.numpy.save({name: _array(value) for name, value in state.items() if value is not None})
         return hashlib.sha256(content).digest() + content
 
     @classmethod
@@ -89,9 +83,18 @@ class Checkpoint:
             if content.startswith(ZIP):
                 state = torch.load(io.BytesIO(content), weights_only=True)
             else:
-                length = int.from_bytes(content[:8], "little")
-                numbers = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][NUMBERS])
-                state = {**load(content), **numbers}
+                tensors = safetensors.torch.load(content)
+                state = {"best_weights": None, **{name: _value(tensor) for name, tensor in tensors.items()}}
             return cls(**{field.name: state[field.name] for field in fields(cls)})
-        except Exception as error:  # their readers raise whatever they do
+        except Exception as error:  # readers raise whatever they like
             raise CheckpointError(f"is no checkpoint: {type(error).__name__}") from error
+
+
+def _array(value: Tensor | float) -> NDArray[Any]:
+    """What is written of a tensor or a number."""
+    return value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _value(tensor: Tensor) -> Tensor | float:
+    """What was written; of no dimension are numbers."""
+    return tensor if tensor.dim() else tensor.item()

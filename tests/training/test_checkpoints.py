@@ -15,7 +15,7 @@ import torch
 from kansearch.data.splits import Split, load_split
 from kansearch.specs.data import DataSpec
 from kansearch.specs.trial import ModelSpec, RungResult, TrainingSpec, TrialSpec
-from kansearch.training.checkpoints import CheckpointError
+from kansearch.training.checkpoints import Checkpoint, CheckpointError
 from kansearch.training.pack import Pack
 
 from .running import curve, results_of
@@ -67,6 +67,24 @@ def test_a_checkpoint_of_which_a_bit_is_wrong_is_damaged(iris: Split) -> None:
     with pytest.raises(CheckpointError, match="is damaged"):
         Pack(iris).admit(spec, whole[:-7])
     Pack(iris).admit(spec, whole)
+
+
+def test_a_checkpoint_of_an_older_version_is_read(iris: Split) -> None:
+    """Its trial goes on as from one of today."""
+    spec = TrialSpec(training=TrainingSpec(epochs=4, patience=3), rungs=(2, 4))
+    pack = Pack(iris)
+    slot = pack.admit(spec)
+    pack.advance()
+    today = pack.checkpoint(slot)
+    buffer = io.BytesIO()
+    torch.save(vars(Checkpoint.from_bytes(today)), buffer)
+    older = sha256(buffer.getvalue()).digest() + buffer.getvalue()
+    results = []
+    for stored in (today, older):
+        other = Pack(iris)
+        other.admit(spec, stored)
+        results.append(other.advance()[0].points)
+    assert results[0] == results[1] == pack.advance()[0].points
 
 
 MIXED: list[tuple[dict[str, Any], dict[str, Any]]] = [
