@@ -3,11 +3,10 @@
 
 PYTHON ?= python3
 PIP_ARGS ?=
-DEMO_TRIALS ?= 240
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e
-SOURCES := pyproject.toml constraints.txt $(wildcard kansearch/compiled/*.[ch])
+SOURCES := pyproject.toml constraints.txt $(wildcard kansearch/compiled/*.[ch] kansearch/compiled/training/*.[ch])
 READY := $(VENV)/.ready
 DEV := $(VENV)/.dev
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
@@ -16,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 demo: $(READY)  ## two real searches, one that KANs win and one that plain networks win, with their reports
 	$(BIN)/kansearch optimize studies/function.yaml
-	$(BIN)/kansearch optimize studies/digits.yaml --trials $(DEMO_TRIALS)
+	$(BIN)/kansearch optimize studies/digits.yaml
 	@echo
 	@echo "KANs win by far where the target is a smooth function of few numbers (reports/function/report.html); plain"
 	@echo "networks do as well, or better, where it is not: pictures, categories, noise (reports/digits/report.html)."
