@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from optuna._hypervolume import compute_hypervolume
 
 from kansearch.pareto import (
+    Fronts,
     as_losses,
     distinct,
     dominance,
@@ -85,3 +86,17 @@ def test_losses_turn_maximised_objectives_round_and_nan_is_worst() -> None:
     """A maximised value becomes its negative; a value that is no number loses against all."""
     losses = as_losses([[0.9, 10.0], [np.nan, 5.0]], maximize=[True, False])
     assert losses.tolist() == [[-0.9, 10.0], [np.inf, 5.0]]
+
+
+@given(points, st.data())
+def test_fronts_that_fill_up_are_those_of_all(losses: np.ndarray, data: st.DataObject) -> None:
+    """One after another, in any order, with as many fronts sorted as somebody asks for in between."""
+    different = distinct(losses)
+    fronts = Fronts(different[:0])
+    for vector in data.draw(st.permutations(different.tolist())):
+        fronts.add(np.array(vector))
+        fronts.hold(data.draw(st.integers(0, len(different) + 1)))
+    fronts.hold(len(different))
+    ranks = non_dominated_ranks(different)
+    expected = [different[ranks == rank] for rank in range(max(ranks, default=-1) + 1)]
+    assert [sorted(front.tolist()) for front in fronts.fronts] == [sorted(front.tolist()) for front in expected]

@@ -14,6 +14,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
+from sqlalchemy import event
 
 from kansearch.errors import StudyChangedError, UserError
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult
@@ -188,6 +189,34 @@ def test_a_trial_is_read_as_optuna_reads_it(make_study: MakeStudy, storage_url: 
     plain = optuna.load_study(study_name="small", storage=storage_url).get_trials()
     for trials in (study.trials(), load_study(open_storage(storage_url), "small").trials()):
         assert [vars(trial) for trial in trials] == [vars(trial) for trial in plain]
+
+
+def test_a_process_reads_what_others_changed_and_nothing_else(make_study: MakeStudy, storage_url: str) -> None:
+    """Whatever each of two does, both know the same trials; where nothing changed one statement tells."""
+    ours = make_study()
+    theirs = load_study(open_storage(storage_url), "small")
+    statements: list[str] = []
+    event.listen(ours.storage.ledger.engine, "before_cursor_execute", lambda *said: statements.append(said[2]))
+
+    def n_statements_of_a_look() -> int:
+        before = len(statements)
+        assert [vars(trial) for trial in ours.trials()] == [vars(trial) for trial in theirs.trials()]
+        return len(statements) - before
+
+    first, second = begin(ours), begin(ours)
+    other = begin(theirs, 0.02)
+    assert n_statements_of_a_look() > 1
+    assert n_statements_of_a_look() == 1
+    write(ours, [rung_write(ours, first, result(0, 1)), checkpoint_write(first, 1, b"state")])
+    assert n_statements_of_a_look() == 1
+    write(theirs, [rung_write(theirs, other, result(0, 1))])
+    assert n_statements_of_a_look() > 1
+    assert hand_back(theirs, first.id, "its worker died", died=True)
+    late = [rung_write(ours, first, result(1, 3)), complete_write(ours, second, result(1, 3, End.COMPLETED))]
+    assert write(ours, late) == {first.id}
+    assert n_statements_of_a_look() > 1
+    assert n_statements_of_a_look() == 1
+    assert [trial.state.name for trial in ours.trials()] == ["FAIL", "COMPLETE", "RUNNING", "WAITING"]
 
 
 def test_a_new_trial_never_has_the_checkpoint_of_a_deleted_one(make_study: MakeStudy, storage_url: str) -> None:
