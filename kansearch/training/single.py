@@ -29,6 +29,7 @@ from kansearch.models.stack import structure
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
 from kansearch.training.batches import Padding, uniforms_of_trial
 from kansearch.training.checkpoints import Checkpoint
+from kansearch.training.device import is_out_of_memory
 from kansearch.training.metrics import quality
 from kansearch.training.optimizers import free_groups, learning_rates
 from kansearch.training.program import Program
@@ -129,6 +130,15 @@ class Single:
 
     def advance(self, is_over: Callable[[], bool]) -> list[RungResult]:
         """Train until the trial reaches a rung, and give its result; none where it must go on elsewhere."""
+        try:
+            return self._advance(is_over)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._trainee.end = End.OUT_OF_MEMORY
+            return [self._trainee.result({}, ())]
+
+    def _advance(self, is_over: Callable[[], bool]) -> list[RungResult]:
         trainee = self._trainee
         while True:
             self._train(min(trainee.n_unbroken, max(1, int(CALL_S / self._epoch_s))))

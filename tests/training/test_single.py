@@ -15,7 +15,7 @@ from kansearch.data.splits import Split, load_split
 from kansearch.specs.data import DataSpec
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrainingSpec, TrialSpec
 from kansearch.training.pack import Pack
-from kansearch.training.single import Alone
+from kansearch.training.single import Alone, Single
 from tests.models import zoo
 
 from .running import Trained, curve, trained
@@ -193,6 +193,28 @@ def test_data_that_are_no_numbers_end_a_trial_in_words(broken: float, sine: Spli
         (result,) = pack.advance()
         assert result.end is End.DIVERGED
         assert result.reason in ("loss is nan after epoch 1", "loss is inf after epoch 1")
+
+
+def test_a_trial_for_which_memory_does_not_suffice_leaves_the_others_alone(
+    iris: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is short while it is trained or when its curves are drawn: the trial is over, and says why."""
+    specs = [TrialSpec(training=TrainingSpec(epochs=3), seed=seed) for seed in range(3)]
+    expected = losses(specs, iris, use_compiled=True)
+    for name in ("_train", "_some_rows"):
+        method = getattr(Single, name)
+
+        def short(self: Single, *args: Any, method: Any = method) -> Any:
+            if self.trainees[0].spec.seed == 1:
+                raise MemoryError
+            return method(self, *args)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Single, name, short)
+            found = trained(specs, iris, use_compiled=True)
+        assert [one.results[-1].end for one in found] == [End.COMPLETED, End.OUT_OF_MEMORY, End.COMPLETED]
+        for place in (0, 2):
+            assert np.array_equal(curve(found[place].results), expected[place])
 
 
 def test_compiled_code_trains_what_it_knows_and_torch_the_rest(iris: Split) -> None:
