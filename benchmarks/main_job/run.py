@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -225,14 +226,19 @@ def marks(seconds: float) -> list[float]:
     return [*(mark for mark in MARKS_S if mark < seconds), seconds]
 
 
-def measure(name: str, study_file: Path, seeds: Sequence[int], seconds: float) -> dict[str, list[Search]]:
-    """Search a study, and print what each side made of it."""
+def measure(name: str, study_file: Path, seeds: Sequence[int], seconds: float, jobs: int) -> dict[str, list[Search]]:
+    """Search a study, so many searches at once, and print what each side made of it."""
     spec = load_study_file(study_file, [])
-    runs: dict[str, list[Search]] = {side: [] for side in SIDES}
-    for seed in seeds:
-        runs["kansearch"].append(kansearch(study_file, seed, seconds))
-        for way in SIDES[1:]:
-            runs[way].append(script(study_file, seed, seconds, way))
+
+    def search(of: tuple[int, str]) -> Search:
+        seed, side = of
+        if side == "kansearch":
+            return kansearch(study_file, seed, seconds)
+        return script(study_file, seed, seconds, side)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        done = list(pool.map(search, [(seed, side) for seed in seeds for side in SIDES]))
+    runs = {side: done[place :: len(SIDES)] for place, side in enumerate(SIDES)}
     found = iter(volumes([search for side in SIDES for search in runs[side]], spec))
     steps = {side: [next(found) for _ in seeds] for side in SIDES}
     rates = {side: statistics.median(s.epochs / s.cpu for s in runs[side]) for side in SIDES}
@@ -267,6 +273,7 @@ def main() -> None:
     parser.add_argument("--studies", nargs="+", default=list(STUDIES), choices=list(STUDIES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--seconds", type=float, default=300.0, help="CPU seconds of each search")
+    parser.add_argument("--jobs", type=int, default=1, help="searches at once, each on a core of its own")
     parser.add_argument("--watched", type=float, default=60.0, help="CPU seconds of the worker that is looked at")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -277,7 +284,7 @@ def main() -> None:
         titles = ["study", "side", "epochs / CPU s", "kansearch / side", "trials / CPU min"]
         titles += [*(f"hypervolume, {mark:g} s" for mark in marks(args.seconds)), "sooner"]
         print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
-        runs = {name: measure(name, path, args.seeds, args.seconds) for name, path in files.items()}
+        runs = {name: measure(name, path, args.seeds, args.seconds, args.jobs) for name, path in files.items()}
         print(f"\n| study | epochs / CPU s of | {' | '.join(LAYERS)} |\n|{'---|' * (2 + len(LAYERS))}", flush=True)
         for name in files:
             for side in SIDES[1:]:

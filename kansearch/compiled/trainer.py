@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from kansearch import compiled
 
-VERSION = 1
+VERSION = 2
 """Of the functions and what they take, as in trainer.c."""
 
 LEVELS = ("avx512", "avx2", "plain")
@@ -31,7 +31,7 @@ OUTPUT_MULTIPLE = 8
 
 MOST_LAYERS = 16
 
-KINDS = ("linear", "atoms", "copies", "chebyshev", "rational", "shared", "scaled", "edge", "node", "mixture")
+KINDS = ("linear", "atoms", "copies", "chebyshev", "rational", "shared", "scaled", "edge", "node", "mixture", "words")
 FUNCTIONS = (
     "gaussian", "mexican_hat", "relu_bump", "sigmoid", "tanh", "relu", "silu", "gelu", "sin", "cubic_b_spline",
     "quadratic_b_spline", "linear_b_spline", "identity",
@@ -46,7 +46,7 @@ class Layer(Structure):
         (name, c_int64)
         for name in (
             "kind", "n_inputs", "n_outputs", "n_padded", "n_functions", "function", "branch", "weight", "constant",
-            "first", "second", "third", "scales", "shifts", "to_nodes", "norm", "activation", "drops",
+            "first", "second", "third", "scales", "shifts", "to_nodes", "norm", "activation", "drops", "n_words",
         )
     ]  # fmt: skip
 

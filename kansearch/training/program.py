@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -32,6 +32,7 @@ from kansearch.models.bases import (
     GaussianRBF,
     Rational,
 )
+from kansearch.models.embedding import Embedding
 from kansearch.models.kaf import KAFLayer
 from kansearch.models.kan import KANLayer
 from kansearch.models.kernel import EdgeLayer, NodeLayer, SharedLayer
@@ -49,6 +50,16 @@ _NAMES = {id(function): name for name, function in {**BASE_BRANCHES, **BASE_FUNC
 
 
 @dataclass(frozen=True)
+class _Pieces:
+    """So many pieces of a row, each of `size` numbers, `apart` numbers from each other."""
+
+    begin: int
+    size: int
+    apart: int
+    count: int
+
+
+@dataclass(frozen=True)
 class _Place:
     """Where a parameter lies.
 
@@ -58,6 +69,7 @@ class _Place:
         block: Shape of the block, of which it may be a part.
         part: Which.
         axes: Of the parameter, in the order of the block's.
+        pieces: The numbers of the row that are the parameter's, or fill it up.
         group: Of activation parameters, counted from 1; 0 for all other parameters.
         decayed: Weight decay acts on it.
         learns: Gradients move it.
@@ -68,6 +80,7 @@ class _Place:
     block: tuple[int, ...]
     part: tuple[slice | int, ...]
     axes: tuple[int, ...]
+    pieces: _Pieces
     group: int
     decayed: bool
     learns: bool
@@ -82,7 +95,7 @@ class Program:
     """What the compiled trainer is told of a network.
 
     Args:
-        network: Without a stem.
+        network: Without a stem, or behind an embedding.
         batch_size: Rows of a batch at most.
 
     Attributes:
@@ -196,23 +209,13 @@ class _Writer:
 
     def segments(self) -> list[dict[str, int]]:
         """Of a row; neighbours that are trained alike are one."""
-        found: list[dict[str, int]] = []
-        for place in self.places:
-            if not place.learns:
-                continue
-            like = {"group": place.group, "decayed": int(place.decayed)}
-            size = math.prod(place.block)
-            if (
-                place.part[1:2] not in ((), (slice(None),)) and len(place.block) == 3
-            ):  # functions of each input: those of a basis, and the base branch's
-                n_inputs, n_each, n_padded = place.block
-                index = place.part[1]
-                first, last = (index, index + 1) if isinstance(index, int) else (index.start, index.stop)
-                piece = {"begin": place.begin + first * n_padded, "size": (last - first) * n_padded}
-                found.append({**piece, "apart": n_each * n_padded, "count": n_inputs, **like})
-            else:
-                found.append({"begin": place.begin, "size": size, "apart": size, "count": 1, **like})
-        return _joined(found)
+        return _joined(
+            [
+                {**asdict(place.pieces), "group": place.group, "decayed": int(place.decayed)}
+                for place in self.places
+                if place.learns
+            ]
+        )
 
     def _layer(self, layer: Layer) -> dict[str, int]:
         n_inputs, n_outputs = layer.n_inputs, layer.n_outputs
@@ -223,6 +226,12 @@ class _Writer:
                 written |= {"kind": _kind("linear"), "weight": self._matrix(layer.weight)}
                 written["constant"] = self._flat(layer.bias)
                 return written
+            case Embedding():
+                return written | {
+                    "kind": _kind("words"),
+                    "n_words": layer.vocabulary,
+                    "weight": self._matrix(layer.vectors),
+                }
             case KANLayer():
                 return written | self._dictionary(layer)
             case ScaledLayer():
@@ -250,9 +259,13 @@ class _Writer:
         block = n_inputs, n_each + (layer.V is not None), _filled(layer.n_outputs, OUTPUT_MULTIPLE)
         weight = self._take(math.prod(block))
         outputs = slice(0, layer.n_outputs)
-        self._place(layer.W, weight, block, (slice(None), slice(0, n_each), outputs), (2, 0, 1))
+        # Of each input: the functions of the basis, and the base branch.
+        apart, n_padded = block[1] * block[2], block[2]
+        pieces = _Pieces(weight, n_each * n_padded, apart, n_inputs)
+        self._place(layer.W, weight, block, (slice(None), slice(0, n_each), outputs), (2, 0, 1), pieces)
         if layer.V is not None:
-            self._place(layer.V, weight, block, (slice(None), n_each, outputs), (1, 0))
+            pieces = _Pieces(weight + n_each * n_padded, n_padded, apart, n_inputs)
+            self._place(layer.V, weight, block, (slice(None), n_each, outputs), (1, 0), pieces)
         written = {"weight": weight, "constant": self._flat(layer.c), "n_functions": n_each}
         if layer.base is not None:
             written["branch"] = _function(layer.base)
@@ -319,11 +332,14 @@ class _Writer:
         block: tuple[int, ...],
         part: tuple[slice | int, ...],
         axes: tuple[int, ...],
+        pieces: _Pieces | None = None,
         *,
         learns: bool = True,
     ) -> None:
+        size = math.prod(block)
+        pieces = pieces or _Pieces(begin, size, size, 1)
         group, decayed = self._groups.get(id(parameter), 0), id(parameter) in self._decayed
-        self.places.append(_Place(self._names[id(parameter)], begin, block, part, axes, group, decayed, learns))
+        self.places.append(_Place(self._names[id(parameter)], begin, block, part, axes, pieces, group, decayed, learns))
 
     def _take(self, n: int) -> int:
         begin = self.n_numbers

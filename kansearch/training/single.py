@@ -60,7 +60,7 @@ def is_known(spec: TrialSpec, split: Split) -> bool:
     """Whether compiled code can train a trial, but for the steps of a polisher."""
     training = spec.training
     moves = split.image_shape and (training.shift or training.flip)
-    return trainer.level(training.dtype) is not None and spec.model.stem == "none" and not moves
+    return trainer.level(training.dtype) is not None and spec.model.stem in ("none", "embedding") and not moves
 
 
 class Columns:

@@ -184,6 +184,7 @@ def test_status_report_and_doctor_read_a_study(searched: Searched) -> None:
     doctor = searched.run("doctor")
     assert doctor.returncode == 0
     assert "studies: small" in doctor.stdout
+    assert "epochs a second of a KAN" in doctor.stdout
     misspelt = searched.run("status", "smal")
     assert (misspelt.returncode, 'did you mean "small"' in misspelt.stderr) == (2, True)
 

@@ -22,6 +22,7 @@ from kansearch.compiled import trainer
 from kansearch.compiled.trainer import pointer, zeros
 from kansearch.models.build import build
 from kansearch.models.network import Network
+from kansearch.specs.data import TextShape
 from kansearch.specs.trial import ModelSpec
 from kansearch.training.metrics import entropy
 from kansearch.training.program import Program
@@ -83,9 +84,27 @@ def test_gradients_are_those_of_autograd(model: dict[str, Any], level: None) -> 
         _compare(network, n_rows, l1, weight_of_entropy, dropout)
 
 
-def _compare(network: Network, n_rows: int, l1: float, weight_of_entropy: float, dropout: float) -> None:
+def test_gradients_of_an_embedding_are_those_of_autograd(level: None) -> None:
+    """Texts of unequal length, one of them empty, before layers of either kind."""
+    texts = torch.randint(0, 9, (N_ROWS, 6), generator=zoo.random(2)).double()
+    texts[3] = 0
+    for family, n_outputs, layer_norm in (("kan", 3, False), ("mlp", 1, True), ("hybrid", 2, False)):
+        spec = ModelSpec(family=family, stem="embedding", embedding=5, depth=2, width=4, layer_norm=layer_norm)
+        network = build(spec, TextShape(length=6, vocabulary=9), n_outputs, zoo.random(1), torch.float64)
+        zoo.stir(network)
+        _compare(network, 40, 1e-2 * (family != "mlp"), 0.0, 0.0, texts)
+
+
+def _compare(
+    network: Network,
+    n_rows: int,
+    l1: float,
+    weight_of_entropy: float,
+    dropout: float,
+    inputs: torch.Tensor | None = None,
+) -> None:
     n_outputs = network.n_outputs
-    x = zoo.normal(N_ROWS, network.n_inputs)
+    x = zoo.normal(N_ROWS, network.n_inputs) if inputs is None else inputs
     is_classes = n_outputs > 1
     y = torch.arange(N_ROWS) % n_outputs if is_classes else zoo.normal(N_ROWS, 1, seed=5)
     rows = torch.randperm(N_ROWS, generator=zoo.random(3))[:n_rows]

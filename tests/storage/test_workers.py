@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from kansearch.storage.ledger import LedgerStorage
 from kansearch.storage.studies import StoredStudy, open_studies
@@ -32,16 +32,28 @@ def change(ledger: LedgerStorage, **values: object) -> None:
 def test_a_worker_is_there_from_its_start_to_its_end(ledger: LedgerStorage) -> None:
     """With what it trains; afterwards it says why it ended."""
     with Presence(ledger, "cpu") as presence:
-        presence.study_id, presence.trials, presence.n_ended = 3, (4, 7), 12
+        presence.study_id, presence.trials, presence.n_ended, presence.n_epochs = 3, (4, 7), 12, 340
         presence._beat()
         (worker,) = read_workers(ledger)
         assert (worker.name, worker.state, worker.device) == (worker_name(), "live", "cpu")
-        assert (worker.study_id, worker.trials, worker.n_ended) == (3, (4, 7), 12)
+        assert (worker.study_id, worker.trials, worker.n_ended, worker.n_epochs) == (3, (4, 7), 12, 340)
     (worker,) = read_workers(ledger)
     assert (worker.state, worker.ended, worker.trials) == ("ended", "its work was done, or it was asked to stop", ())
     with pytest.raises(RuntimeError, match="broken"), Presence(ledger, "cpu"):
         raise RuntimeError("broken")
     assert read_workers(ledger)[0].ended == "RuntimeError: broken"
+
+
+def test_workers_of_an_older_storage_can_be_read(any_storage_url: str) -> None:
+    """One that is only looked at is not brought up to date: what it does not know is 0."""
+    storage = open_storage(any_storage_url)
+    with Presence(storage.ledger, "cpu"):
+        pass
+    with storage.ledger.session() as session:
+        session.execute(text("ALTER TABLE kansearch_workers DROP COLUMN n_epochs"))
+    storage.close()
+    (worker,) = read_workers(open_storage(any_storage_url, read_only=True).ledger)
+    assert (worker.device, worker.n_epochs, worker.epochs_a_second) == ("cpu", 0, 0.0)
 
 
 def test_a_silent_worker_is_late_and_then_dead(ledger: LedgerStorage) -> None:

@@ -13,11 +13,11 @@
 #include "products.h"
 
 /* As kansearch/training/program.py numbers them. */
-enum Kind { LINEAR, ATOMS, COPIES, CHEBYSHEV, RATIONAL, SHARED, SCALED, EDGE, NODE, MIXTURE };
+enum Kind { LINEAR, ATOMS, COPIES, CHEBYSHEV, RATIONAL, SHARED, SCALED, EDGE, NODE, MIXTURE, WORDS };
 
 /* Whether a layer is one product of weights with features of its inputs; else its curves are edges' or nodes'. */
 INLINE int is_product(int64_t kind) { return kind < EDGE; }
-INLINE int has_curves(int64_t kind) { return kind != LINEAR; }
+INLINE int has_curves(int64_t kind) { return kind != LINEAR && kind != WORDS; }
 
 /* Places count numbers from the beginning of a trial's row, or of its fixed numbers; -1 where there is nothing. */
 typedef struct {
@@ -28,6 +28,7 @@ typedef struct {
     int64_t norm;       /* weights and then constants of a layer norm behind it, each filled up as outputs are */
     int64_t activation; /* behind it */
     int64_t drops;      /* whether dropout acts behind it */
+    int64_t n_words;    /* V, of an embedding */
 } Layer;
 
 INLINE int64_t n_features_each(const Layer *l) {

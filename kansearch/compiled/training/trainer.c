@@ -9,6 +9,7 @@
 #include "edges.h"
 #include "nodes.h"
 #include "product.h"
+#include "words.h"
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
@@ -16,7 +17,7 @@
 
 /* To be raised with every change of what a function takes, and of any order of names: kansearch/compiled/trainer.py
    refuses other versions. */
-enum { VERSION = 1, ALIGNMENT = 64 };
+enum { VERSION = 2, ALIGNMENT = 64 };
 
 /* Numbers of a row that are trained alike: `count` pieces of `size` numbers that begin `apart` numbers from each other. */
 typedef struct {
@@ -153,7 +154,8 @@ static void forward(const Program *program, Memory *memory, const real *row, int
         const Job job = job_of(program, memory, row, index, B, n);
         const Layer *l = job.layer;
         const int wants_amplitudes = penalised && has_curves(l->kind);
-        if (l->kind == EDGE) edges_forward(&job, wants_amplitudes);
+        if (l->kind == WORDS) words_forward(&job);
+        else if (l->kind == EDGE) edges_forward(&job, wants_amplitudes);
         else if (is_product(l->kind)) product_forward(&job, learns, index > 0, wants_amplitudes);
         else nodes_forward(&job, wants_amplitudes);
         if (index == program->n_layers - 1) return;
@@ -177,7 +179,8 @@ static void backward(const Program *program, Memory *memory, const real *row, in
             else if (is_product(l->kind)) pull(job.pass->amplitudes, I, O, l->n_padded, penalties);
             else pull(job.pass->amplitudes, O, 1, 1, penalties);
         }
-        if (l->kind == EDGE) edges_backward(&job, penalised, gradients);
+        if (l->kind == WORDS) words_backward(&job, gradients);
+        else if (l->kind == EDGE) edges_backward(&job, penalised, gradients);
         else if (is_product(l->kind)) product_backward(&job, index > 0, penalised, gradients);
         else nodes_backward(&job, index > 0, penalised, gradients);
         if (index == 0) return;
