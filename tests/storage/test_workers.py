@@ -51,9 +51,12 @@ def test_workers_of_an_older_storage_can_be_read(any_storage_url: str) -> None:
         pass
     with storage.ledger.session() as session:
         session.execute(text("ALTER TABLE kansearch_workers DROP COLUMN n_epochs"))
-    storage.close()
-    (worker,) = read_workers(open_storage(any_storage_url, read_only=True).ledger)
-    assert (worker.device, worker.n_epochs, worker.epochs_a_second) == ("cpu", 0, 0.0)
+    try:
+        (worker,) = read_workers(open_storage(any_storage_url, read_only=True).ledger)
+        assert (worker.device, worker.n_epochs, worker.epochs_a_second) == ("cpu", 0, 0.0)
+    finally:  # other tests use the database, too
+        with storage.ledger.session() as session:
+            session.execute(text("ALTER TABLE kansearch_workers ADD COLUMN n_epochs BIGINT DEFAULT 0 NOT NULL"))
 
 
 def test_a_silent_worker_is_late_and_then_dead(ledger: LedgerStorage) -> None:
