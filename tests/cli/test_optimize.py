@@ -287,7 +287,8 @@ def test_ctrl_c_stops_cleanly_and_the_study_goes_on_later(study_file: Path, tmp_
     """Interrupted, the command ends with 130 and says how to go on; the budget is exact in the end."""
     # Small packs, so that trials end one after the other and the search is never about to end.
     command = ("optimize", study_file, "--trials", 16, "--pack", 2)
-    command += ("--set", "budget.epochs=200", "--set", "search.pruner=none")
+    # And in double precision, which torch trains: in single a search is over before anybody can interrupt it.
+    command += ("--set", "budget.epochs=200", "--set", "search.pruner=none", "--set", "space.dtype=float64")
     with Command(tmp_path, *command, "--workers", 1, is_new=True) as process:
         process.wait_until(lambda: any(record.state == "complete" for record in records_in(tmp_path)))
         process.send_signal(signal.SIGINT)

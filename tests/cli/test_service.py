@@ -20,8 +20,8 @@ from tests.commands import Command, run_in
 from tests.conftest import SMALL
 from tests.studies import records_in
 
-SLOW = SMALL.replace("epochs: 3", "epochs: 60000")
-"""A trial takes minutes."""
+SLOW = SMALL.replace("epochs: 3", "epochs: 60000") + "  dtype: float64\n"
+"""A trial takes minutes: torch trains what is in double precision."""
 
 
 class Service:

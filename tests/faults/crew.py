@@ -28,7 +28,9 @@ space:
   family: [mlp, kan]
   width: {low: 2, high: 8}
   learning_rate: {low: 0.001, high: 0.1, log: true}
+  dtype: float64
 """
+"""In double precision, which torch trains: in single a trial would be over before anything can happen to it."""
 
 
 class Crew:
