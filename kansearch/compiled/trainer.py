@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from kansearch import compiled
 
-VERSION = 2
+VERSION = 3
 """Of the functions and what they take, as in trainer.c."""
 
 LEVELS = ("avx512", "avx2", "plain")
@@ -83,7 +83,7 @@ class PlanPointers(Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("order", "rates", "free", "uniforms")),
-        *((name, c_int64) for name in ("n_epochs", "n_drawn", "patience", "decoupled")),
+        *((name, c_int64) for name in ("n_epochs", "first_step", "n_steps", "n_drawn", "patience", "decoupled")),
         *((name, c_double) for name in ("keep", "decay", "l1", "entropy")),
     ]
 
@@ -93,6 +93,7 @@ class StatePointers(Structure):
 
     _fields_ = [
         *((name, c_void_p) for name in ("row", "gradients", "first", "second", "best", "ages", "losses", "outputs")),
+        ("total", c_double),
         ("best_loss", c_double),
         ("n_since_best", c_int64),
     ]

@@ -161,7 +161,7 @@ class Batches:
         if not self._hidden_rows or not any(trainee.spec.model.dropout for trainee in trainees):
             yield from [()] * self.n_steps
             return
-        n_at_once = _steps_at_once(self._n_rows, self._hidden_rows)
+        n_at_once = steps_at_once(self._n_rows, self._hidden_rows)
         for begin in range(0, self.n_steps, n_at_once):
             n_steps = min(n_at_once, self.n_steps - begin)
             shape = n_steps, len(trainees), self._n_rows
@@ -197,7 +197,7 @@ def uniforms_of_trial(trainee: Trainee, n_steps: int, n_rows: int) -> list[Float
         n_steps: T, from the first one of an epoch on.
         n_rows: B, with those that fill up.
     """
-    n_at_once = _steps_at_once(n_rows, trainee.padded_hidden_rows)
+    n_at_once = steps_at_once(n_rows, trainee.padded_hidden_rows)
     generator = trainee.network.generator
     parts = [
         [torch.rand(min(n_at_once, n_steps - begin), n_rows, n, generator=generator) for n in trainee.hidden_rows]
@@ -206,6 +206,6 @@ def uniforms_of_trial(trainee: Trainee, n_steps: int, n_rows: int) -> list[Float
     return parts[0] if len(parts) == 1 else [torch.cat(of_row) for of_row in zip(*parts, strict=True)]
 
 
-def _steps_at_once(n_rows: int, padded_hidden_rows: Sequence[int]) -> int:
+def steps_at_once(n_rows: int, padded_hidden_rows: Sequence[int]) -> int:
     """Steps whose dropout masks are drawn at once."""
     return max(1, MASK_NUMBERS // (n_rows * max(padded_hidden_rows, default=1)))

@@ -27,7 +27,7 @@ from kansearch.data.splits import Split
 from kansearch.models.shapes import widest
 from kansearch.models.stack import structure
 from kansearch.specs.trial import End, ModelSpec, RungResult, TrialSpec
-from kansearch.training.batches import Padding, uniforms_of_trial
+from kansearch.training.batches import Padding, steps_at_once, uniforms_of_trial
 from kansearch.training.checkpoints import Checkpoint
 from kansearch.training.device import is_out_of_memory
 from kansearch.training.metrics import quality
@@ -40,7 +40,7 @@ CALL_S = 0.2
 """A call takes about so long at most, and one epoch at least: then whoever wants to stop the worker is asked."""
 
 CALL_NUMBERS = 2**21
-"""Random numbers that are drawn for a call, unless one epoch needs more."""
+"""Random numbers that are drawn for a call at most; where one epoch needs more it takes several calls."""
 
 
 @dataclass(frozen=True)
@@ -150,42 +150,55 @@ class Single:
     def _train(self, n_epochs: int) -> None:
         """Train so many epochs, or fewer where memory is short or the trial ends."""
         begin, trainee = time.perf_counter(), self._trainee
-        training, code = trainee.spec.training, trainer.code(self._program.dtype)
-        drops = trainee.spec.model.dropout > 0 and bool(trainee.hidden_rows)
-        if drops:
-            n_numbers = self._n_steps * self._n_rows * sum(trainee.hidden_rows)
-            n_epochs = min(n_epochs, max(1, CALL_NUMBERS // n_numbers))
+        training, n_steps = trainee.spec.training, self._n_steps
+        n_at_once = n_steps  # of an epoch
+        if self._drops:
+            n_drawn = self._n_rows * sum(trainee.hidden_rows)
+            n_epochs = min(n_epochs, max(1, CALL_NUMBERS // (n_steps * n_drawn)))
+            if n_steps * n_drawn > CALL_NUMBERS:
+                n_at_once = steps_at_once(self._n_rows, trainee.padded_hidden_rows)
         order = torch.stack([torch.randperm(self._split.n_train, generator=trainee.random) for _ in range(n_epochs)])
-        rates = learning_rates(training, trainee.epoch, self._n_steps, trainee.groups, n_epochs)
+        rates = learning_rates(training, trainee.epoch, n_steps, trainee.groups, n_epochs)
         free = np.array([free_groups(training, trainee.epoch + e, trainee.groups) for e in range(n_epochs)], np.uint8)
         losses = np.zeros((n_epochs, 2))
-        drawn: list[Tensor] = []
-        plan = trainer.PlanPointers(order.data_ptr(), pointer(rates), pointer(free))
-        if drops:
-            of_epochs = [uniforms_of_trial(trainee, self._n_steps, self._n_rows) for _ in range(n_epochs)]
-            drawn = of_epochs[0] if n_epochs == 1 else [torch.cat(row) for row in zip(*of_epochs, strict=True)]
-            plan.n_drawn = self._n_rows
-            of_rows = (ctypes.c_void_p * len(drawn))(*(t.data_ptr() for t in drawn))
-            plan.uniforms = ctypes.cast(of_rows, ctypes.c_void_p)
-        plan.n_epochs, plan.patience, plan.decoupled = n_epochs, training.patience, training.optimizer == "adamw"
-        plan.keep, plan.decay = 1 - trainee.spec.model.dropout, training.weight_decay
-        plan.l1, plan.entropy = training.l1, training.entropy
-        state = self._state
-        state.losses, state.best_loss = pointer(losses), trainee.best_loss
-        state.n_since_best = trainee.epoch - trainee.best_epoch
-        n_trained = code.trainer_train(
-            ctypes.byref(self._program.pointers),
-            self._program.memory,
-            ctypes.byref(self._columns.pointers),
-            ctypes.byref(plan),
-            ctypes.byref(state),
-            ctypes.c_int64(self._program.n_numbers),
-        )
+        self._state.losses, self._state.best_loss = pointer(losses), trainee.best_loss
+        self._state.n_since_best = trainee.epoch - trainee.best_epoch
+        n_trained = 0
+        for first in range(0, n_steps, n_at_once):
+            plan = trainer.PlanPointers(order.data_ptr(), pointer(rates[first:]), pointer(free))
+            plan.n_epochs, plan.first_step, plan.n_steps = n_epochs, first, min(n_at_once, n_steps - first)
+            n_trained = self._call(plan)
         best = torch.from_numpy(self._best)
         for train_loss, validation_loss in losses[:n_trained].tolist():
             trainee.learn(train_loss, validation_loss, best)
         self._epoch_s = (time.perf_counter() - begin) / n_trained
         trainee.seconds += time.perf_counter() - begin
+
+    @property
+    def _drops(self) -> bool:
+        return self._trainee.spec.model.dropout > 0 and bool(self._trainee.hidden_rows)
+
+    def _call(self, plan: trainer.PlanPointers) -> int:
+        """Train what is planned, with dropout masks that are drawn for it; returns how many epochs came to an end."""
+        trainee, training = self._trainee, self._trainee.spec.training
+        drawn: list[Tensor] = []
+        if self._drops:
+            of_epochs = [uniforms_of_trial(trainee, plan.n_steps, self._n_rows) for _ in range(plan.n_epochs)]
+            drawn = of_epochs[0] if len(of_epochs) == 1 else [torch.cat(row) for row in zip(*of_epochs, strict=True)]
+            of_rows = (ctypes.c_void_p * len(drawn))(*(t.data_ptr() for t in drawn))
+            plan.uniforms, plan.n_drawn = ctypes.cast(of_rows, ctypes.c_void_p), self._n_rows
+        plan.patience, plan.decoupled = training.patience, training.optimizer == "adamw"
+        plan.keep, plan.decay = 1 - trainee.spec.model.dropout, training.weight_decay
+        plan.l1, plan.entropy = training.l1, training.entropy
+        n_trained: int = trainer.code(self._program.dtype).trainer_train(
+            ctypes.byref(self._program.pointers),
+            self._program.memory,
+            ctypes.byref(self._columns.pointers),
+            ctypes.byref(plan),
+            ctypes.byref(self._state),
+            ctypes.c_int64(self._program.n_numbers),
+        )
+        return n_trained
 
     # --- what a group does too ---------------------------------------------------------------------------
 

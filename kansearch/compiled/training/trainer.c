@@ -17,7 +17,7 @@
 
 /* To be raised with every change of what a function takes, and of any order of names: kansearch/compiled/trainer.py
    refuses other versions. */
-enum { VERSION = 2, ALIGNMENT = 64 };
+enum { VERSION = 3, ALIGNMENT = 64 };
 
 /* Numbers of a row that are trained alike: `count` pieces of `size` numbers that begin `apart` numbers from each other. */
 typedef struct {
@@ -45,7 +45,8 @@ typedef struct {
     const double *rates;          /* G a step */
     const uint8_t *free;          /* G an epoch: which groups learn */
     const float *const *uniforms; /* for each row that drops nodes: n_drawn times its nodes a step; or nothing */
-    int64_t n_epochs, n_drawn, patience, decoupled;
+    int64_t n_epochs, first_step, n_steps; /* of each epoch; only the last ones end it */
+    int64_t n_drawn, patience, decoupled;
     double keep, decay, l1, entropy;
 } Plan;
 
@@ -55,6 +56,7 @@ typedef struct {
     int64_t *ages;    /* G: Adam's steps since each group was freed */
     double *losses;   /* of training and of validation, an epoch */
     real *outputs;    /* O n_validation, of the last epoch */
+    double total;     /* loss of the epoch so far, summed over its rows */
     double best_loss; /* with patience: on the validation rows, and how many epochs ago that was */
     int64_t n_since_best;
 } State;
@@ -285,28 +287,31 @@ static void restore(unsigned before) { (void)before; }
 
 int64_t trainer_version(void) { return VERSION; }
 
-/* Train; returns the epochs that were trained: fewer than planned where a loss is no finite number any more, or patience
-   is at its end. */
+/* Train; returns the epochs that came to their end: fewer than planned where a loss is no finite number any more, or
+   patience is at its end; none where only some steps of one were asked for. */
 int64_t trainer_train(const Program *program, char *bytes, const Data *data, const Plan *plan, State *state,
                       int64_t n_numbers) {
     const unsigned before = flush();
     Memory memory;
     lay_out(program, bytes, &memory);
     const Penalties penalties = {plan->l1, plan->entropy};
-    const int64_t size = program->batch_size, n_train = data->n_train, n_steps = (n_train + size - 1) / size;
+    const int64_t size = program->batch_size, n_train = data->n_train;
+    const int64_t end_step = plan->first_step + plan->n_steps;
     int64_t epoch = 0;
     for (int goes_on = 1; goes_on && epoch < plan->n_epochs; epoch++) {
-        double total = 0, *losses = state->losses + 2 * epoch;
-        for (int64_t step = 0; step < n_steps; step++) {
+        double *losses = state->losses + 2 * epoch;
+        for (int64_t step = plan->first_step; step < end_step; step++) {
             const int64_t begin = step * size, n = n_train - begin < size ? n_train - begin : size;
-            const int64_t all_steps = epoch * n_steps + step;
-            const Dropout dropout = {plan->uniforms, all_steps, plan->n_drawn, plan->keep};
-            total += learn(program, &memory, state->row, data, plan->order + epoch * n_train + begin, n, penalties,
-                           dropout, state->gradients);
+            const int64_t planned = epoch * plan->n_steps + step - plan->first_step;
+            const Dropout dropout = {plan->uniforms, planned, plan->n_drawn, plan->keep};
+            state->total += learn(program, &memory, state->row, data, plan->order + epoch * n_train + begin, n, penalties,
+                                  dropout, state->gradients);
             adam(program, plan, state, plan->free + epoch * program->n_groups,
-                 plan->rates + all_steps * program->n_groups);
+                 plan->rates + planned * program->n_groups);
         }
-        losses[0] = total / n_train;
+        if (end_step * size < n_train) break;
+        losses[0] = state->total / n_train;
+        state->total = 0;
         losses[1] = look(program, &memory, state->row, data, state->outputs) / data->n_validation;
         goes_on = isfinite(losses[0]) && isfinite(losses[1]);
         if (!goes_on || !plan->patience) continue;
