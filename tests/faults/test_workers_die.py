@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kansearch.compiled import trainer
 from tests.commands import Command, run_in, wait_until
 from tests.studies import records_in
 
@@ -19,7 +20,12 @@ from .crew import check_records
 pytestmark = pytest.mark.faults
 
 # Small packs, so that trials end one after the other and the search is never about to end.
-LONG = ("--pack", "2", "--set", "budget.epochs=200", "--set", "search.pruner=none")
+LASTING = ("--pack", "2", "--set", "budget.epochs=200", "--set", "search.pruner=none")
+LONG = (*LASTING, "--set", "space.dtype=float64")
+"""Trials that torch trains, for it is slow: compiled code would be done before anything can happen to them."""
+
+COMPILED = (*LASTING, "--set", "data.n_train=20000")
+"""Trials of some seconds that compiled code trains."""
 
 
 def optimize(study_file: Path, *arguments: str) -> Command:
@@ -52,10 +58,13 @@ def test_four_workers_on_one_file_keep_the_budget_exact(study_file: Path) -> Non
     check_records(records_in(study_file.parent), 200)
 
 
-def test_a_killed_worker_loses_no_trial(study_file: Path) -> None:
+@pytest.mark.parametrize("arguments", [LONG, COMPILED], ids=["torch", "compiled"])
+def test_a_killed_worker_loses_no_trial(arguments: tuple[str, ...], study_file: Path) -> None:
     """Another one takes its trials over, a new one its place; the end is the same exact budget."""
+    if arguments is COMPILED and trainer.level() is None:
+        pytest.skip("no C compiler: torch would take minutes")
     folder = study_file.parent
-    with optimize(study_file, "--workers", "2", "--trials", "16", *LONG) as process:
+    with optimize(study_file, "--workers", "2", "--trials", "16", *arguments) as process:
         process.wait_until(lambda: n_ended(folder) >= 1)
         before = children(process)
         os.kill(before[0], signal.SIGKILL)
