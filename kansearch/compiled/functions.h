@@ -134,7 +134,7 @@ INLINE Point linear_b_spline(real x) {
 
 INLINE Point identity(real x) { return (Point){x, 1}; }
 
-/* All of them, in the order of kansearch/compiled/functions.py. */
+/* All of them, in the order of kansearch/compiled/trainer.py. */
 #define EVERY_FUNCTION(DO)                                                                                             \
     DO(gaussian) DO(mexican_hat) DO(relu_bump) DO(sigmoid) DO(hyperbolic_tangent) DO(relu) DO(silu) DO(gelu) DO(sine)  \
     DO(cubic_b_spline) DO(quadratic_b_spline) DO(linear_b_spline) DO(identity)

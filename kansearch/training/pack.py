@@ -52,6 +52,7 @@ class Pack:
         self._kinds: dict[int, Kind | Alone] = {}
         self._features = FeatureCache()
         self._columns: dict[str, Columns] = {}
+        self._broke: Exception | None = None
 
     def __len__(self) -> int:
         return len(self._trainees)
@@ -148,23 +149,33 @@ class Pack:
         self._kinds[slot] = kind
 
     def advance(self, is_over: Callable[[], bool] = lambda: False) -> list[RungResult]:
-        """Train the group whose turn it is until some of its trials reach a rung, or their end: their results.
+        """Train the home whose turn it is until some of its trials reach a rung, or their end: their results.
 
-        Trials that compiled code trains take their turn together: each goes on to its next rung.
+        Trials that compiled code trains take their turn together: each goes on to its next rung. Where one of them
+        breaks, the results of those before it come first, and what broke is raised when more is asked for.
 
         Args:
             is_over: Asked after every epoch, or every fraction of a second: whether to leave it at that.
         """
+        if (error := self._broke) is not None:
+            self._broke = None
+            raise error
         while True:
             if ended := self._regroup():
                 return ended
-            first = self._homes[next(iter(self._homes))]
-            turn = [kind for kind, home in self._homes.items() if isinstance(home, type(first))]
+            first = next(iter(self._homes))
+            turn = [first] if isinstance(first, Kind) else [kind for kind in self._homes if isinstance(kind, Alone)]
             results = []
-            for kind in turn if isinstance(first, Single) else turn[:1]:
+            for kind in turn:
                 home = self._homes.pop(kind)
                 self._homes[kind] = home
-                results += home.advance(is_over)
+                try:
+                    results += home.advance(is_over)
+                except Exception as error:
+                    if not results:
+                        raise
+                    self._broke = error
+                    return results
                 if is_over():
                     return results
             if results:
@@ -177,8 +188,9 @@ class Pack:
     def checkpoint_since(self, slot: int) -> tuple[int, bytes] | None:
         """The epochs and the checkpoint of a trial on its way to a rung; None where the last rung's is as good."""
         trainee, kind = self._trainees[slot], self._kinds[slot]
-        # Polishers remember their steps, and no checkpoint does.
-        if trainee.is_at_rung or not trainee.epoch or (isinstance(kind, Kind) and kind.phase.is_polishing):
+        # Polishers remember their steps, and no checkpoint does; nor that grids were fitted for an epoch to come.
+        is_polishing = isinstance(kind, Kind) and kind.phase.is_polishing
+        if trainee.is_at_rung or not trainee.epoch or is_polishing or trainee.fitted_at == trainee.epoch:
             return None
         return trainee.epoch, self.checkpoint(slot)
 

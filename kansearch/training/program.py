@@ -100,15 +100,14 @@ class Program:
 
     Attributes:
         n_numbers: N.
-        n_outputs: Of the network.
         dtype: Of all numbers.
         n_groups: Groups of parameters with rates of their own: one, and one for each KAN layer.
         pointers: As the C code takes it.
     """
 
     def __init__(self, network: Network, batch_size: int) -> None:
-        self.n_outputs = network.n_outputs
         writer = _Writer(network)
+        assert len(writer.layers) <= trainer.MOST_LAYERS
         self._layers, self._segments = writer.layers, writer.segments()
         self._places = writer.in_order()
         self.dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
@@ -170,7 +169,7 @@ class Program:
 
     @property
     def n_own(self) -> int:
-        """R."""
+        """How many numbers a network has itself, without what fills them up."""
         probe = np.empty(self.n_numbers, self.dtype)
         return sum(place.of(probe).size for place in self._places)
 

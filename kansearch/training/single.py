@@ -40,7 +40,7 @@ CALL_S = 0.2
 """A call takes about so long at most, and one epoch at least: then whoever wants to stop the worker is asked."""
 
 CALL_NUMBERS = 2**21
-"""Random numbers that are drawn for a call at most; where one epoch needs more it takes several calls."""
+"""Random numbers that are drawn for a call; an epoch that needs more takes several calls."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ class Alone:
 
     Attributes:
         slot: Of the trial.
-        structure: Its network.
+        model: Its network.
     """
 
     slot: int
-    structure: ModelSpec
+    model: ModelSpec
 
 
 def is_known(spec: TrialSpec, split: Split) -> bool:

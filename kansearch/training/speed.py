@@ -43,4 +43,5 @@ def epochs_a_second(seconds: float = 0.3) -> float:
 
 def _epochs(pack: Pack, slot: int) -> int:
     since = pack.checkpoint_since(slot)
-    return MOST_EPOCHS if since is None else since[0]
+    assert since is not None, "the reference is trained for longer than anybody waits"
+    return since[0]

@@ -224,6 +224,44 @@ def test_a_trial_for_which_memory_does_not_suffice_leaves_the_others_alone(
             assert np.array_equal(curve(found[place].results), expected[place])
 
 
+def test_a_trial_that_breaks_does_not_take_the_results_of_others_along(
+    iris: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What those before it measured comes first; then it is said what broke."""
+    pack = Pack(iris, latency_at_rungs=False)
+    for seed in range(3):
+        pack.admit(TrialSpec(training=TrainingSpec(epochs=3), seed=seed))
+    whole = Single.advance
+
+    def breaks(self: Single, is_over: Any) -> list[RungResult]:
+        if self.trainees[0].spec.seed == 1:
+            raise RuntimeError("broken")
+        return whole(self, is_over)
+
+    monkeypatch.setattr(Single, "advance", breaks)
+    (first,) = pack.advance()
+    assert (first.slot, first.end) == (0, End.COMPLETED)
+    with pytest.raises(RuntimeError, match="broken"):
+        pack.advance()
+
+
+def test_a_trial_that_was_just_refined_is_given_up_without_a_checkpoint(sine: Split) -> None:
+    """Its network is finer already, and its last epoch was a coarser one's: it goes on from its last rung."""
+    model = ModelSpec(base_function="b_spline", n_basis=11)
+    spec = TrialSpec(model=model, training=TrainingSpec(epochs=9, refinements=2))
+    pack = Pack(sine, latency_at_rungs=False)
+    slots = [pack.admit(spec.model_copy(update={"seed": seed})) for seed in range(2)]
+    for _ in range(2):  # the first trial is refined, and then it is the turn of the second
+        pack.advance(lambda: True)
+    found = [pack.checkpoint_since(slot) for slot in slots]
+    assert found[0] is None
+    assert found[1] is not None
+    other = Pack(sine, latency_at_rungs=False)
+    other.admit(spec.model_copy(update={"seed": 1}), found[1][1])
+    (result,) = other.advance()
+    assert result.end is End.COMPLETED
+
+
 def test_compiled_code_trains_what_it_knows_and_torch_the_rest(iris: Split) -> None:
     """Plain, KAN and hybrid networks over numbers in float32; not in double, and nothing where it is not wanted."""
 

@@ -12,7 +12,7 @@
 #include "../functions.h"
 #include "products.h"
 
-/* As kansearch/training/program.py numbers them. */
+/* In the order of kansearch/compiled/trainer.py. */
 enum Kind { LINEAR, ATOMS, COPIES, CHEBYSHEV, RATIONAL, SHARED, SCALED, EDGE, NODE, MIXTURE, WORDS };
 
 /* Whether a layer is one product of weights with features of its inputs; else its curves are edges' or nodes'. */

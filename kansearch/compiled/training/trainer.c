@@ -253,8 +253,9 @@ static void adam(const Program *program, const Plan *plan, State *state, const u
 static double look(const Program *program, Memory *memory, const real *row, const Data *data, real *outputs) {
     const int64_t n_all = data->n_validation, last = program->n_layers - 1, C = program->layers[last].n_outputs;
     double total = 0;
-    for (int64_t begin = 0; begin < n_all; begin += program->batch_size) {
-        const int64_t n = n_all - begin < program->batch_size ? n_all - begin : program->batch_size;
+    const int64_t size = filled(program->batch_size, ROW_MULTIPLE);
+    for (int64_t begin = 0; begin < n_all; begin += size) {
+        const int64_t n = n_all - begin < size ? n_all - begin : size;
         const int64_t B = filled(n, ROW_MULTIPLE);
         for (int64_t i = 0; i < program->layers[0].n_inputs; i++) {
             real *x = memory->passes[0].x + i * B;
