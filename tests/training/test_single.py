@@ -251,7 +251,7 @@ def test_a_trial_that_was_just_refined_is_given_up_without_a_checkpoint(sine: Sp
     spec = TrialSpec(model=model, training=TrainingSpec(epochs=9, refinements=2))
     pack = Pack(sine, latency_at_rungs=False)
     slots = [pack.admit(spec.model_copy(update={"seed": seed})) for seed in range(2)]
-    for _ in range(2):  # the first trial is refined, and then it is the turn of the second
+    while not (first := pack._trainees[slots[0]]).fitted_at == first.epoch > 0:  # then it is the second trial's turn
         pack.advance(lambda: True)
     found = [pack.checkpoint_since(slot) for slot in slots]
     assert found[0] is None
