@@ -17,10 +17,12 @@ direction and order of the objectives do not matter, nor do trials that measured
 
 from __future__ import annotations
 
+import math
+from bisect import insort
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from enum import Enum, auto
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -147,6 +149,7 @@ class _Rivals:
         self._directions = optuna_directions(study.spec)
         self._trials: dict[int, StoredTrial] = {}
         self._complete: dict[int, StoredTrial] = {}
+        self._values: dict[int, _Values] = defaultdict(_Values)
         self._notes: dict[str, Any] = {}
         self.study = optuna.Study(study.spec.name, self)  # type: ignore[arg-type]  # stands for a storage
 
@@ -157,7 +160,19 @@ class _Rivals:
             return
         self._trials[trial.number] = trial
         if trial.state is TrialState.COMPLETE:
+            if trial.number not in self._complete:
+                for step, value in trial.intermediate_values.items():
+                    self._values[step].add(value)
             self._complete[trial.number] = trial
+
+    @property
+    def n_complete(self) -> int:
+        """Complete trials."""
+        return len(self._complete)
+
+    def values_at(self, step: int) -> _Values:
+        """What the complete trials measured at a step."""
+        return self._values[step]
 
     def judge(self, trial: StoredTrial, pruner: BasePruner) -> tuple[bool, dict[str, Any]]:
         """Whether a trial stops, and what the pruner noted of it; whoever is judged next sees the notes, too."""
@@ -187,6 +202,34 @@ class _Rivals:
         """Those of the study."""
         del study_id
         return self._directions
+
+
+class _Values:
+    """Numbers, sorted as they come."""
+
+    def __init__(self) -> None:
+        self._sorted: list[float] = []
+        self._n_nan = 0
+
+    def __len__(self) -> int:
+        return len(self._sorted) + self._n_nan
+
+    def add(self, value: float) -> None:
+        """Let another number in."""
+        if math.isnan(value):
+            self._n_nan += 1
+        else:
+            insort(self._sorted, value)
+
+    def percentile(self, percent: float) -> float:
+        """As `numpy.nanpercentile` has it, to the last bit; NaN of no numbers."""
+        if not self._sorted:
+            return math.nan
+        place = (len(self._sorted) - 1) * (percent / 100)
+        below = math.floor(place)
+        share = place - below
+        low, high = self._sorted[below], self._sorted[min(below + 1, len(self._sorted) - 1)]
+        return low + (high - low) * share if share < 0.5 else high - (high - low) * (1 - share)
 
 
 def vector_of(metrics: Mapping[str, float], objectives: Sequence[str]) -> list[float]:
@@ -272,6 +315,33 @@ class Rung:
         return self._fronts
 
 
+class _Percentile(optuna.pruners.PercentilePruner):
+    """Optuna's, which sorts what all complete trials measured at every decision; here that is sorted already."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Whether a trial stops."""
+        rivals = cast("_Rivals", study._storage)
+        step = trial.last_step
+        if not rivals.n_complete or rivals.n_complete < self._n_startup_trials:
+            return False
+        if step is None or step < self._n_warmup_steps or not self._is_due(step, trial):
+            return False
+        values = [value for value in trial.intermediate_values.values() if not math.isnan(value)]
+        if not values:
+            return True
+        others = rivals.values_at(step)
+        if len(others) < self._n_min_trials:
+            return False
+        if study.direction is StudyDirection.MAXIMIZE:
+            return max(values) < others.percentile(100 - self._percentile)
+        return min(values) > others.percentile(self._percentile)
+
+    def _is_due(self, step: int, trial: FrozenTrial) -> bool:
+        """Whether this is a trial's first step since the last one at which trials are to be judged."""
+        since = step - (step - self._n_warmup_steps) % self._interval_steps
+        return not any(since <= other < step for other in trial.intermediate_values)
+
+
 class _Hyperband(optuna.pruners.HyperbandPruner):
     """Optuna's, asked with a storage that shows the trials of one bracket only.
 
@@ -296,9 +366,9 @@ def make_pruner(spec: StudySpec) -> BasePruner:
     rungs = {"min_resource": pruner.min_epochs, "reduction_factor": pruner.reduction_factor}
     match pruner.name:
         case "median":
-            return optuna.pruners.MedianPruner(**options)  # type: ignore[arg-type]
+            return _Percentile(50.0, **options)  # type: ignore[arg-type]
         case "percentile":
-            return optuna.pruners.PercentilePruner(**{"percentile": 25.0, **options})  # type: ignore[arg-type]
+            return _Percentile(**{"percentile": 25.0, **options})  # type: ignore[arg-type]
         case "successive_halving":
             return optuna.pruners.SuccessiveHalvingPruner(**rungs, **options)  # type: ignore[arg-type]
         case "hyperband":

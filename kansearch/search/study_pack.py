@@ -197,9 +197,9 @@ class StudyPack:
         since = self._pack.checkpoint_since(slot)
         return None if since is None else checkpoint_write(trial, *since)
 
-    def _look(self, *, again: bool = True) -> list[StoredTrial]:
+    def _look(self, *, again: bool = True) -> Sequence[StoredTrial]:
         """The trials as they are now, or as this process knows them already; those of before are not counted again."""
-        trials = self._study.trials() if again else self._study.known_trials()
+        trials = self._study.look() if again else self._study.known_trials()
         for before, trial in self._changes.since(trials):
             if before is not None:
                 self._states[before.state] -= 1

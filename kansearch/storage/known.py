@@ -6,6 +6,7 @@ process wrote itself it knows already.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
@@ -62,17 +63,21 @@ class KnownTrials:
     """The trials of a study as this process last saw them.
 
     Attributes:
-        trials: By number, in order of the numbers.
+        trials: In order of their numbers; this list is changed, never replaced, so that nobody copies thousands.
         newest: Id; all trials up to it are known.
         signs: Those of trials that had not ended, by id.
         ended: How many of the others, up to the newest one, ended in which state: these never change again.
     """
 
     def __init__(self) -> None:
-        self.trials: dict[int, StoredTrial] = {}
+        self.trials: list[StoredTrial] = []
         self.newest = -1
         self.signs: dict[int, Sign] = {}
         self.ended: Counter[TrialState] = Counter()
+
+    def open_trials(self) -> list[StoredTrial]:
+        """Those that had not ended, and perhaps some that have since, in order of their numbers."""
+        return [self._trial(number) for number in sorted(sign.number for sign in self.signs.values())]
 
     def n_ended(self, states: Collection[TrialState]) -> int:
         """How many trials up to the newest one ended in one of these states."""
@@ -98,7 +103,10 @@ class KnownTrials:
             # To be read again, whatever its sign.
             self.signs[trial_id] = sign._replace(newest=(-1, -1))
         elif sign.newest != (-1, -1):
-            self._put(self.trials[sign.number].after(write, at), None)
+            self._put(self._trial(sign.number).after(write, at), None)
+
+    def _trial(self, number: int) -> StoredTrial:
+        return self.trials[self._place(number)]
 
     def _put(self, trial: StoredTrial, newest: tuple[int | None, int | None] | None) -> None:
         if trial.state.is_finished() and trial._trial_id <= self.newest:
@@ -106,10 +114,19 @@ class KnownTrials:
             self.ended[trial.state] += 1
         else:
             self.signs[trial._trial_id] = Sign(trial.number, trial.state, newest)
-        is_late = trial.number not in self.trials and trial.number < next(reversed(self.trials), -1)
-        self.trials[trial.number] = trial
-        if is_late:
-            self.trials = dict(sorted(self.trials.items()))
+        place = self._place(trial.number)
+        if place == len(self.trials) or self.trials[place].number != trial.number:
+            self.trials.insert(place, trial)
+        else:
+            self.trials[place] = trial
+
+    def _place(self, number: int) -> int:
+        """Where a trial of this number is, or belongs: at its number, where none before it is missing."""
+        if number < len(self.trials) and self.trials[number].number == number:
+            return number
+        if not self.trials or self.trials[-1].number < number:
+            return len(self.trials)
+        return bisect_left(self.trials, number, key=lambda trial: trial.number)
 
     def unread(self, connection: Connection, study_id: int) -> dict[int, Sign]:
         """The signs of the trials that had not ended and of those that are new, as they are now."""
@@ -134,7 +151,7 @@ class KnownTrials:
         for trial_id in self.signs.keys() & signs.keys():
             # Those that this process began and ended between two looks.
             if self.signs[trial_id].state.is_finished():
-                self._put(self.trials[signs[trial_id].number], None)
+                self._put(self._trial(signs[trial_id].number), None)
 
     def _is_known(self, trial_id: int, sign: Sign) -> bool:
         known = self.signs.get(trial_id)

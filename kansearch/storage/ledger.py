@@ -636,16 +636,27 @@ class Storage(_CachedStorage):
     ) -> list[FrozenTrial]:
         """The trials of a study, in order of their numbers; the signature is Optuna's."""
         with self._lock:
-            self.ledger.read_known(study_id, self._known[study_id])
-        trials: list[FrozenTrial] = [*self.known_trials(study_id)]
+            known = self._known[study_id]
+            self.ledger.read_known(study_id, known)
+            open_only = states is not None and not any(state.is_finished() and state in states for state in TrialState)
+            trials: list[FrozenTrial] = [*(known.open_trials() if open_only else known.trials)]
         if states is not None:
             trials = [trial for trial in trials if trial.state in states]
         return copy.deepcopy(trials) if deepcopy else trials
 
-    def known_trials(self, study_id: int) -> list[StoredTrial]:
-        """The trials of a study as this process last saw them, or wrote them itself."""
+    def look(self, study_id: int) -> Sequence[StoredTrial]:
+        """The trials of a study, as `known_trials`, after what changed was read."""
         with self._lock:
-            return list(self._known[study_id].trials.values())
+            self.ledger.read_known(study_id, self._known[study_id])
+        return self.known_trials(study_id)
+
+    def known_trials(self, study_id: int) -> Sequence[StoredTrial]:
+        """The trials of a study as this process last saw them, or wrote them itself, in order of their numbers.
+
+        No copy: whatever this process reads and writes later changes it.
+        """
+        with self._lock:
+            return self._known[study_id].trials
 
     def create_trials(
         self, study_id: int, templates: Sequence[StoredTrial], n_seen: int, mark: str, owner: str

@@ -145,8 +145,20 @@ class StoredStudy:
             trials = self.storage.get_all_trials(self.study_id, deepcopy=False, states=states or None)
         return cast("list[StoredTrial]", trials)
 
-    def known_trials(self) -> list[StoredTrial]:
-        """The trials as this process last saw them, or wrote them itself, in order of their numbers."""
+    def look(self) -> Sequence[StoredTrial]:
+        """All trials as they are now, as `known_trials`.
+
+        Raises:
+            UserError: If somebody deleted the study.
+        """
+        with self._present():
+            return self.storage.look(self.study_id)
+
+    def known_trials(self) -> Sequence[StoredTrial]:
+        """The trials as this process last saw them, or wrote them itself, in order of their numbers.
+
+        No copy: whatever this process reads and writes later changes it.
+        """
         return self.storage.known_trials(self.study_id)
 
     def system_attrs(self) -> dict[str, Any]:

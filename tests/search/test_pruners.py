@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -13,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from kansearch.search.pruners import Decision, Rung
+from kansearch.search.pruners import Decision, Judge, Rung
 from kansearch.specs.trial import RungResult, TrialSpec
+from kansearch.storage.reading import StoredTrial
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
 from kansearch.training.recorded import RecordedPack
@@ -181,6 +183,56 @@ def test_optunas_pruners_decide_as_in_a_study_of_optunas(name: str, make_study: 
             plain.tell(trial, state=TrialState.PRUNED)
         assert (record.state == "complete", record.epochs) == (epoch == study.spec.rungs[-1], epoch)
     assert {record.state for record in read_records(study)} == {"complete", "pruned"}
+
+
+@pytest.mark.filterwarnings("ignore:All-NaN")  # of Optuna's
+@pytest.mark.parametrize("objective", ["rmse", "r2"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": "median"},
+        {"name": "median", "n_startup_trials": 0, "n_warmup_steps": 3},
+        {"name": "percentile", "percentile": 40.0, "n_startup_trials": 3, "interval_steps": 2, "n_min_trials": 4},
+        {"name": "percentile", "percentile": 60.0, "n_warmup_steps": 1, "interval_steps": 3},
+    ],
+)
+def test_percentiles_that_grow_decide_as_optunas(
+    options: dict[str, Any], objective: str, make_study: Callable[..., StoredStudy]
+) -> None:
+    """What is sorted as it comes: different values and equal ones, none at a step, and some that are no number."""
+    rng = np.random.default_rng(0)
+    own = {key: value for key, value in options.items() if key != "name"}
+    study = make_study(f"objectives=[{objective}]", f"search.pruner={options['name']}", "budget={trials: 9, epochs: 9}")
+    # Not all of them can be said in a study file.
+    pruner_spec = study.spec.search.pruner.model_copy(update={"options": own})
+    search_spec = study.spec.search.model_copy(update={"pruner": pruner_spec})
+    study.spec = study.spec.model_copy(update={"search": search_spec})
+    judge, trials = Judge(study), list[StoredTrial]()
+    plain = optuna.create_study(direction="minimize" if objective == "rmse" else "maximize")
+    optunas = optuna.pruners.MedianPruner if options["name"] == "median" else optuna.pruners.PercentilePruner
+    pruner = optunas(**{**({"percentile": 25.0} if options["name"] == "percentile" else {}), **own})
+    n_stopped = 0
+
+    def trial(state: TrialState, values: dict[int, float]) -> StoredTrial:
+        n = len(trials)
+        return StoredTrial(n, state, None, None, None, {}, {}, {}, {}, values, n, values=[0.0] * state.is_finished())
+
+    for _ in range(100):
+        values: dict[int, float] = {}
+        for step in range(1, 10):
+            if rng.random() < 0.2:
+                continue
+            values[step] = float(rng.choice([rng.normal(), round(rng.normal()), math.nan], p=[0.7, 0.2, 0.1]))
+            result = RungResult(slot=0, rung=step, epoch=step, metrics={}, points=())
+            judge.measured(running := trial(TrialState.RUNNING, dict(values)), result)
+            does_stop = judge.decide(running, result) is Decision.PRUNE
+            assert does_stop == pruner.prune(plain, running)
+            n_stopped += does_stop
+        # Whoever stops is trained on, for otherwise few would be complete.
+        trials.append(trial(TrialState.COMPLETE, values))
+        judge.look(trials)
+        plain.add_trial(optuna.trial.create_trial(value=0.0, intermediate_values=values))
+    assert n_stopped > 20
 
 
 def test_a_value_that_is_no_number_stops_first() -> None:
