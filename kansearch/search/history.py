@@ -1,28 +1,26 @@
-"""What a study's trials tell those who draw the next ones: a table, of which only what changed is written anew."""
+"""What a study's trials tell those who draw the next ones, kept from look to look."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import compress, count
-from operator import is_not
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from kansearch.specs.space import Domain, Fixed, Range
 from kansearch.specs.study import StudySpec
+from kansearch.storage.known import Changes
 from kansearch.storage.reading import StoredTrial
-from kansearch.storage.studies import StoredStudy, optuna_directions
+from kansearch.storage.studies import optuna_directions
 from kansearch.storage.trials import DEATHS
 
 Places = NDArray[np.int64]
-"""Of trials in a History, lowest first."""
+"""Of trials in a History: their numbers, lowest first."""
 
 Numbers = NDArray[np.float64]
 
@@ -33,16 +31,40 @@ DRAFT_ID = -1
 """Stands for the trial that does not exist yet while its hyperparameters are drawn."""
 
 
-class History:
-    """The trials of a study as a table: a row for each, in order of their numbers, and for those drawn since.
+class _Row(NamedTuple):
+    """What counts of a trial, as it stands.
 
-    A trial that has ended never changes, so its row is kept as long as the storage shows the same object. All of it
-    follows from the trials: what is kept saves time and decides nothing.
+    Attributes:
+        place: Of the trial, its number.
+        state: Of the trial.
+        family: Of its network; None where the space has but one.
+        epochs: That it got so far, at least one.
+        is_second_try: Of a trial that lost its worker.
+        network: By which one with the same hyperparameters is known.
+    """
+
+    place: int
+    state: TrialState
+    family: str | None
+    epochs: int
+    is_second_try: bool
+    network: bytes
+
+
+class History:
+    """The trials of a study as those see them who draw the next ones, and what was drawn since.
+
+    A look costs as much as changed since the last one, however many trials there are. All of it follows from the
+    trials: what is kept saves time and decides nothing.
 
     Attributes:
         distributions: What the hyperparameters of the space are drawn from, by name, in the order of their columns.
         directions: Of the objectives.
-        kinds: Sets of hyperparameters that occur, and the numbers that stand for them.
+        params: The numbers that stand for the hyperparameters of each trial, by its number; ABSENT for those that it
+            does not have. There is room for more trials than there are.
+        n_drawn: How many were drawn. Second tries were not: a study that was stopped draws what it would have drawn.
+        family_epochs: Epochs that each family of the space got so far. A trial that has only begun counts as one
+            epoch, so that workers spread over the families. Failed trials do not count.
     """
 
     def __init__(self, spec: StudySpec) -> None:
@@ -52,120 +74,94 @@ class History:
             if not isinstance(domain, Fixed)
         }
         self.directions = optuna_directions(spec)
-        self.kinds: dict[frozenset[str], int] = {}
-        self._signs = [-1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in self.directions]
-        self._families = {name: number for number, name in enumerate(spec.space.families())}
-        self._ended: list[StoredTrial | None] = []
-        self._n = 0
-        self._columns: dict[str, NDArray[Any]] = {
-            "id": np.zeros(64, np.int64),
-            "state": np.zeros(64, np.int8),
-            "is_second_try": np.zeros(64, np.bool_),
-            "family": np.zeros(64, np.int64),
-            "kind": np.zeros(64, np.int64),
-            "epochs": np.zeros(64, np.int64),
-            "violation": np.zeros(64),
-            "losses": np.zeros((64, len(self.directions))),
-            "last_rung": np.zeros((64, 2)),
-            "params": np.zeros((64, len(self.distributions))),
-        }
+        self.params = np.zeros((64, len(self.distributions)))
+        self.n_drawn = 0
+        self.family_epochs = dict.fromkeys(spec.space.families(), 0)
+        self._changes = Changes()
+        self._rows: list[_Row] = []
+        self._n_drafts = 0
+        self._networks: Counter[bytes] = Counter()
+        self._ended: dict[str | None, list[StoredTrial]] = defaultdict(list)
+        self._running: dict[str | None, set[int]] = defaultdict(set)
 
     def look(self, trials: Sequence[StoredTrial]) -> None:
         """See the trials as they are now; what was drawn since the last look is forgotten."""
-        self._n = len(trials)
-        del self._ended[self._n :]
-        self._ended.extend([None] * (self._n - len(self._ended)))
-        self._make_room()
-        # Thousands of trials are compared in C.
-        for place in compress(count(), map(is_not, self._ended, trials)):
-            trial = trials[place]
-            self._ended[place] = trial if trial.state.is_finished() else None
-            self._write(place, trial)
+        for _ in range(self._n_drafts):
+            self._count(self._rows.pop(), -1)
+        self._n_drafts = 0
+        for _, trial in self._changes.since(trials):
+            self._see(trial)
 
-    def add(self, draft: StoredTrial) -> None:
-        """Add a trial that is drawn and will be created, as if it ran already."""
-        self._n += 1
-        self._make_room()
-        self._write(self._n - 1, draft)
-
-    def __getitem__(self, column: str) -> NDArray[Any]:
-        """What a column says of each trial.
-
-        `epochs` are those that it got so far, at least one; `violation` is that of all constraints. Of `losses`, its
-        objectives, and of `last_rung`, its epoch and the first objective there, smaller ones are better. `params` are
-        the numbers that stand for its hyperparameters.
-        """
-        return self._columns[column][: self._n]
+    def add(self, params: Mapping[str, Any]) -> None:
+        """Add a trial of these hyperparameters, which were drawn and will be created, as if it ran already."""
+        self._begin(params, TrialState.RUNNING)
+        self._n_drafts += 1
 
     @property
-    def n_drawn(self) -> int:
-        """How many were drawn. Second tries were not: a study that was stopped draws what it would have drawn."""
-        return int(np.count_nonzero(~self["is_second_try"]))
+    def n_trials(self) -> int:
+        """How many there are, with those that were drawn since the last look."""
+        return len(self._rows)
 
-    def family_epochs(self) -> dict[str, int]:
-        """Epochs that each family of the space got so far.
+    def ended(self, family: str | None) -> Sequence[StoredTrial]:
+        """The complete and the pruned trials of a family, or of all where it is None, in the order in which they ended.
 
-        A trial that has only begun counts as one epoch, so that workers spread over the families.
+        Later ones are appended.
         """
-        counts = (self["state"] != TrialState.FAIL) & (self["family"] >= 0)
-        sums = np.bincount(self["family"][counts], self["epochs"][counts], minlength=len(self._families))
-        return {name: int(sums[number]) for name, number in self._families.items()}
+        return self._ended[family]
 
-    def rivals(self, family: str | None) -> NDArray[np.bool_]:
-        """Which trials a family learns from: its own, or all where it is None; failed ones are nobody's."""
-        lives: NDArray[np.bool_] = self["state"] != TrialState.FAIL
-        return lives if family is None else lives & (self["family"] == self._families[family])
+    def running(self, family: str | None) -> list[int]:
+        """The places of those that run, or were drawn since the last look; lowest first."""
+        return sorted(self._running[family])
 
     def has(self, params: Mapping[str, Any]) -> bool:
         """Whether there is a trial with these hyperparameters that did not fail."""
-        same = (self["params"] == self._numbers(params)).all(axis=1)
-        return bool((same & self.rivals(None)).any())
+        return self._networks[self._numbers(params).tobytes()] > 0
 
-    def _make_room(self) -> None:
-        for name, column in self._columns.items():
-            if self._n > len(column):
-                self._columns[name] = np.concatenate([column, np.zeros((self._n, *column.shape[1:]), column.dtype)])
+    def _see(self, trial: StoredTrial) -> None:
+        place = trial.number
+        if place == len(self._rows):
+            self._begin(trial.params, trial.state, trial.epochs or 1, is_second_try=DEATHS in trial.user_attrs)
+        else:
+            before = self._rows[place]
+            self._count(before, -1)
+            self._rows[place] = before._replace(state=trial.state, epochs=trial.epochs or 1)
+            self._count(self._rows[place], 1)
+        if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            for family in {None, self._rows[place].family}:
+                self._ended[family].append(trial)
 
-    def _write(self, place: int, trial: StoredTrial) -> None:
-        columns = self._columns
-        if columns["id"][place] != trial._trial_id or trial._trial_id == DRAFT_ID:
-            # All that a trial has from its first moment on.
-            columns["id"][place] = trial._trial_id
-            columns["is_second_try"][place] = DEATHS in trial.user_attrs
-            columns["family"][place] = self._families.get(trial.params.get("family", ""), -1)
-            columns["kind"][place] = self.kinds.setdefault(frozenset(trial.params), len(self.kinds))
-            columns["params"][place] = self._numbers(trial.params)
-        columns["state"][place] = trial.state
-        columns["epochs"][place] = trial.epochs or 1
-        if trial.state.is_finished():
-            columns["violation"][place] = sum(value for value in trial.constraints.values() if value > 0)
-            columns["losses"][place] = np.multiply(trial.values, self._signs) if trial.values else math.nan
-            columns["last_rung"][place] = self._last_rung(trial)
+    def _begin(
+        self, params: Mapping[str, Any], state: TrialState, epochs: int = 1, *, is_second_try: bool = False
+    ) -> None:
+        """Let a trial count that is new here."""
+        place, numbers = len(self._rows), self._numbers(params)
+        if place == len(self.params):
+            self.params = np.concatenate([self.params, np.zeros_like(self.params)])
+        self.params[place] = numbers
+        row = _Row(place, state, params.get("family"), epochs, is_second_try, numbers.tobytes())
+        self._rows.append(row)
+        self._count(row, 1)
 
-    def _numbers(self, params: Mapping[str, Any]) -> list[float]:
+    def _count(self, row: _Row, sign: int) -> None:
+        """Let a trial count, or no more."""
+        self.n_drawn += sign * (not row.is_second_try)
+        if row.state is TrialState.FAIL:
+            return
+        self._networks[row.network] += sign
+        if row.family in self.family_epochs:
+            self.family_epochs[row.family] += sign * row.epochs
+        if row.state is TrialState.RUNNING:
+            for family in {None, row.family}:
+                (self._running[family].add if sign > 0 else self._running[family].discard)(row.place)
+
+    def _numbers(self, params: Mapping[str, Any]) -> Numbers:
         """What stands for hyperparameters."""
-        return [
-            distribution.to_internal_repr(params[name]) if name in params else ABSENT
-            for name, distribution in self.distributions.items()
-        ]
-
-    def _last_rung(self, trial: FrozenTrial) -> tuple[float, float]:
-        if not trial.intermediate_values:
-            return 1.0, 0.0
-        epoch, value = max(trial.intermediate_values.items())
-        return -epoch, math.inf if math.isnan(value) else value * self._signs[0]
-
-
-_histories: WeakKeyDictionary[StoredStudy, History] = WeakKeyDictionary()
-
-
-def history_of(study: StoredStudy, trials: Sequence[StoredTrial]) -> History:
-    """The history of a study that has these trials."""
-    history = _histories.get(study)
-    if history is None:
-        history = _histories[study] = History(study.spec)
-    history.look(trials)
-    return history
+        return np.array(
+            [
+                distribution.to_internal_repr(params[name]) if name in params else ABSENT
+                for name, distribution in self.distributions.items()
+            ]
+        )
 
 
 def to_distribution(domain: Domain) -> BaseDistribution:

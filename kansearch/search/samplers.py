@@ -85,12 +85,14 @@ class StudyView:
     under the name of the scope, so that families do not read each other's. Everything else goes to the real storage.
     """
 
-    def __init__(self, study: StoredStudy, trials: Sequence[FrozenTrial], scope: str = "") -> None:
+    def __init__(
+        self, study: StoredStudy, trials: Sequence[FrozenTrial], draft_attrs: dict[str, Any], scope: str = ""
+    ) -> None:
         self._storage: BaseStorage = study.storage
         self._study = study
         self._trials = trials
         self._prefix = f"{SCOPE}{scope}:" if scope else ""
-        self.draft_attrs: dict[str, Any] = {}
+        self._draft_attrs = draft_attrs
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._storage, name)
@@ -120,11 +122,11 @@ class StudyView:
                     trial.system_attrs[key] = value
         # These are meant for workers that see a trial before its parameters; ours has both at once.
         elif not key.startswith("tpe:relative_params"):
-            self.draft_attrs[key] = value
+            self._draft_attrs[key] = value
 
     def get_trial_system_attrs(self, trial_id: int) -> dict[str, Any]:
         """What was noted of the draft, or of a real trial."""
-        return self.draft_attrs if trial_id == DRAFT_ID else self._storage.get_trial_system_attrs(trial_id)
+        return self._draft_attrs if trial_id == DRAFT_ID else self._storage.get_trial_system_attrs(trial_id)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """What was noted of the study in this scope."""

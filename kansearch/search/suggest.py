@@ -8,10 +8,12 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,7 +21,7 @@ from kansearch.errors import UserError
 from kansearch.models.build import build, why_unbuildable
 from kansearch.models.cost import cost, latency_ms
 from kansearch.models.shapes import n_numbers
-from kansearch.search.history import DRAFT_ID, History, history_of
+from kansearch.search.history import DRAFT_ID, History
 from kansearch.search.samplers import BLIND, StudyView, make_sampler, rivals, takes_turns
 from kansearch.search.tpe import Seen
 from kansearch.specs.data import Inputs
@@ -70,41 +72,65 @@ def suggest(
     Raises:
         UserError: If no candidate of MAX_DRAWS keeps to the limits.
     """
-    history = history_of(study, trials)
+    known = _known.get(study)
+    if known is None:
+        known = _known[study] = _Known(study.spec)
+    history = known.history
+    history.look(trials)
     looks: dict[str | None, _Look] = {}
-    n_drawn, spent = history.n_drawn, history.family_epochs()
     candidates = []
-    for place in range(n_candidates):
-        family = next_family(study.spec, spent)
+    for _ in range(n_candidates):
+        family = next_family(study.spec, history.family_epochs)
         if family not in looks:
-            looks[family] = _Look(study, history, trials, family)
-        draft = _draw(study, looks[family], inputs, n_outputs, (worker, n_drawn + place))
+            looks[family] = _Look(study, known, trials, family)
+        draft = _draw(study, looks[family], inputs, n_outputs, (worker, history.n_drawn))
         looks[family].add(draft)
-        if family is not None:
-            spent[family] += 1
         candidates.append(draft.candidate())
     return candidates
+
+
+class _Known:
+    """What is remembered of a study, so that a look costs as much as changed.
+
+    Args:
+        spec: Of the study.
+    """
+
+    def __init__(self, spec: StudySpec) -> None:
+        self.history = History(spec)
+        self._seen: dict[str | None, Seen] = {}
+
+    def seen(self, family: str | None) -> Seen:
+        """What TPE sees of a family's trials."""
+        if family not in self._seen:
+            self._seen[family] = Seen(self.history, family)
+        self._seen[family].look()
+        return self._seen[family]
+
+
+_known: WeakKeyDictionary[StoredStudy, _Known] = WeakKeyDictionary()
 
 
 class _Look:
     """What a family's sampler sees of a study at one look: its rivals, and what was drawn since."""
 
-    def __init__(self, study: StoredStudy, history: History, trials: Sequence[StoredTrial], family: str | None) -> None:
-        self.history = history
+    def __init__(self, study: StoredStudy, known: _Known, trials: Sequence[StoredTrial], family: str | None) -> None:
+        self.history = known.history
         self.family = family
+        self._known = known
         self._study = study
         self._at_the_look = trials
-        self._drafts: list[StoredTrial] = []
+        self._drafts: list[_Draft] = []
 
     def add(self, draft: _Draft) -> None:
         """Count a draft as a trial that runs."""
-        self.history.add(draft.frozen)
-        self._drafts.append(draft.frozen)
+        self.history.add(draft.params)
+        self._drafts.append(draft)
 
     @functools.cached_property
     def seen(self) -> Seen:
         """The same as TPE sees it."""
-        return Seen(self.history, self.family)
+        return self._known.seen(self.family)
 
     @functools.cached_property
     def _rivals(self) -> list[FrozenTrial]:
@@ -112,7 +138,7 @@ class _Look:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        return [*self._rivals, *self._drafts]
+        return [*self._rivals, *(draft.frozen for draft in self._drafts)]
 
 
 def _draw(study: StoredStudy, look: _Look, inputs: Inputs, n_outputs: int, stream: tuple[int, int]) -> _Draft:
@@ -214,42 +240,54 @@ class _Draft:
 
     def __init__(self, study: StoredStudy, sampler: BaseSampler, look: _Look, n_rejected: int) -> None:
         self._n_rejected = n_rejected
+        self._stored = study
         self._spec = study.spec
+        self._look = look
         self._family = look.family
         self._sampler = sampler
+        self._number = look.history.n_trials
         self._distributions = look.history.distributions
-        visible = () if isinstance(sampler, BLIND) else look.trials
-        self._view = StudyView(study, visible, scope=look.family or "")
-        self._study = optuna.Study(study.spec.name, self._view, sampler=sampler)  # type: ignore[arg-type]  # stands for a storage
-        self.frozen = StoredTrial(
-            trial_id=DRAFT_ID,
-            number=visible[-1].number + 1 if visible else 0,
-            state=TrialState.RUNNING,
-            value=None,
-            datetime_start=datetime.now().astimezone(),
-            datetime_complete=None,
-            params={},
-            distributions={},
-            user_attrs={},
-            system_attrs=self._view.draft_attrs,
-            intermediate_values={},
-        )
-        self.params = self.frozen.params
+        self._noted: dict[str, Any] = {}
+        self.params: dict[str, Any] = {}
+        self.distributions: dict[str, BaseDistribution] = {}
         self.trial = _trial_spec(self._spec, self._draw_all())
 
     def candidate(self) -> Candidate:
         """What was drawn."""
-        return Candidate(
-            self.params, self.frozen.distributions, self.trial.seed, self._n_rejected, self._view.draft_attrs
+        return Candidate(self.params, self.distributions, self.trial.seed, self._n_rejected, self._noted)
+
+    @functools.cached_property
+    def frozen(self) -> FrozenTrial:
+        """The draft as samplers see it that look at a study through Optuna."""
+        return FrozenTrial(
+            trial_id=DRAFT_ID,
+            number=self._number,
+            state=TrialState.RUNNING,
+            value=None,
+            datetime_start=datetime.now().astimezone(),
+            datetime_complete=None,
+            params=self.params,
+            distributions=self.distributions,
+            user_attrs={},
+            system_attrs=self._noted,
+            intermediate_values={},
         )
+
+    def _of_optuna(self) -> tuple[optuna.Study, FrozenTrial]:
+        """The study and the draft as the sampler asks for them; a blind one never looks at them, and both cost time."""
+        if isinstance(self._sampler, BLIND):
+            return cast("tuple[optuna.Study, FrozenTrial]", (None, None))
+        view = StudyView(self._stored, self._look.trials, self._noted, scope=self._family or "")
+        return optuna.Study(self._spec.name, view, sampler=self._sampler), self.frozen  # type: ignore[arg-type]  # stands for a storage
 
     def _draw_all(self) -> dict[str, Scalar]:
         """Draw every hyperparameter that exists; the family only where it has no turn."""
-        self._sampler.before_trial(self._study, self.frozen)
-        relative_space = self._sampler.infer_relative_search_space(self._study, self.frozen)
+        seen = self._of_optuna()
+        self._sampler.before_trial(*seen)
+        relative_space = self._sampler.infer_relative_search_space(*seen)
         if self._family is not None:
             relative_space.pop("family", None)
-        relative = self._sampler.sample_relative(self._study, self.frozen, relative_space)
+        relative = self._sampler.sample_relative(*seen, relative_space)
 
         def draw(name: str, domain: Domain) -> Scalar:
             if isinstance(domain, Fixed):
@@ -257,14 +295,14 @@ class _Draft:
             distribution = self._distributions[name]
             if name == "family" and self._family is not None:
                 value: Scalar = self._family
-            elif name in relative and relative_space.get(name) == distribution:
+            elif name in relative and (relative_space[name] is distribution or relative_space[name] == distribution):
                 value = relative[name]
             elif distribution.single():
                 value = distribution.to_external_repr(distribution.to_internal_repr(_first_value(domain)))
             else:
-                value = self._sampler.sample_independent(self._study, self.frozen, name, distribution)
+                value = self._sampler.sample_independent(*seen, name, distribution)
             self.params[name] = value
-            self.frozen.distributions[name] = distribution
+            self.distributions[name] = distribution
             return value
 
         return self._spec.space.assign(draw)

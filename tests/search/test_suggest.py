@@ -19,6 +19,8 @@ from optuna.samplers import RandomSampler
 from optuna.samplers._tpe import _truncnorm
 from optuna.samplers._tpe import sampler as optuna_tpe
 from optuna.samplers._tpe.parzen_estimator import _ParzenEstimator, _ParzenEstimatorParameters
+from optuna.study import StudyDirection
+from optuna.study._multi_objective import _fast_non_domination_rank
 from optuna.trial import TrialState, create_trial
 from scipy.special import log_ndtr, ndtr
 
@@ -103,7 +105,7 @@ def test_a_free_study_leaves_the_family_to_the_sampler(make_spec: MakeSpec) -> N
     """With families: free nobody's turn is decided; likewise where there is but one family."""
     for overrides, family in ((["search.families=free"], None), (["space.family=[kan]"], None), ([], "mlp")):
         spec = make_spec(*overrides)
-        assert next_family(spec, History(spec).family_epochs()) == family
+        assert next_family(spec, History(spec).family_epochs) == family
 
 
 def test_hyperparameters_exist_only_where_they_mean_something(make_study: MakeStudy) -> None:
@@ -169,13 +171,32 @@ def test_a_large_study_shows_tpe_some_of_its_trials(make_study: MakeStudy, monke
             densities.append((len(params), params[0].sum()))
 
     monkeypatch.setattr(tpe, "Density", Watched)
-    draw(study, 0)
-    monkeypatch.setattr(tpe, "MAX_ABOVE", 10)
-    draw(study, 0)
+    for most in (tpe.MAX_ABOVE, 10):
+        monkeypatch.setattr(tpe, "MAX_ABOVE", most)
+        draw(StoredStudy(study.storage, study.study_id, study.spec), 0)
     (good, others), (same, fewer) = densities[:2], densities[2:]
-    assert (good[0], others[0], fewer[0]) == (4, 39, 13)
     assert same == good
+    assert (good[0], others[0], fewer[0]) == (4, 39, 13)
     assert others[1] == fewer[1]  # the oldest of them
+
+
+def ended(
+    number: int, values: list[float] | None, violation: float = 0.0, steps: dict[int, float] | None = None
+) -> StoredTrial:
+    return StoredTrial(
+        number=number,
+        trial_id=number + 1,
+        state=TrialState.PRUNED if values is None else TrialState.COMPLETE,
+        value=None,
+        values=values,
+        params={"width": 4},
+        distributions={"width": IntDistribution(2, 9)},
+        user_attrs={},
+        system_attrs={"constraints:some": violation},
+        intermediate_values=steps or {},
+        datetime_start=None,
+        datetime_complete=None,
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -195,29 +216,38 @@ def test_the_good_trials_are_optunas(data: st.DataObject, n_objectives: int) -> 
     for number in range(data.draw(st.integers(0, 40))):
         is_complete = data.draw(st.booleans())
         violation = data.draw(st.sampled_from([0.0, 0.0, 0.5, 0.7])) if is_complete or n_objectives == 1 else 0.3
-        trials.append(
-            StoredTrial(
-                number=number,
-                trial_id=number + 1,
-                state=TrialState.COMPLETE if is_complete else TrialState.PRUNED,
-                value=None,
-                values=[data.draw(numbers) for _ in range(n_objectives)] if is_complete else None,
-                params={"width": 4},
-                distributions={"width": IntDistribution(2, 9)},
-                user_attrs={},
-                system_attrs={"constraints:some": violation},
-                intermediate_values=data.draw(st.dictionaries(st.integers(1, 3), numbers, max_size=2)),
-                datetime_start=None,
-                datetime_complete=None,
-            )
-        )
+        values = [data.draw(numbers) for _ in range(n_objectives)] if is_complete else None
+        steps = data.draw(st.dictionaries(st.integers(1, 3), numbers, max_size=2))
+        trials.append(ended(number, values, violation, steps))
     history = History(spec)
     history.look(trials)
     study: Any = SimpleNamespace(directions=history.directions, direction=history.directions[0])
     n_good = (optuna_tpe.default_gamma_multiobjective if n_objectives > 1 else optuna_tpe.default_gamma)(len(trials))
     theirs, _ = optuna_tpe._split_trials(study, trials, n_good)
-    ours = tpe.best_of(history, np.arange(len(trials)))
+    best = tpe.best_of(history)
+    for number, trial in enumerate(trials):
+        best.add(trial)
+        if number == data.draw(st.integers(0, len(trials))):
+            best.first(best.n_good(number + 1))  # an earlier look changes nothing
+    ours = best.first(n_good)
     assert sorted(ours) == [trial.number for trial in theirs]
+
+
+def test_the_good_trials_of_thousands_are_found_from_look_to_look() -> None:
+    """Of several objectives the first ones of all fronts, though a look compares only new trials with the first."""
+    random = np.random.default_rng(0)
+    best = tpe.BestOfSeveral([StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE])
+    losses: list[tuple[float, float]] = []
+    for number in range(3 * best.MOST * 10):
+        first, second = random.uniform(size=2).round(2)
+        losses.append((first, -second))
+        best.add(ended(number, [first, second]))
+        if number % 7 == 0:
+            best.first(best.n_good(number + 1))
+    ours = best.first(best.n_good(len(losses)))
+    ranks = _fast_non_domination_rank(np.array(losses))
+    assert len(ours) == best.MOST
+    assert sorted(ranks[ours]) == sorted(ranks)[: best.MOST]
 
 
 AXES: dict[str, BaseDistribution] = {
