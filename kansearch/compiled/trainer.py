@@ -146,7 +146,9 @@ def pointer(array: NDArray[Any] | None) -> int | None:
     return None if array is None else array.ctypes.data
 
 
-def structures(kind: type[Structure], items: Sequence[dict[str, int]]) -> ctypes.Array[Structure]:
-    """An array of structures; -1 in a field that an item does not have."""
-    names = [field[0] for field in kind._fields_]
-    return (kind * len(items))(*(kind(*(item.get(name, -1) for name in names)) for item in items))
+def layers(items: Sequence[dict[str, int]]) -> ctypes.Array[Layer]:
+    """An array of layers; -1 in a field that an item does not have."""
+    return (Layer * len(items))(*(Layer(*(item.get(name, -1) for name in _LAYER_FIELDS)) for item in items))
+
+
+_LAYER_FIELDS = [field[0] for field in Layer._fields_]

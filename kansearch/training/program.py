@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from collections.abc import Hashable
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -49,46 +49,26 @@ SPLINES = {1: "linear_b_spline", 2: "quadratic_b_spline", 3: "cubic_b_spline"}
 _NAMES = {id(function): name for name, function in {**BASE_BRANCHES, **BASE_FUNCTIONS}.items()}
 
 
-@dataclass(frozen=True)
-class _Pieces:
-    """So many pieces of a row, each of `size` numbers, `apart` numbers from each other."""
-
-    begin: int
-    size: int
-    apart: int
-    count: int
-
-
-@dataclass(frozen=True)
-class _Place:
+class _Place(NamedTuple):
     """Where a parameter lies.
 
     Attributes:
         name: In the network.
-        begin: Its block's first number.
-        block: Shape of the block, of which it may be a part.
-        part: Which.
-        axes: Of the parameter, in the order of the block's.
-        pieces: The numbers of the row that are the parameter's, or fill it up.
+        begin: Bytes of the row before its first number.
+        shape: As the network has it.
+        strides: From number to number along each of its axes, in bytes.
         group: Of activation parameters, counted from 1; 0 for all other parameters.
-        decayed: Weight decay acts on it.
-        learns: Gradients move it.
     """
 
     name: str
     begin: int
-    block: tuple[int, ...]
-    part: tuple[slice | int, ...]
-    axes: tuple[int, ...]
-    pieces: _Pieces
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
     group: int
-    decayed: bool
-    learns: bool
 
     def of(self, row: NDArray[Any]) -> NDArray[Any]:
         """The parameter in a row, shaped as the network has it."""
-        block = row[self.begin : self.begin + math.prod(self.block)].reshape(self.block)
-        return block[self.part].transpose(self.axes)
+        return np.ndarray(self.shape, row.dtype, row, self.begin, self.strides)
 
 
 class Program:
@@ -97,6 +77,8 @@ class Program:
     Args:
         network: Without a stem, or behind an embedding.
         batch_size: Rows of a batch at most.
+        kind: Of networks that lie alike and have the same grids, however they were made and trained; such a network is
+            laid out once. None is a kind of its own.
 
     Attributes:
         n_numbers: N.
@@ -105,44 +87,42 @@ class Program:
         pointers: As the C code takes it.
     """
 
-    def __init__(self, network: Network, batch_size: int) -> None:
-        writer = _Writer(network)
-        assert len(writer.layers) <= trainer.MOST_LAYERS
-        self._layers, self._segments = writer.layers, writer.segments()
-        self._places = writer.in_order()
-        self.dtype = str(next(network.parameters()).dtype).removeprefix("torch.")
-        self._fixed = zeros(max(1, sum(len(part) for part in writer.fixed)), self.dtype)
-        self._fix(writer)
-        self.n_numbers = writer.n_numbers
-        self.n_groups = 1 + len(network.activation_groups())
-        layers = trainer.structures(trainer.Layer, self._layers)
-        segments = trainer.structures(trainer.Segment, self._segments)
+    def __init__(self, network: Network, batch_size: int, kind: Hashable = None) -> None:
+        layout = _layout(network, kind)
+        assert len(layout.layers) <= trainer.MOST_LAYERS
+        self.n_numbers, self.n_groups, self.dtype = layout.n_numbers, layout.n_groups, layout.dtype
+        self._places = layout.places
+        self._fixed = zeros(max(1, len(layout.fixed)), self.dtype)
+        self._fixed[: len(layout.fixed)] = layout.fixed
+        n_layers, n_segments = len(layout.layers), len(layout.segments)
         self.pointers = trainer.ProgramPointers(
-            layers, segments, trainer.pointer(self._fixed), len(layers), len(segments), self.n_groups, batch_size
+            layout.layers,
+            layout.segments,
+            trainer.pointer(self._fixed),
+            n_layers,
+            n_segments,
+            self.n_groups,
+            batch_size,
         )
         self._memory = zeros(trainer.code(self.dtype).trainer_memory(ctypes.byref(self.pointers)), np.uint8)
         self.memory = ctypes.c_void_p(trainer.pointer(self._memory))
 
     def fix(self, network: Network) -> None:
         """Take over the numbers of a network that no gradient moves: its grids."""
-        self._fix(_Writer(network))
-
-    def _fix(self, writer: _Writer) -> None:
-        if writer.fixed:
-            self._fixed[:] = np.concatenate(writer.fixed)
+        fixed = _Writer(network).layout().fixed
+        self._fixed[: len(fixed)] = fixed
 
     def write(self, network: Network, row: NDArray[Any]) -> None:
         """Write a network's parameters into a row (N)."""
-        parameters = dict(network.named_parameters())
+        parameters = _numbers_of(network)
         for place in self._places:
-            place.of(row)[...] = parameters[place.name].detach().numpy()
+            place.of(row)[...] = parameters[place.name]
 
-    @torch.no_grad()
     def read(self, row: NDArray[Any], network: Network) -> None:
         """Write a row (N) into the network whose it is."""
-        parameters = dict(network.named_parameters())
+        parameters = _numbers_of(network)
         for place in self._places:
-            parameters[place.name].copy_(torch.from_numpy(np.ascontiguousarray(place.of(row))))
+            parameters[place.name][...] = place.of(row)
 
     def numbers(self, row: NDArray[Any]) -> Float[Tensor, " R"]:
         """A network's own numbers of a row, in the order of a checkpoint."""
@@ -170,25 +150,61 @@ class Program:
     @property
     def n_own(self) -> int:
         """How many numbers a network has itself, without what fills them up."""
-        probe = np.empty(self.n_numbers, self.dtype)
-        return sum(place.of(probe).size for place in self._places)
+        return sum(math.prod(place.shape) for place in self._places)
 
 
-@dataclass
+class _Layout(NamedTuple):
+    """How networks of a kind lie in a row.
+
+    Attributes:
+        layers: As the C code takes them.
+        segments: Likewise.
+        places: Of the parameters, in the order in which a checkpoint holds them: that of a stack's row.
+        fixed: Numbers that no gradient moves.
+        n_numbers: N.
+        n_groups: Of parameters.
+        dtype: Of all numbers.
+    """
+
+    layers: ctypes.Array[trainer.Layer]
+    segments: ctypes.Array[trainer.Segment]
+    places: tuple[_Place, ...]
+    fixed: NDArray[np.float64]
+    n_numbers: int
+    n_groups: int
+    dtype: str
+
+
+_LAYOUTS: dict[Hashable, _Layout] = {}
+MOST_LAYOUTS = 1024
+
+
+def _layout(network: Network, kind: Hashable) -> _Layout:
+    """How a network lies, by its kind where that is known."""
+    if kind is None:
+        return _Writer(network).layout()
+    if kind not in _LAYOUTS:
+        if len(_LAYOUTS) >= MOST_LAYOUTS:
+            _LAYOUTS.clear()
+        _LAYOUTS[kind] = _Writer(network).layout()
+    return _LAYOUTS[kind]
+
+
 class _Writer:
     """Lays out a network, layer by layer."""
 
-    network: Network
-    layers: list[dict[str, int]] = field(default_factory=list)
-    places: list[_Place] = field(default_factory=list)
-    fixed: list[NDArray[Any]] = field(default_factory=list)
-    n_numbers: int = 0
-
-    def __post_init__(self) -> None:
-        network = self.network
+    def __init__(self, network: Network) -> None:
+        groups, parameters = network.activation_groups(), dict(network.named_parameters())
         self._decayed = {id(parameter) for parameter in network.decayed_parameters()}
-        self._groups = {id(p): index + 1 for index, group in enumerate(network.activation_groups()) for p in group}
-        self._names = {id(parameter): name for name, parameter in network.named_parameters()}
+        self._groups = {id(p): index + 1 for index, group in enumerate(groups) for p in group}
+        self._names = {id(parameter): (index, name) for index, (name, parameter) in enumerate(parameters.items())}
+        self._n_groups = 1 + len(groups)
+        self._dtype = str(next(iter(parameters.values())).dtype).removeprefix("torch.")
+        self._layers: list[dict[str, int]] = []
+        self._segments: list[trainer.Segment] = []
+        self._places: list[tuple[tuple[int, bool, int], _Place]] = []
+        self._fixed: list[NDArray[np.float64]] = []
+        self._n_numbers = 0
         layers = cast("list[Layer]", list(network.layers))
         activation = FUNCTIONS.index(_NAMES[id(network.activation)])
         for index, layer in enumerate(layers):
@@ -199,21 +215,18 @@ class _Writer:
                     written["activation"] = activation
                 if str(index) in network.norms:
                     written["norm"] = self._norm(network.norms[str(index)], layer.n_outputs)
-            self.layers.append(written)
+            self._layers.append(written)
 
-    def in_order(self) -> list[_Place]:
-        """The places in the order in which a checkpoint holds the parameters: that of a stack's row."""
-        order = {name: index for index, (name, _) in enumerate(self.network.named_parameters())}
-        return sorted(self.places, key=lambda place: (place.group - 1, not place.decayed, order[place.name]))
-
-    def segments(self) -> list[dict[str, int]]:
-        """Of a row; neighbours that are trained alike are one."""
-        return _joined(
-            [
-                {**asdict(place.pieces), "group": place.group, "decayed": int(place.decayed)}
-                for place in self.places
-                if place.learns
-            ]
+    def layout(self) -> _Layout:
+        """Of the network."""
+        return _Layout(
+            trainer.layers(self._layers),
+            (trainer.Segment * len(self._segments))(*self._segments),
+            tuple(place for _, place in sorted(self._places)),
+            np.concatenate([np.empty(0), *self._fixed]),
+            self._n_numbers,
+            self._n_groups,
+            self._dtype,
         )
 
     def _layer(self, layer: Layer) -> dict[str, int]:
@@ -257,14 +270,11 @@ class _Writer:
         n_inputs, n_each = layer.n_inputs, layer.basis.n_basis
         block = n_inputs, n_each + (layer.V is not None), _filled(layer.n_outputs, OUTPUT_MULTIPLE)
         weight = self._take(math.prod(block))
-        outputs = slice(0, layer.n_outputs)
         # Of each input: the functions of the basis, and the base branch.
         apart, n_padded = block[1] * block[2], block[2]
-        pieces = _Pieces(weight, n_each * n_padded, apart, n_inputs)
-        self._place(layer.W, weight, block, (slice(None), slice(0, n_each), outputs), (2, 0, 1), pieces)
+        self._place(layer.W, weight, (1, apart, n_padded), n_each * n_padded, apart, n_inputs)
         if layer.V is not None:
-            pieces = _Pieces(weight + n_each * n_padded, n_padded, apart, n_inputs)
-            self._place(layer.V, weight, block, (slice(None), n_each, outputs), (1, 0), pieces)
+            self._place(layer.V, weight + n_each * n_padded, (1, apart), n_padded, apart, n_inputs)
         written = {"weight": weight, "constant": self._flat(layer.c), "n_functions": n_each}
         if layer.base is not None:
             written["branch"] = _function(layer.base)
@@ -306,48 +316,70 @@ class _Writer:
         n_padded = _filled(n_nodes, OUTPUT_MULTIPLE)
         begin = self._take(2 * n_padded)
         for index, parameter in enumerate((norm.weight, norm.bias)):
-            self._place(cast("nn.Parameter", parameter), begin + index * n_padded, (n_nodes,), (slice(None),), (0,))
+            self._place(cast("nn.Parameter", parameter), begin + index * n_padded, (1,), n_nodes)
         return begin
 
     def _matrix(self, parameter: nn.Parameter) -> int:
         """Place a parameter (O, I) as (I, P)."""
         n_outputs, n_inputs = parameter.shape
-        block = n_inputs, _filled(n_outputs, OUTPUT_MULTIPLE)
-        begin = self._take(math.prod(block))
-        self._place(parameter, begin, block, (slice(None), slice(0, n_outputs)), (1, 0))
+        n_padded = _filled(n_outputs, OUTPUT_MULTIPLE)
+        begin = self._take(n_inputs * n_padded)
+        self._place(parameter, begin, (1, n_padded), n_inputs * n_padded)
         return begin
 
     def _flat(self, parameter: nn.Parameter, *, learns: bool = True) -> int:
         """Place a parameter as it lies."""
-        begin, n_axes = self._take(parameter.numel()), parameter.dim()
-        shape = tuple(parameter.shape)
-        self._place(parameter, begin, shape, (slice(None),) * n_axes, tuple(range(n_axes)), learns=learns)
+        size = parameter.numel()
+        begin = self._take(size)
+        self._place(parameter, begin, parameter.contiguous().stride(), size, learns=learns)
         return begin
 
     def _place(
         self,
         parameter: nn.Parameter,
         begin: int,
-        block: tuple[int, ...],
-        part: tuple[slice | int, ...],
-        axes: tuple[int, ...],
-        pieces: _Pieces | None = None,
+        strides: tuple[int, ...],
+        size: int,
+        apart: int = 0,
+        count: int = 1,
         *,
         learns: bool = True,
     ) -> None:
-        size = math.prod(block)
-        pieces = pieces or _Pieces(begin, size, size, 1)
+        """Note where a parameter lies.
+
+        Args:
+            parameter: Of the network.
+            begin: Its first number.
+            strides: Of its axes in the row.
+            size: Of each of the pieces of the row that are the parameter's, or fill it up.
+            apart: From the begin of one of them to that of the next.
+            count: How many they are.
+            learns: Whether gradients move it.
+        """
         group, decayed = self._groups.get(id(parameter), 0), id(parameter) in self._decayed
-        self.places.append(_Place(self._names[id(parameter)], begin, block, part, axes, pieces, group, decayed, learns))
+        index, name = self._names[id(parameter)]
+        size_of_one = parameter.itemsize
+        place = _Place(
+            name, begin * size_of_one, tuple(parameter.shape), tuple(n * size_of_one for n in strides), group
+        )
+        self._places.append(((group - 1, not decayed, index), place))
+        if not learns:
+            return
+        segment = trainer.Segment(begin, size, apart or size, count, group, decayed)
+        last = self._segments[-1] if self._segments else None
+        if last is not None and _are_alike(last, segment) and last.begin + last.size == begin:
+            last.size += size  # two parts of one block
+        else:
+            self._segments.append(segment)
 
     def _take(self, n: int) -> int:
-        begin = self.n_numbers
-        self.n_numbers += _filled(n, ROW_MULTIPLE)
+        begin = self._n_numbers
+        self._n_numbers += _filled(n, ROW_MULTIPLE)
         return begin
 
     def _fix(self, numbers: Any) -> int:
-        begin = sum(len(part) for part in self.fixed)
-        self.fixed.append(np.asarray(numbers, dtype=np.float64).ravel())
+        begin = sum(len(part) for part in self._fixed)
+        self._fixed.append(np.asarray(numbers, dtype=np.float64).ravel())
         return begin
 
 
@@ -373,17 +405,14 @@ def _fixed_basis(basis: Basis) -> tuple[dict[str, int], NDArray[Any], NDArray[An
     raise TypeError(f"the compiled trainer does not know the basis {type(basis).__name__}")
 
 
-def _joined(segments: list[dict[str, int]]) -> list[dict[str, int]]:
-    """Two parts of one block that are trained alike as one."""
-    found: list[dict[str, int]] = []
-    for segment in segments:
-        last = found[-1] if found else {}
-        alike = all(last.get(name) == segment[name] for name in ("group", "decayed", "apart", "count"))
-        if alike and last["begin"] + last["size"] == segment["begin"]:
-            last["size"] += segment["size"]
-        else:
-            found.append(dict(segment))
-    return found
+def _numbers_of(network: Network) -> dict[str, NDArray[Any]]:
+    """The numbers of each parameter, where the network has them."""
+    return {name: parameter.detach().numpy() for name, parameter in network.named_parameters()}
+
+
+def _are_alike(one: trainer.Segment, other: trainer.Segment) -> bool:
+    """Whether they are trained alike, and lie alike."""
+    return all(getattr(one, name) == getattr(other, name) for name in ("group", "decayed", "apart", "count"))
 
 
 def _filled(n: int, multiple: int) -> int:

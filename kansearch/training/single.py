@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,17 +109,14 @@ class Single:
         self._batch_size = min(training.batch_size, split.n_train)
         self._n_steps = -(-split.n_train // self._batch_size)
         self._n_rows = Padding.of(structure(trainee.model), split, split.n_inputs).whole(self._batch_size)
-        self._program = Program(trainee.network, self._batch_size)
+        self._program = Program(trainee.network, self._batch_size, _kind(trainee))
         n, dtype = self._program.n_numbers, self._program.dtype
-        self._row, self._first, self._second, self._best, self._gradients = (zeros(n, dtype) for _ in range(5))
+        rows = zeros(5 * n, dtype).reshape(5, n)
+        self._row, gradients, self._first, self._second, self._best = rows
         self._ages = zeros(self._program.n_groups, np.int64)
         self._outputs = zeros(split.n_outputs * split.n_validation, dtype)
-        self._state = trainer.StatePointers(
-            *(pointer(array) for array in (self._row, self._gradients, self._first, self._second, self._best)),
-            pointer(self._ages),
-            None,
-            pointer(self._outputs),
-        )
+        arrays = self._row, gradients, self._first, self._second, self._best, self._ages, None, self._outputs
+        self._state = trainer.StatePointers(*map(pointer, arrays))
         self._program.write(trainee.network, self._row)
         self._epoch_s = math.inf  # nobody knows yet
         self.trainees.append(trainee)
@@ -295,3 +292,12 @@ class Single:
             ctypes.byref(self._state),
         )
         return self._last_outputs()
+
+
+def _kind(trainee: Trainee) -> Hashable:
+    """What networks have in common that lie alike in memory and have the same grids."""
+    model = trainee.model
+    if model.grid == "fitted":
+        return None
+    with_dropout = model.model_copy(update={"dropout": float(model.dropout > 0)})
+    return with_dropout, trainee.inputs, trainee.n_outputs, trainee.dtype
