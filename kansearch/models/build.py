@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import torch
@@ -245,6 +246,7 @@ class _Maker:
         return OrdinaryLayer(n_inputs, n_outputs, gain=gain, generator=self.generator, dtype=self.dtype)
 
 
+@cache
 def _gain(activation: str) -> float:
     """1 / sqrt(mean square) of an activation of standard normal inputs.
 

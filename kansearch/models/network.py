@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import cast
@@ -177,6 +178,11 @@ class Network(nn.Module):
         return [layer.activation_parameters() for layer in self._layers() if isinstance(layer, CurveLayer)]
 
     @property
+    def n_curve_layers(self) -> int:
+        """KAN layers: as many groups."""
+        return sum(isinstance(layer, CurveLayer) for layer in self._layers())
+
+    @property
     def backbone(self) -> Backbone | None:
         """Its first layer, if that is one."""
         first = self._layers()[0]
@@ -344,18 +350,18 @@ def _strongest_curves(
     ends = [divmod(place, amplitudes.shape[1]) for place in order.tolist()]
     columns = layer.curve_inputs(x)[:, [layer.curve_column(source, target) for target, source in ends]]
     ranges = torch.quantile(columns, torch.tensor([0.01, 0.99], dtype=x.dtype, device=x.device), dim=0)
-    for (target, source), low, high in zip(ends, *ranges.tolist(), strict=True):
+    of_ends = amplitudes.flatten()[order].tolist()
+    for (target, source), amplitude, low, high in zip(ends, of_ends, *ranges.tolist(), strict=True):
         points = torch.linspace(low, high, n_points, dtype=x.dtype, device=x.device)
-        values = layer.curve(points, source, target)
-        amplitude = amplitudes[target, source]
-        if torch.cat([points, values, amplitude.reshape(1)]).isfinite().all():
+        places, values = points.tolist(), layer.curve(points, source, target).tolist()
+        if all(map(math.isfinite, (amplitude, *places, *values))):
             yield Curve(
                 layer=index,
                 source=source if layer.one_curve_an_edge else None,
                 target=target,
-                amplitude=_rounded(amplitude.item()),
-                x=tuple(map(_rounded, points.tolist())),
-                y=tuple(map(_rounded, values.tolist())),
+                amplitude=_rounded(amplitude),
+                x=tuple(map(_rounded, places)),
+                y=tuple(map(_rounded, values)),
             )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import groupby
 
 import torch
@@ -32,6 +33,7 @@ NARROWEST = 8
 """Hidden rows are padded to this many nodes, or to a power of two above it."""
 
 
+@lru_cache(maxsize=1024)
 def structure(spec: ModelSpec) -> ModelSpec:
     """What networks must share to stand in one stack: their spec, without all that may differ.
 

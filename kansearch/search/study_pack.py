@@ -242,7 +242,7 @@ class StudyPack:
             trials = self._look()
 
     def _admit(self, trial: RunningTrial) -> None:
-        spec = trial_spec(self._study.spec, trial.params).model_copy(update={"seed": trial.seed})
+        spec = trial_spec(self._study.spec, trial.params, trial.seed)
         try:
             slot = self._pack.admit(spec, None if trial.checkpoint is None else trial.checkpoint.state)
         except CheckpointError as error:

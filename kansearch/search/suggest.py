@@ -187,26 +187,30 @@ def next_family(spec: StudySpec, spent: Mapping[str, int]) -> str | None:
     return min(spent, key=lambda name: spent[name]) if takes_turns(spec) else None
 
 
-def trial_spec(spec: StudySpec, params: Mapping[str, Any]) -> TrialSpec:
-    """The trial that suggested hyperparameters stand for; the same ones always get the same training seed."""
+def trial_spec(spec: StudySpec, params: Mapping[str, Any], seed: int | None = None) -> TrialSpec:
+    """The trial that suggested hyperparameters stand for; without a seed the same ones always get the same one."""
 
     def given(name: str, domain: Domain) -> Scalar:
         return domain.value if isinstance(domain, Fixed) else params[name]
 
-    return _trial_spec(spec, spec.space.assign(given))
+    return _trial_spec(spec, spec.space.assign(given), seed)
 
 
-def _trial_spec(spec: StudySpec, values: Mapping[str, Scalar]) -> TrialSpec:
+def _trial_spec(spec: StudySpec, values: Mapping[str, Scalar], seed: int | None = None) -> TrialSpec:
     """The trial of these hyperparameters, those of one value among them."""
-    # Files by their names: the same study in another folder has the same seeds.
-    named = {k: Path(str(value)).name if k == "backbone" else value for k, value in values.items()}
-    digest = hashlib.sha256(json.dumps([spec.search.seed, sorted(named.items())]).encode()).digest()
     return TrialSpec(
         model=ModelSpec(**_those_of(_OF_MODELS, values)),
         training=TrainingSpec(epochs=spec.budget.epochs, **_those_of(_OF_TRAININGS, values)),
         rungs=spec.rungs,
-        seed=int.from_bytes(digest[:8], "big") >> 1,
+        seed=_seed(spec, values) if seed is None else seed,
     )
+
+
+def _seed(spec: StudySpec, values: Mapping[str, Scalar]) -> int:
+    # Files by their names: the same study in another folder has the same seeds.
+    named = {k: Path(str(value)).name if k == "backbone" else value for k, value in values.items()}
+    digest = hashlib.sha256(json.dumps([spec.search.seed, sorted(named.items())]).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 _OF_MODELS, _OF_TRAININGS = frozenset(ModelSpec.model_fields), frozenset(TrainingSpec.model_fields)

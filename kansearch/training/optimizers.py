@@ -189,6 +189,13 @@ def free_groups(training: TrainingSpec, epoch: int, groups: ParameterGroups) -> 
     return [True, *(group in unfrozen for group in range(groups.total))]
 
 
+def free_in_epochs(training: TrainingSpec, epoch: int, groups: ParameterGroups, n_epochs: int) -> NDArray[np.uint8]:
+    """The same of each of some epochs: 1 where a column learns."""
+    if training.unfreeze == "none":
+        return np.ones((n_epochs, groups.total + 1), np.uint8)
+    return np.array([free_groups(training, epoch + e, groups) for e in range(n_epochs)], np.uint8)
+
+
 def learning_rates(
     training: TrainingSpec, epoch: int, n_steps: int, groups: ParameterGroups, n_epochs: int = 1
 ) -> NDArray[np.float64]:
@@ -197,7 +204,7 @@ def learning_rates(
     factors = learning_rate_factor(training, steps, n_steps * training.epochs)
     of_stages = [training.backbone_rate * training.stage_decay**behind for behind in range(groups.n_stages)]
     columns = [1.0, *(training.activation_rate,) * groups.n_layers, *of_stages[::-1]]
-    return training.learning_rate * np.outer(factors, columns)
+    return training.learning_rate * np.multiply.outer(factors, columns)
 
 
 def learning_rate_factor(training: TrainingSpec, steps: NDArray[np.int64], n_steps: int) -> NDArray[np.float64]:
@@ -207,6 +214,11 @@ def learning_rate_factor(training: TrainingSpec, steps: NDArray[np.int64], n_ste
     """
     if training.schedule == "constant":
         return np.ones(len(steps))
-    warmup = round(WARMUP_SHARE * n_steps) if training.schedule == "warmup_cosine" else 0
-    falling = 0.5 * (1 + np.cos(np.pi * (steps - warmup) / max(1, n_steps - warmup)))
-    return np.where(steps < warmup, (steps + 1) / (warmup + 1), falling)
+    if training.schedule == "cosine":
+        return _falling(steps, n_steps)
+    warmup = round(WARMUP_SHARE * n_steps)
+    return np.where(steps < warmup, (steps + 1) / (warmup + 1), _falling(steps - warmup, n_steps - warmup))
+
+
+def _falling(steps: NDArray[np.int64], n_steps: int) -> NDArray[np.float64]:
+    return 0.5 * (1 + np.cos(np.pi * steps / max(1, n_steps)))

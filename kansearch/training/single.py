@@ -9,7 +9,6 @@ N numbers of the trial's row.
 from __future__ import annotations
 
 import ctypes
-import math
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -31,13 +30,16 @@ from kansearch.training.batches import Padding, steps_at_once, uniforms_of_trial
 from kansearch.training.checkpoints import Checkpoint
 from kansearch.training.device import is_out_of_memory
 from kansearch.training.metrics import quality
-from kansearch.training.optimizers import free_groups, learning_rates
+from kansearch.training.optimizers import free_in_epochs, learning_rates
 from kansearch.training.program import Program
 from kansearch.training.tables import CURVE_ROWS, GRID_ROWS, rows_to_look_at
 from kansearch.training.trainee import Trainee
 
 CALL_S = 0.2
 """A call takes about so long at most, and one epoch at least: then whoever wants to stop the worker is asked."""
+
+SLOWEST = 1e8
+"""Operations of a network that any machine computes in a second, at least: who has trained no epoch is judged by it."""
 
 CALL_NUMBERS = 2**21
 """Random numbers that are drawn for a call; an epoch that needs more takes several calls."""
@@ -112,13 +114,15 @@ class Single:
         self._program = Program(trainee.network, self._batch_size, _kind(trainee))
         n, dtype = self._program.n_numbers, self._program.dtype
         rows = zeros(5 * n, dtype).reshape(5, n)
-        self._row, gradients, self._first, self._second, self._best = rows
+        self._row, _, self._first, self._second, self._best = rows
         self._ages = zeros(self._program.n_groups, np.int64)
         self._outputs = zeros(split.n_outputs * split.n_validation, dtype)
-        arrays = self._row, gradients, self._first, self._second, self._best, self._ages, None, self._outputs
-        self._state = trainer.StatePointers(*map(pointer, arrays))
+        first = rows.ctypes.data
+        of_rows = range(first, first + rows.nbytes, rows.strides[0])
+        self._state = trainer.StatePointers(*of_rows, pointer(self._ages), None, pointer(self._outputs))
         self._program.write(trainee.network, self._row)
-        self._epoch_s = math.inf  # nobody knows yet
+        # Until it is known; a step back takes about twice as long as one forward.
+        self._epoch_s = 3 * trainee.costs["flops"] * split.n_train / SLOWEST
         self.trainees.append(trainee)
 
     @property
@@ -156,7 +160,7 @@ class Single:
                 n_at_once = steps_at_once(self._n_rows, trainee.padded_hidden_rows)
         order = torch.stack([torch.randperm(self._split.n_train, generator=trainee.random) for _ in range(n_epochs)])
         rates = learning_rates(training, trainee.epoch, n_steps, trainee.groups, n_epochs)
-        free = np.array([free_groups(training, trainee.epoch + e, trainee.groups) for e in range(n_epochs)], np.uint8)
+        free = free_in_epochs(training, trainee.epoch, trainee.groups, n_epochs)
         losses = np.zeros((n_epochs, 2))
         self._state.losses, self._state.best_loss = pointer(losses), trainee.best_loss
         self._state.n_since_best = trainee.epoch - trainee.best_epoch

@@ -48,7 +48,7 @@ class Trainee:
         self.model = model_during(spec.model, spec.training, 0)
         self.network = build(self.model, split.inputs, split.n_outputs, generator=self.random, dtype=self.dtype)
         self.inputs, self.n_outputs = split.inputs, split.n_outputs
-        self.groups = ParameterGroups(len(self.network.activation_groups()), len(self.network.stage_groups()))
+        self.groups = ParameterGroups(self.network.n_curve_layers, len(self.network.stage_groups()))
         self.rungs = spec.rungs or (spec.training.epochs,)
         self.epoch = 0
         self.fitted_at = -1
