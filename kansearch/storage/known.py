@@ -21,7 +21,6 @@ from kansearch.storage.writes import TrialWrite
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
-    from sqlalchemy.orm import Session
 
 _Trial, _UserAttr, _SystemAttr = models.TrialModel, models.TrialUserAttributeModel, models.TrialSystemAttributeModel
 
@@ -42,6 +41,7 @@ _SIGNS = (
     # The sum keeps SQLite from looking at all trials of the study, by the index of that column; so would an order.
     .where(_Trial.study_id + 0 == bindparam("study_id"))
 )
+_STUDY = select(models.StudyModel.study_id).where(models.StudyModel.study_id == bindparam("study_id"))
 
 
 class Sign(NamedTuple):
@@ -134,17 +134,17 @@ class KnownTrials:
         rows = sorted(connection.execute(_SIGNS, which), key=lambda row: row[0])
         return {trial_id: Sign(number, state, (user, system)) for trial_id, number, state, user, system in rows}
 
-    def read(self, session: Session, study_id: int) -> None:
+    def read(self, connection: Connection, study_id: int) -> None:
         """Read what changed.
 
         Raises:
             KeyError: If there is no such study.
         """
-        signs = self.unread(session.connection(), study_id)
-        if not signs:
-            models.StudyModel.find_or_raise_by_id(study_id, session)
+        signs = self.unread(connection, study_id)
+        if not signs and connection.execute(_STUDY, {"study_id": study_id}).first() is None:
+            raise KeyError(study_id)
         changed = [trial_id for trial_id, sign in signs.items() if not self._is_known(trial_id, sign)]
-        found = read_trials(session, study_id, changed) if changed else []
+        found = read_trials(connection, study_id, changed) if changed else []
         self.newest = max([self.newest, *signs])
         for trial in found:
             self._put(trial, signs[trial._trial_id].newest)

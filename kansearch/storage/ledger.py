@@ -31,6 +31,7 @@ from kansearch.errors import StudyExistsError
 from kansearch.storage.known import KnownTrials
 from kansearch.storage.patience import T, patient, wait_for
 from kansearch.storage.reading import StoredTrial, read_changed_trials, read_trials
+from kansearch.storage.statements import run_many
 from kansearch.storage.tables import ArtifactModel, CheckpointModel
 from kansearch.storage.writes import StoredCheckpoint, TrialWrite
 
@@ -135,16 +136,16 @@ class LedgerStorage(RDBStorage):
         )
         return int(json.loads(budget)), int(n_counted)
 
-    def _lock(self, session: Session) -> None:
+    def _lock(self, connection: Connection) -> None:
         """Begin a transaction that will write; on SQLite, where one at a time may, it waits for the others here."""
         if self.engine.name == "sqlite":
-            session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    def _lock_study(self, session: Session, study_id: int) -> None:
+    def _lock_study(self, connection: Connection, study_id: int) -> None:
         """Let nobody else create trials until the transaction ends; the first that it does."""
-        self._lock(session)
+        self._lock(connection)
         if self.engine.name != "sqlite":
-            session.connection().execute(_LOCK_STUDY, {"study_id": study_id})
+            connection.execute(_LOCK_STUDY, {"study_id": study_id})
 
     def create_study(
         self,
@@ -187,7 +188,7 @@ class LedgerStorage(RDBStorage):
         """
         if self.engine.name != "sqlite":
             return None
-        self._lock(session)
+        self._lock(session.connection())
         newest: Any = session.query(func.max(models.StudyModel.study_id)).scalar()
         last = int(session.execute(text("PRAGMA user_version")).scalar_one())
         study_id = max(newest or 0, last) + 1
@@ -203,7 +204,7 @@ class LedgerStorage(RDBStorage):
             KeyError: If there is no such study.
         """
         with self.session() as session:
-            self._lock_study(session, study_id)
+            self._lock_study(session.connection(), study_id)
             models.StudyModel.find_or_raise_by_id(study_id, session)
             if self.engine.name == "sqlite":
                 # Perhaps Optuna made it, or an older kansearch, which did not note its id.
@@ -224,7 +225,7 @@ class LedgerStorage(RDBStorage):
             BudgetSpentError: If more do already.
         """
         with self.session() as session:
-            self._lock_study(session, study_id)
+            self._lock_study(session.connection(), study_id)
             _, n_counted = self._budget(session, study_id)
             if n_counted > n_trials:
                 raise BudgetSpentError(n_counted)
@@ -276,9 +277,8 @@ class LedgerStorage(RDBStorage):
         owner: str | None,
     ) -> list[StoredTrial]:
         """`create_trials`; with an owner those are looked for that a first try created whose answer was lost."""
-        with self.session() as session:
-            self._lock_study(session, study_id)
-            connection = session.connection()
+        with self.engine.begin() as connection:
+            self._lock_study(connection, study_id)
             budget = connection.execute(_STUDY_ATTRIBUTE, {"study_id": study_id, "key": BUDGET}).scalar()
             # Whoever ended before the last look has not changed since, so there is little to be read here.
             signs = known.unread(connection, study_id)
@@ -322,7 +322,7 @@ class LedgerStorage(RDBStorage):
             name: Who that is.
         """
         with self.session() as session:
-            self._lock(session)
+            self._lock(session.connection())
             row = session.query(models.TrialModel).filter_by(trial_id=trial_id)
             trial: Any = row.with_for_update(key_share=True).one_or_none()
             if trial is None:
@@ -343,35 +343,26 @@ class LedgerStorage(RDBStorage):
         if not templates:
             return []
         now = self.now()
-        rows: list[dict[str, Any]] = [
-            {
-                "study_id": study_id,
-                "number": n_before + place,
-                "state": template.state,
-                "datetime_start": now if template.state is TrialState.RUNNING else None,
-            }
-            for place, template in enumerate(templates)
-        ]
-        connection.execute(_TRIAL.insert(), rows)
+        starts = [now if template.state is TrialState.RUNNING else None for template in templates]
+        columns = ("study_id", "number", "state", "datetime_start")
+        numbered = list(enumerate(zip(templates, starts, strict=True), n_before))
+        rows = [(study_id, number, template.state, start) for number, (template, start) in numbered]
+        run_many(connection, _INSERT_TRIAL, columns, rows)
         created = connection.execute(_CREATED, {"study_id": study_id, "newest": newest, "n_before": n_before})
         trials = [
-            _placed(template, trial_id, row["number"], row["datetime_start"])
-            for template, row, trial_id in zip(templates, rows, created.scalars(), strict=True)
+            _placed(template, trial_id, number, start)
+            for (number, (template, start)), trial_id in zip(numbered, created.scalars(), strict=True)
         ]
         # SQLite gives the numbers of rows that were deleted with their study to new ones.
-        connection.execute(_DROP_CHECKPOINT, [{"id": trial._trial_id} for trial in trials])
+        run_many(connection, _DROP_CHECKPOINT, ("id",), [(trial._trial_id,) for trial in trials])
         params = [
-            {
-                "trial_id": trial._trial_id,
-                "param_name": name,
-                "param_value": value,
-                "distribution_json": _distribution_json(trial.distributions[name]),
-            }
+            (trial._trial_id, name, value, _distribution_json(trial.distributions[name]))
             for trial, template in zip(trials, templates, strict=True)
             for name, value in template.internal_params.items()
         ]
         if params:
-            connection.execute(models.TrialParamModel.__table__.insert(), params)
+            columns = ("trial_id", "param_name", "param_value", "distribution_json")
+            run_many(connection, _INSERT_PARAM, columns, params)
         self._write_details(
             connection,
             [TrialWrite(t._trial_id, t._user_attrs, t._system_attrs, t.intermediate_values) for t in trials],
@@ -401,7 +392,7 @@ class LedgerStorage(RDBStorage):
             Whether there is a waiting one; not where the trial had ended before, or was deleted.
         """
         with self.session() as session:
-            self._lock_study(session, study_id)
+            self._lock_study(session.connection(), study_id)
             connection = session.connection()
             if not self._running(connection, study_id, [trial_id]):
                 return False
@@ -409,8 +400,8 @@ class LedgerStorage(RDBStorage):
             if not keep_checkpoint:
                 checkpoint.delete()
             self._write_details(connection, [TrialWrite(trial_id, user_attrs)])
-            connection.execute(_END, [{"id": trial_id, "to": TrialState.FAIL, "at": self.now()}])
-            [failed] = read_trials(session, study_id, [trial_id])
+            run_many(connection, _END, ("id", "to", "at"), [(trial_id, TrialState.FAIL, self.now())])
+            [failed] = read_trials(connection, study_id, [trial_id])
             template = successor(failed, checkpoint.with_entities(CheckpointModel.epoch).scalar() or 0)
             if template is None:
                 checkpoint.delete()
@@ -436,16 +427,16 @@ class LedgerStorage(RDBStorage):
         if not writes:
             return set()
         ids = {write.trial_id for write in writes}
-        with self.session() as session:
-            self._lock(session)
-            connection = session.connection()
+        with self.engine.begin() as connection:
+            self._lock(connection)
             running = self._running(connection, study_id, ids)
             alive = [write for write in writes if write.trial_id in running]
             self._write_details(connection, alive)
             ended = [write for write in alive if write.state is not None]
             if ended:
-                connection.execute(_END, [{"id": w.trial_id, "to": w.state, "at": at or self.now()} for w in ended])
-                connection.execute(_DROP_CHECKPOINT, [{"id": w.trial_id} for w in ended])
+                at = at or self.now()
+                run_many(connection, _END, ("id", "to", "at"), [(w.trial_id, w.state, at) for w in ended])
+                run_many(connection, _DROP_CHECKPOINT, ("id",), [(w.trial_id,) for w in ended])
             return ids - running
 
     @staticmethod
@@ -486,7 +477,7 @@ class LedgerStorage(RDBStorage):
         ):
             if rows:
                 upsert = _upsert(self.engine.name, model, columns)
-                connection.execute(upsert, [dict(zip(columns, row, strict=True)) for row in rows])
+                run_many(connection, upsert, columns, rows)
 
     def count_trials(self, study_ids: Sequence[int], handed_back: str) -> dict[int, dict[str, int]]:
         """Trials of some studies by state, in small letters.
@@ -532,8 +523,8 @@ class LedgerStorage(RDBStorage):
         Raises:
             KeyError: If there is no such study.
         """
-        with self.session() as session:
-            known.read(session, study_id)
+        with self.engine.begin() as connection:
+            known.read(connection, study_id)
 
     def _get_trials(
         self,
@@ -579,6 +570,8 @@ def _placed(template: StoredTrial, trial_id: int, number: int, start: datetime |
 # Made once, and of the tables: to put a statement together takes longer than to run it.
 _TRIAL: Any = models.TrialModel.__table__
 _CHECKPOINT: Any = CheckpointModel.__table__
+_INSERT_TRIAL = _TRIAL.insert()
+_INSERT_PARAM: Any = models.TrialParamModel.__table__.insert()
 _LOCK_STUDY = (
     select(models.StudyModel.study_id)
     .where(models.StudyModel.study_id == bindparam("study_id"))

@@ -19,6 +19,7 @@ from kansearch.garbage import many_objects
 from kansearch.storage.writes import TrialWrite
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
 
@@ -43,6 +44,12 @@ class StoredTrial(FrozenTrial):
     def epochs(self) -> int:
         """Of its training up to the last rung."""
         return max((rung["epoch"] for key, rung in self.user_attrs.items() if key.startswith(RUNG)), default=0)
+
+    def __copy__(self) -> StoredTrial:
+        """Another that shares what it holds; `copy` asks every object of Python's how it is put together."""
+        trial = StoredTrial.__new__(StoredTrial)
+        vars(trial).update(vars(self))
+        return trial
 
     def after(self, write: TrialWrite, at: datetime) -> StoredTrial:
         """The trial as it is after something was written of it, at some time."""
@@ -139,23 +146,27 @@ def read_changed_trials(session: Session, study_id: int, newer_than: int, older:
     ids = sorted(session.scalars(_IDS, which))
     if not ids:
         models.StudyModel.find_or_raise_by_id(study_id, session)
-    return read_trials(session, study_id, ids)
+    return read_trials(session.connection(), study_id, ids)
 
 
-def read_trials(session: Session, study_id: int, ids: Sequence[int], without: Sequence[str] = ()) -> list[StoredTrial]:
+def read_trials(
+    connection: Connection, study_id: int, ids: Sequence[int], without: Sequence[str] = ()
+) -> list[StoredTrial]:
     """The trials of a study with these ids, in their order.
 
     Args:
-        session: Of the database.
+        connection: Of the database.
         study_id: Of the study.
         ids: Of the trials, smallest first.
         without: Keys of attributes that are left out; then the intermediate values are, too.
     """
     with many_objects():
-        return _read_trials(session, study_id, ids, without)
+        return _read_trials(connection, study_id, ids, without)
 
 
-def _read_trials(session: Session, study_id: int, ids: Sequence[int], without: Sequence[str]) -> list[StoredTrial]:
+def _read_trials(
+    connection: Connection, study_id: int, ids: Sequence[int], without: Sequence[str]
+) -> list[StoredTrial]:
     which: dict[str, Any] = {"trial_ids": list(ids)}
     if len(ids) > FEW:
         which = {"study_id": study_id, "first": ids[0], "last": ids[-1]}
@@ -163,7 +174,7 @@ def _read_trials(session: Session, study_id: int, ids: Sequence[int], without: S
     def details(of: _Details) -> dict[int, list[Any]]:
         by_trial = defaultdict(list)
         values = {**which, "without": list(without)} if of in (_USER_ATTRS, _SYSTEM_ATTRS) else which
-        for trial_id, *columns in session.execute(of.of_many if len(ids) > FEW else of.of_few, values):
+        for trial_id, *columns in connection.execute(of.of_many if len(ids) > FEW else of.of_few, values):
             by_trial[trial_id].append(columns)
         return by_trial
 

@@ -326,7 +326,9 @@ def read_outline(study: StoredStudy) -> tuple[TrialRecord, ...]:
     def read() -> list[StoredTrial]:
         with ledger.session() as session:
             ids = session.scalars(select(models.TrialModel.trial_id).filter_by(study_id=study.study_id))
-            return read_trials(session, study.study_id, sorted(ids), without=(CURVES, SEED, WORKER, REJECTED))
+            return read_trials(
+                session.connection(), study.study_id, sorted(ids), without=(CURVES, SEED, WORKER, REJECTED)
+            )
 
     with many_objects():
         return tuple(_record(study, trial, with_points=False) for trial in ledger.patiently(read))
