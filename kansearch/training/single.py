@@ -36,7 +36,8 @@ from kansearch.training.tables import CURVE_ROWS, GRID_ROWS, rows_to_look_at
 from kansearch.training.trainee import Trainee
 
 CALL_S = 0.2
-"""A call takes about so long at most, and one epoch at least: then whoever wants to stop the worker is asked."""
+"""A call takes about so long at most: between two of them a worker that is told to leave at once does so, and between
+two epochs whoever wants to stop it is asked."""
 
 SLOWEST = 1e8
 """Operations of a network that any machine computes in a second, at least: who has trained no epoch is judged by it."""
@@ -165,10 +166,15 @@ class Single:
         self._state.losses, self._state.best_loss = pointer(losses), trainee.best_loss
         self._state.n_since_best = trainee.epoch - trainee.best_epoch
         n_trained = 0
+        n_each = max(1, int(n_steps * min(1.0, CALL_S / self._epoch_s)))  # of an epoch, in a call
         for first in range(0, n_steps, n_at_once):
-            plan = trainer.PlanPointers(order.data_ptr(), pointer(rates[first:]), pointer(free))
-            plan.n_epochs, plan.first_step, plan.n_steps = n_epochs, first, min(n_at_once, n_steps - first)
-            n_trained = self._call(plan)
+            n_here = min(n_at_once, n_steps - first)
+            drawn = self._draw(n_epochs, n_here)
+            for begin_step in range(0, n_here, n_each):
+                step = first + begin_step
+                plan = trainer.PlanPointers(order.data_ptr(), pointer(rates[step:]), pointer(free))
+                plan.n_epochs, plan.first_step, plan.n_steps = n_epochs, step, min(n_each, n_here - begin_step)
+                n_trained = self._call(plan, [of_row[begin_step:] for of_row in drawn])
         best = torch.from_numpy(self._best)
         for train_loss, validation_loss in losses[:n_trained].tolist():
             trainee.learn(train_loss, validation_loss, best)
@@ -179,14 +185,18 @@ class Single:
     def _drops(self) -> bool:
         return self._trainee.spec.model.dropout > 0 and bool(self._trainee.hidden_rows)
 
-    def _call(self, plan: trainer.PlanPointers) -> int:
-        """Train what is planned, with dropout masks that are drawn for it; returns how many epochs came to an end."""
+    def _draw(self, n_epochs: int, n_steps: int) -> list[Float[Tensor, "T _ W"]]:
+        """What dropout draws for so many steps of each epoch: a number for each node of each hidden row, or nothing."""
+        if not self._drops:
+            return []
+        of_epochs = [uniforms_of_trial(self._trainee, n_steps, self._n_rows) for _ in range(n_epochs)]
+        return of_epochs[0] if n_epochs == 1 else [torch.cat(row) for row in zip(*of_epochs, strict=True)]
+
+    def _call(self, plan: trainer.PlanPointers, drawn: list[Tensor]) -> int:
+        """Train what is planned, with what dropout drew; returns how many epochs came to an end."""
         trainee, training = self._trainee, self._trainee.spec.training
-        drawn: list[Tensor] = []
-        if self._drops:
-            of_epochs = [uniforms_of_trial(trainee, plan.n_steps, self._n_rows) for _ in range(plan.n_epochs)]
-            drawn = of_epochs[0] if len(of_epochs) == 1 else [torch.cat(row) for row in zip(*of_epochs, strict=True)]
-            of_rows = (ctypes.c_void_p * len(drawn))(*(t.data_ptr() for t in drawn))
+        if drawn:
+            of_rows = (ctypes.c_void_p * len(drawn))(*(of_row.data_ptr() for of_row in drawn))
             plan.uniforms, plan.n_drawn = ctypes.cast(of_rows, ctypes.c_void_p), self._n_rows
         plan.patience, plan.decoupled = training.patience, training.optimizer == "adamw"
         plan.keep, plan.decay = 1 - trainee.spec.model.dropout, training.weight_decay

@@ -101,7 +101,7 @@ def test_a_trial_that_is_stopped_between_rungs_goes_on_as_if_it_had_not_been(
     model: dict[str, Any], training: dict[str, Any], iris: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At any epoch, to the bit, with its whole curve; where a polisher is at work from the last rung."""
-    monkeypatch.setattr("kansearch.training.single.CALL_S", 0.0)  # one epoch a call
+    monkeypatch.setattr("kansearch.training.single.CALL_S", 0.0)  # one step a call
     spec = TrialSpec(model=ModelSpec(**model), training=TrainingSpec(epochs=8, **training), rungs=(4, 8), seed=3)
     whole = curve(results_of([spec], iris)[0])
     for n_epochs in range(1, 8):

@@ -94,7 +94,7 @@ def test_curves_are_those_of_torch(data: str, request: pytest.FixtureRequest) ->
 def test_a_trial_has_the_same_bits_however_it_is_trained(
     data: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In company, alone, an epoch or (with the masks that torch draws then) a step at a time, and in other arrays."""
+    """In company, alone, and a step at a time, also with the masks that torch draws then; and in other arrays."""
     split = request.getfixturevalue(data)
     together = trained(SOME, split, use_compiled=True)
     kept = [np.zeros(n) for n in range(1, 400, 7)]  # so that others lie elsewhere
@@ -103,8 +103,8 @@ def test_a_trial_has_the_same_bits_however_it_is_trained(
         _assert_equal(in_company, alone, spec)
     monkeypatch.setattr("kansearch.training.single.CALL_S", 0.0)
     for spec, in_company in zip(SOME, together, strict=True):
-        (epoch_by_epoch,) = trained([spec], split, use_compiled=True)
-        _assert_equal(in_company, epoch_by_epoch, spec)
+        (step_by_step,) = trained([spec], split, use_compiled=True)
+        _assert_equal(in_company, step_by_step, spec)
     monkeypatch.setattr("kansearch.training.batches.MASK_NUMBERS", 1)
     by_torch = losses(SOME, split, use_compiled=False)
     monkeypatch.setattr("kansearch.training.single.CALL_NUMBERS", 1)
