@@ -23,7 +23,7 @@ def crew(arguments: Sequence[str], processes: int, number: int, grace_s: float) 
         grace_s: For the workers to leave after a request to stop.
 
     Returns:
-        The exit code: that of the signal which asked it to stop, or of the worker that gave up, or 0.
+        The exit code: that of the signal which asked it or a worker to stop, or of the worker that gave up, or 0.
 
     Raises:
         LaunchError: If a worker keeps dying.
@@ -55,7 +55,7 @@ def crew(arguments: Sequence[str], processes: int, number: int, grace_s: float) 
         return 128 + asked[0]
     gave_up = job.ended_with()
     if gave_up is None:
-        return 0
+        return job.stopped_with() or 0
     print(gave_up[1])  # noqa: T201 - the last words of a worker, into the task's log
     return gave_up[0]
 

@@ -102,6 +102,11 @@ class LocalJob:
         """Whether any still works; none is replaced."""
         return any(worker.process.poll() is None for worker in self._workers)
 
+    def stopped_with(self) -> int | None:
+        """Exit status of the first worker that was asked to stop; its time may have been up."""
+        statuses = (worker.process.poll() for worker in self._workers)
+        return next((status for status in statuses if status is not None and status >= ASKED_TO_STOP), None)
+
     def signal(self, number: int) -> None:
         """Send a signal to all workers."""
         for worker in self._workers:

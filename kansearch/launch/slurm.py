@@ -33,7 +33,7 @@ LOOK_S = 5.0
 """Between two questions to the controller, which serves a whole site."""
 
 NOTICE_S = 120
-"""From the signal that a task's time is nearly up to its end."""
+"""From the signal that a task's time is nearly up to its end; a fifth of the time where that is short."""
 
 TIME_IS_UP = 128 + 10
 """Exit status of workers that got SIGUSR1."""
@@ -110,7 +110,7 @@ class SlurmLauncher:
             f"output={log}",
             "open-mode=append",
             "requeue",
-            f"signal=B:USR1@{NOTICE_S}",
+            f"signal=B:USR1@{min(NOTICE_S, (resources.seconds or 86400) // 5)}",
             "export=ALL",
         ]
 

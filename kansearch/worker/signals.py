@@ -82,7 +82,7 @@ class StopSignals:
 
 
 NOTICE_S = 120.0
-"""So long before a scheduler's time limit a worker leaves."""
+"""So long before a scheduler's time limit a worker leaves, and no earlier than after four fifths of its time."""
 
 SLURM_END = "SLURM_JOB_END_TIME"
 """Slurm's word for it, in seconds since 1970."""
@@ -96,7 +96,8 @@ def leave_at(seconds: float | None) -> None:
     """
     end = os.environ.get(SLURM_END, "")
     if seconds is None and end.isdigit():
-        seconds = max(0.0, int(end) - NOTICE_S - time.time())
+        left = max(0.0, int(end) - time.time())
+        seconds = left - min(NOTICE_S, left / 5)
     if seconds is not None:
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1))
         timer.daemon = True
