@@ -214,7 +214,7 @@ def _ask(command: list[str], secrets: Mapping[str, str] = MappingProxyType({}), 
             command, env={**os.environ, **secrets}, capture_output=True, text=True, timeout=ANSWER_S, check=False
         )
     except FileNotFoundError:
-        raise LaunchError(f"there is no {command[0]} on this machine; submit where Slurm is{kept}") from None
+        raise LaunchError(f"there is no {command[0]} on this machine, which needs Slurm's commands{kept}") from None
     except subprocess.TimeoutExpired:
         raise LaunchError(f"Slurm's {command[0]} did not answer within {ANSWER_S:.0f} s{kept}") from None
     if done.returncode == 0:
