@@ -108,9 +108,21 @@ def test_sixty_four_workers_are_sent_at_once(slurm: Slurm, postgres: Server, fol
     wait_until(lambda: not slurm.tasks() and not slurm.tasks("COMPLETING"))
 
 
+def test_a_job_that_cannot_begin_says_why(slurm: Slurm, postgres: Server, folder: Path) -> None:
+    """Slurm accepts what no node has, and lets it wait: its reason is shown."""
+    (folder / "site.yaml").write_text(SITE.replace("cpus: 2", "cpus: 900"))
+    environment = {"KANSEARCH_STORAGE": postgres.new_database(), **slurm.environment}
+    words = folder / "words"
+    flags = ("--cluster", "site.yaml")
+    with Command(folder, "optimize", "storm.yaml", *flags, environment=environment, words=words) as command:
+        command.wait_until(lambda: "No trial has begun yet: 4 pending (partitionconfig)" in words.read_text())
+    assert run_in(folder, "stop", "storm", "--cancel", **environment).returncode == 0
+    wait_until(lambda: not slurm.tasks("all"))
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("partition: gold", "Slurm refused: sbatch: error"), ("cpus: 900", "Slurm refused: sbatch: error")],
+    [("partition: gold", "Slurm refused: sbatch: error"), ("memory: 900G", "Slurm refused: sbatch: error")],
 )
 def test_what_slurm_refuses_is_said_in_its_words(
     slurm: Slurm, postgres: Server, folder: Path, line: str, words: str
