@@ -158,7 +158,7 @@ class Optimize:
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         job: Job | None = None
         try:
-            job = place.submit(plan)
+            job = self._working_job(study, place) or place.submit(plan)
             if not self.is_local:
                 study.note_job(self.site.launcher, job.name, job.line)
                 say(self.console, job.line)
@@ -198,6 +198,14 @@ class Optimize:
         raise LaunchError(
             f"the workers of {self.spec.name} were stopped from outside; go on with: {self.options.command}"
         )
+
+    def _working_job(self, study: StoredStudy, place: Launcher) -> Job | None:
+        """Workers on the cluster that an earlier command left at work, to be watched instead of sending more."""
+        for name, number, _ in study.jobs():
+            if name == self.site.launcher and (state := (job := place.find(number)).state()) != "ended":
+                say(self.console, f"There are workers already: {state}; no more are sent")
+                return job
+        return None
 
     def _say_how_to_go_on(self, job: Job) -> None:
         name, hint = self.spec.name, self.places.hint
