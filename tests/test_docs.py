@@ -97,3 +97,12 @@ def test_the_demo_is_the_study_that_the_readme_shows() -> None:
     """`make demo` runs studies/digits.yaml, whose budget is the one its own comments explain."""
     assert "optimize studies/digits.yaml" in (ROOT / "Makefile").read_text()
     assert yaml.safe_load((ROOT / "studies/digits.yaml").read_text())["name"] == "digits"
+
+
+def test_files_of_sites_in_documents_are_valid(tmp_path: Path) -> None:
+    """Every cluster file that a document shows is one that kansearch accepts."""
+    from kansearch.specs.study_file import load_cluster_file
+
+    (text,) = blocks("docs/clusters.md", "yaml")
+    (tmp_path / "site.yaml").write_text(text)
+    assert load_cluster_file(tmp_path / "site.yaml").launcher == "slurm"

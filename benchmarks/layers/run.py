@@ -109,7 +109,7 @@ def main() -> None:
     if args.cell:
         print(json.dumps(measure(*json.loads(args.cell))))
         return
-    from kansearch.launch.local import WORKER_ENVIRONMENT
+    from kansearch.launch.environment import WORKER_ENVIRONMENT
 
     print(f"{platform.machine()}, torch {torch.__version__}; times of nn.Linear + ReLU, and MiB")
     columns = [f"{network}, {batch}" for network in args.networks for batch in args.batches]

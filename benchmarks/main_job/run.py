@@ -33,7 +33,7 @@ import numpy as np
 import torch
 
 from benchmarks.main_job.script import LAYERS
-from kansearch.launch.local import WORKER_ENVIRONMENT
+from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.report.progress import GrowingFront, objectives_of, unit_vector
 from kansearch.search.data import load_study_split
 from kansearch.search.pack_size import pack_size

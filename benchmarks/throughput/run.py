@@ -108,7 +108,7 @@ def script(task: str, family: str, width: int, _size: int) -> tuple[float, float
 
 def cell(*arguments: object) -> tuple[float, float, float]:
     """One measurement, in a process of its own."""
-    from kansearch.launch.local import WORKER_ENVIRONMENT
+    from kansearch.launch.environment import WORKER_ENVIRONMENT
 
     done = subprocess.run(
         [sys.executable, __file__, "--cell", json.dumps(arguments)],

@@ -101,21 +101,48 @@ def optimize(
     storage: StorageOption = None,
     artifacts: ArtifactsOption = None,
     trials: TrialsOption = None,
-    workers: Annotated[int | None, typer.Option(help="Worker processes [one a core, at most 8].")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes [one a core, at most 8]; on a cluster, tasks [1].")
+    ] = None,
     pack: PackOption = None,
     device: DeviceOption = "cpu",
     seed: SeedOption = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the report [reports/NAME].")] = None,
+    launcher: Annotated[
+        Literal["local", "slurm", "ray", "kubernetes"] | None,
+        typer.Option(help="Who places the workers [what `launch` of the file says, else local]."),
+    ] = None,
+    cluster: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="File of a site: partition, cpus, memory, time ...")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print exactly what would be sent, and end.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Leave once workers are placed on a cluster, and let them work.")
+    ] = False,
     overrides: SetOption = None,
 ) -> None:
-    """Create or resume a study, search with local workers, and write the report."""
-    from kansearch.cli.optimize import Optimize
+    """Create or resume a study, search with workers here or on a cluster, and write the report."""
+    from kansearch.cli.optimize import Optimize, Options
 
     changes = _changes(overrides, trials, seed)
     again = shlex.join(["kansearch", *_without_secrets(sys.argv[1:])])
-    raise typer.Exit(
-        Optimize(study_file, name, storage, artifacts, changes, workers, pack, device, output, again).run()
+    options = Options(
+        study_file=study_file,
+        name=name,
+        storage=storage,
+        artifacts=artifacts,
+        overrides=tuple(changes),
+        workers=workers,
+        pack=pack,
+        device=device,
+        output=output,
+        launcher=launcher,
+        cluster=cluster,
+        dry_run=dry_run,
+        detach=detach,
+        command=again,
     )
+    raise typer.Exit(Optimize(options).run())
 
 
 @app.command()
@@ -145,8 +172,15 @@ def submit(
 
 
 @app.command()
-def stop(name: NameArgument, storage: StorageOption = None) -> None:
+def stop(
+    name: NameArgument,
+    storage: StorageOption = None,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Also end the jobs that hold its workers on a cluster.")
+    ] = False,
+) -> None:
     """Let all workers leave a study; their trials go on from where they are when it does."""
+    from kansearch.cli.jobs import cancel_jobs
     from kansearch.cli.places import storage_url
     from kansearch.report.words import count
     from kansearch.storage.studies import load_study
@@ -155,9 +189,11 @@ def stop(name: NameArgument, storage: StorageOption = None) -> None:
     study = load_study(open_storage(storage_url(storage)), name)
     if study.is_done:
         typer.echo(f"Study {name} is done already: {count(study.budget, 'trial')}. A larger --trials lets it go on.")
-        return
-    study.stop()
-    typer.echo(f"Study {name} is stopped; its workers leave it within seconds. optimize and submit let it go on.")
+    else:
+        study.stop()
+        typer.echo(f"Study {name} is stopped; its workers leave it within seconds. optimize and submit let it go on.")
+    if cancel:
+        cancel_jobs(study)
 
 
 @app.command()
@@ -191,12 +227,29 @@ def worker(
     grace: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="For an epoch to end after a request to stop.")
     ] = GRACE_S,
+    processes: Annotated[
+        int, typer.Option(min=1, max=1024, metavar="N", help="Worker processes that stand for this one.")
+    ] = 1,
+    deadline: Annotated[
+        float | None,
+        typer.Option(
+            min=0, metavar="SECONDS", help="Leave after so long [two minutes before a Slurm job's time limit]."
+        ),
+    ] = None,
+    idle_exit: Annotated[
+        float | None, typer.Option("--idle-exit", min=0, metavar="SECONDS", help="Leave after so long without a trial.")
+    ] = None,
 ) -> None:
     """Train trials of a study until its budget is spent; `optimize` starts these."""
-    from kansearch.worker.signals import StopSignals
+    from kansearch.worker.signals import StopSignals, leave_at
 
+    if processes > 1:
+        from kansearch.launch.crew import crew
+
+        raise typer.Exit(crew(sys.argv[1:], processes, number, grace))
     # First of all, so that a request to stop is not lost while torch is imported.
     signals = StopSignals(launcher, grace)
+    leave_at(deadline)
     with large_imports():
         from kansearch.cli.places import storage_url
         from kansearch.errors import UserError
@@ -212,9 +265,9 @@ def worker(
     where = find_device(device, number)
     opened = open_storage(storage_url(storage), patience_s=PATIENCE_S)
     if name is None:
-        work_on_all(opened, signals, pack, where)
+        work_on_all(opened, signals, pack, where, idle_exit)
     else:
-        work(load_study(opened, name), number, signals, pack, where)
+        work(load_study(opened, name), number, signals, pack, where, idle_s=idle_exit)
     raise typer.Exit(signals.exit_code)
 
 

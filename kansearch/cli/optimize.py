@@ -6,7 +6,10 @@ import os
 import signal
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+
+from rich.console import Console
 
 from kansearch.cli.places import find_places
 from kansearch.cli.progress import Progress
@@ -14,58 +17,108 @@ from kansearch.cli.results import report_study
 from kansearch.cli.studies import enter_study
 from kansearch.cli.tables import console, say, table
 from kansearch.errors import KansearchError, LaunchError, UserError
-from kansearch.launch.local import LocalWorkers
-from kansearch.launch.request import LaunchRequest
+from kansearch.launch.launchers import launcher
+from kansearch.launch.request import Job, Launcher, LaunchRequest, Plan, Resources
 from kansearch.report.render import check_writable
 from kansearch.report.words import count, divergence_sentence, front_rows, verdict_sentences
+from kansearch.specs.launch import MOST_WORKERS, LauncherName, LaunchSpec
 from kansearch.specs.study import StudySpec
-from kansearch.specs.study_file import load_study_file
+from kansearch.specs.study_file import load_cluster_file, load_study_file
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records, rescue_lost_trials
-from kansearch.storage.url import ENVIRONMENT
+from kansearch.storage.url import ENVIRONMENT, is_file
 
 POLL_S = 0.5
-MAX_WORKERS = 1024
+FIRST_WORDS_S = 10.0
+"""For workers on a cluster to begin before somebody asks why they do not."""
+
 DEFAULT_WORKERS = 8
 INTERRUPTED = 130
 
 
-class Optimize:
-    """One run of the command: plan, launch, watch, report."""
+@dataclass(frozen=True)
+class Options:
+    """What the command was given.
 
-    def __init__(
-        self,
-        study_file: Path,
-        name: str | None,
-        storage: str | None,
-        artifacts: str | None,
-        overrides: list[str],
-        workers: int | None,
-        pack: int | None,
-        device: str,
-        output: Path | None,
-        command: str,
-    ) -> None:
-        if workers is not None and not 1 <= workers <= MAX_WORKERS:
-            raise UserError(f"--workers is {workers}; must be from 1 to {MAX_WORKERS}")
-        self.command = command
-        self.n_workers = workers or min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS)
-        self.pack = pack
-        self.device = device
-        self.spec: StudySpec = load_study_file(study_file, overrides, name)
-        self.places = find_places(self.spec, study_file, storage, artifacts)
-        self.output = output or Path("reports") / self.spec.name
+    Attributes:
+        study_file: The study's.
+        name: Of the study, instead of the file's own.
+        storage: URL of the storage.
+        artifacts: Place of large checkpoints.
+        overrides: Of the file.
+        workers: Tasks for workers; on this machine worker processes.
+        pack: Trials that each worker trains together.
+        device: On which.
+        output: Folder of the report.
+        launcher: Who places the workers.
+        cluster: File of a site.
+        dry_run: Whether only what would be sent is shown.
+        detach: Whether to leave once workers are placed.
+        command: The command line, for people.
+    """
+
+    study_file: Path
+    name: str | None
+    storage: str | None
+    artifacts: str | None
+    overrides: tuple[str, ...]
+    workers: int | None
+    pack: int | None
+    device: str
+    output: Path | None
+    launcher: LauncherName | None
+    cluster: Path | None
+    dry_run: bool
+    detach: bool
+    command: str
+
+
+class Optimize:
+    """One run of the command: plan, launch, watch, report.
+
+    Args:
+        options: Of the command.
+    """
+
+    def __init__(self, options: Options) -> None:
+        if options.workers is not None and not 1 <= options.workers <= MOST_WORKERS:
+            raise UserError(f"--workers is {options.workers}; must be from 1 to {MOST_WORKERS}")
+        self.options = options
+        self.spec: StudySpec = load_study_file(options.study_file, options.overrides, options.name)
+        self.site = _site(self.spec, options)
+        self.places = find_places(self.spec, options.study_file, options.storage, options.artifacts)
+        if not self.is_local and is_file(self.places.storage):
+            raise UserError(
+                f"launcher {self.site.launcher} needs a database that all machines reach, and the storage is a file of "
+                "this machine: --storage postgresql://USER@HOST/DATABASE"
+            )
+        self.output = options.output or Path("reports") / self.spec.name
         self.console = console()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the workers run here, and end with this process."""
+        return self.site.launcher == "local"
 
     def run(self) -> int:
         """Do it all; returns the exit code."""
+        place = launcher(self.site)
+        plan = place.plan(self._request())
+        if self.options.dry_run:
+            self.console.out(plan.text, end="", highlight=False)
+            return 0
         check_writable(self.output)
         with self.console.status("reading the data, checking the space") if self.console.is_terminal else nullcontext():
             from kansearch.training.device import find_device
 
-            find_device(self.device)
+            if self.is_local:
+                find_device(self.options.device)
             study = enter_study(self.spec, self.places, self.console)
-        interrupted = self._search(study)
+        interrupted = self._search(study, place, plan)
+        if interrupted and not self.is_local:
+            return INTERRUPTED
+        if self.options.detach and not study.is_done:
+            return 0
         summary, page = report_study(study, self.output)
         header, rows = front_rows(summary)
         self.console.print()
@@ -79,36 +132,59 @@ class Optimize:
                 say(self.console, f"  {sentence}")
         say(self.console, f"Report: {page}")
         if interrupted:
-            say(
-                self.console,
-                f"Stopped. Nothing finished is lost{_storage_hint(self.command)}; go on with: {self.command}",
-            )
+            command = self.options.command
+            say(self.console, f"Stopped. Nothing finished is lost{_storage_hint(command)}; go on with: {command}")
             return INTERRUPTED
         return 0
 
-    def _search(self, study: StoredStudy) -> bool:
-        """Keep workers at it until the budget is done; returns whether a person stopped them."""
+    def _request(self) -> LaunchRequest:
+        options, site = self.options, self.site
+        arguments = [] if options.device == "cpu" else ["--device", options.device]
+        arguments += [] if options.pack is None else ["--pack", str(options.pack)]
+        n_here = min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS) if self.is_local else 1
+        return LaunchRequest(
+            self.spec.name,
+            site.workers or n_here,
+            tuple(arguments),
+            Resources(site.cpus, site.gpus, site.memory, site.time),
+            secrets={ENVIRONMENT: self.places.storage},
+        )
+
+    def _search(self, study: StoredStudy, place: Launcher, plan: Plan) -> bool:
+        """Keep workers at it until the budget is done; returns whether a person stopped them, or left them alone."""
         if study.is_done:
             return False
-        environment = {ENVIRONMENT: self.places.storage}
-        request = LaunchRequest(self.spec.name, self.n_workers, self.pack, self.device, environment)
         # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`.
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        workers = LocalWorkers(request)
+        job: Job | None = None
         try:
-            workers.start()
+            job = self._working_job(study, place) or place.submit(plan)
+            if not self.is_local:
+                study.note_job(self.site.launcher, job.name, job.line)
+                say(self.console, job.line)
+                if self.options.detach:
+                    self._say_how_to_go_on(job)
+                    return False
+            said = _Waiting(self.console, job)
             with Progress(study, self.console) as progress:
-                while workers.poll():
+                while job.poll() and not (study.is_done and not self.is_local):
                     rescue_lost_trials(study)
                     progress.update()
+                    if not self.is_local and not study.n_under_way:
+                        said.update()
                     time.sleep(POLL_S)
         except KeyboardInterrupt:
+            if job is not None and not self.is_local:
+                self._say_how_to_go_on(job)
+                return True
             self.console.print("Stopping the workers ...")
-            workers.stop()
+            if job is not None:
+                job.stop()
             rescue_lost_trials(study)
             return True
         finally:
-            workers.stop()
+            if job is not None and self.is_local:
+                job.stop()
             signal.signal(signal.SIGTERM, previous)
         rescue_lost_trials(study)
         if study.is_done:
@@ -116,10 +192,55 @@ class Optimize:
         if study.is_stopped:
             self.console.print("Somebody stopped the study (kansearch stop).")
             return True
-        gave_up = workers.ended_with()
+        gave_up = job.ended_with()
         if gave_up is not None:
             raise _WorkerGaveUpError(*gave_up)
-        raise LaunchError(f"the workers of {self.spec.name} were stopped from outside; go on with: {self.command}")
+        raise LaunchError(
+            f"the workers of {self.spec.name} were stopped from outside; go on with: {self.options.command}"
+        )
+
+    def _working_job(self, study: StoredStudy, place: Launcher) -> Job | None:
+        """Workers on the cluster that an earlier command left at work, to be watched instead of sending more."""
+        for name, number, _ in study.jobs():
+            if name == self.site.launcher and (state := (job := place.find(number)).state()) != "ended":
+                say(self.console, f"There are workers already: {state}; no more are sent")
+                return job
+        return None
+
+    def _say_how_to_go_on(self, job: Job) -> None:
+        name, hint = self.spec.name, self.places.hint
+        say(
+            self.console,
+            f"The workers go on without this command ({job.line}). How far they are: kansearch status {name}{hint}; "
+            f"the report: kansearch report {name}{hint}; to end them: kansearch stop {name} --cancel{hint}",
+        )
+
+
+class _Waiting:
+    """Says now and then what an engine makes of a job that has not begun."""
+
+    def __init__(self, console: Console, job: Job) -> None:
+        self._console, self._job = console, job
+        self._last, self._next_look = "", time.monotonic() + FIRST_WORDS_S
+
+    def update(self) -> None:
+        """Say it if it is new."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + FIRST_WORDS_S
+        if (state := self._job.state()) != self._last:
+            self._last = state
+            say(self._console, f"No trial has begun yet: {state}")
+
+
+def _site(spec: StudySpec, options: Options) -> LaunchSpec:
+    """Where workers run: what the flags say, then the file of the site, then the study file."""
+    found = spec.launch or LaunchSpec()
+    if options.cluster is not None:
+        found = load_cluster_file(options.cluster).over(found)
+    said = {"launcher": options.launcher, "workers": options.workers}
+    flags = {key: value for key, value in said.items() if value is not None}
+    return LaunchSpec().model_copy(update=flags).over(found)
 
 
 def _storage_hint(command: str) -> str:

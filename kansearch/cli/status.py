@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from kansearch.cli.jobs import show_jobs
 from kansearch.cli.tables import console, duration, say, table
 from kansearch.errors import UserError
 from kansearch.garbage import many_objects
@@ -95,6 +96,7 @@ def show_study(study: StoredStudy) -> None:
     if study.is_stopped:
         say(out, "stopped by `kansearch stop`; optimize and submit let it go on")
     _show_workers(study)
+    show_jobs(study)
     for what, reasons in (("handed back", handed_back), ("failed", failed)):
         for reason, n_trials in reasons.most_common(10):
             say(out, f"  {count(n_trials, 'trial')} {what}: {reason or 'no reason known'}")

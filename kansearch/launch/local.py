@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -11,7 +13,8 @@ from collections import deque
 from typing import IO
 
 from kansearch.errors import LaunchError
-from kansearch.launch.request import LaunchRequest
+from kansearch.launch.environment import WORKER_ENVIRONMENT
+from kansearch.launch.request import LaunchRequest, Plan
 
 MAX_RESTARTS_IN_A_ROW = 3
 """A worker that dies so often within QUICK_DEATH_S of its start is not started again."""
@@ -21,29 +24,49 @@ QUICK_DEATH_S = 10.0
 ASKED_TO_STOP = 128
 """Exit statuses from here on are those of workers that somebody asked to stop."""
 
-WORKER_ENVIRONMENT = {
-    # Workers share the cores of one machine: pools of threads would fight over them.
-    **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"),
-    # glibc gives large blocks back to the system at once, and each step of a pack would fault the same pages in again:
-    # keeping them trains KAN layers 1.2 to 2 times as fast. Other C libraries take no notice.
-    "MALLOC_MMAP_THRESHOLD_": str(2**25),  # the highest that every glibc takes
-    "MALLOC_TRIM_THRESHOLD_": str(2**33),
-    "MALLOC_TOP_PAD_": str(2**26),
-}
-"""What makes a process a good worker."""
 
+class LocalLauncher:
+    """Starts workers as processes of this machine; they end with the process that started them."""
 
-class LocalWorkers:
-    """A number of worker processes that is kept up until their work is done."""
+    def plan(self, request: LaunchRequest) -> Plan:
+        """A command line for each worker."""
+        lines = [shlex.join(_command(request, number)) for number in range(request.n_tasks)]
+        return Plan(request, "\n".join(lines) + "\n")
 
-    def __init__(self, request: LaunchRequest) -> None:
-        self._request = request
-        self._workers: list[_Worker] = []
-
-    def start(self) -> None:
+    def submit(self, plan: Plan) -> LocalJob:
         """Start them all."""
-        for number in range(self._request.n_workers):
-            self._workers.append(_Worker(self._request, number))
+        return LocalJob(plan.request)
+
+    def find(self, name: str) -> LocalJob:
+        """None outlives the process that started it.
+
+        Raises:
+            LaunchError: Always.
+        """
+        raise LaunchError(f"{name or 'a local job'} ended with the process that started it")
+
+
+def _command(request: LaunchRequest, number: int) -> list[str]:
+    return [sys.executable, "-m", "kansearch", *request.command(number)]
+
+
+class LocalJob:
+    """A number of worker processes that is kept up until their work is done.
+
+    Args:
+        request: For which they are.
+        first_number: Of the first worker.
+
+    Attributes:
+        name: None by which it could be found.
+        line: What it is.
+    """
+
+    def __init__(self, request: LaunchRequest, first_number: int = 0) -> None:
+        self.name = ""
+        self.line = f"{request.n_tasks} worker processes here"
+        self._request = request
+        self._workers = [_Worker(request, first_number + number) for number in range(request.n_tasks)]
 
     def poll(self) -> int:
         """Replace workers that died; returns how many still work.
@@ -69,11 +92,30 @@ class LocalWorkers:
                 return status, worker.last_words()
         return None
 
-    def stop(self, timeout_s: float = 15.0) -> None:
-        """Ask all workers to stop, and end those that do not within the time."""
+    def state(self) -> str:
+        """How many still work."""
+        n_working = sum(worker.process.poll() is None for worker in self._workers)
+        return f"{n_working} running" if n_working else "ended"
+
+    @property
+    def is_working(self) -> bool:
+        """Whether any still works; none is replaced."""
+        return any(worker.process.poll() is None for worker in self._workers)
+
+    def stopped_with(self) -> int | None:
+        """Exit status of the first worker that was asked to stop; its time may have been up."""
+        statuses = (worker.process.poll() for worker in self._workers)
+        return next((status for status in statuses if status is not None and status >= ASKED_TO_STOP), None)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all workers."""
         for worker in self._workers:
             if worker.process.poll() is None:
-                worker.process.terminate()
+                worker.process.send_signal(number)
+
+    def stop(self, timeout_s: float = 15.0) -> None:
+        """Ask all workers to stop, and end those that do not within the time."""
+        self.signal(signal.SIGTERM)
         deadline = time.monotonic() + timeout_s
         for worker in self._workers:
             try:
@@ -105,8 +147,8 @@ class _Worker:
         self.words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - our own command line
-            [*request.command(sys.executable, self.number), "--launcher", str(os.getpid())],
-            env={**os.environ, **WORKER_ENVIRONMENT, **request.environment},
+            [*_command(request, self.number), "--launcher", str(os.getpid())],
+            env={**os.environ, **WORKER_ENVIRONMENT, **request.environment, **request.secrets},
             stdin=subprocess.DEVNULL,
             stdout=self.words,
             stderr=self.words,

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, IMAGE_SETS, TABLE_SUFFIXES, DataSpec
+from kansearch.specs.launch import LaunchSpec
 from kansearch.specs.metrics import METRICS
 from kansearch.specs.space import Hyperparameter, Space, hyperparameters
 from kansearch.specs.study import (
@@ -44,6 +45,7 @@ def study_schema() -> Schema:
         "constraints": _described(Constraint, type="array", items=_constraint()),
         "budget": _section(Budget),
         "search": _search(),
+        "launch": _launch(),
         "space": _space(),
     }
     return {
@@ -121,6 +123,13 @@ def _search() -> Schema:
     search["properties"]["sampler"] = _described(SamplerSpec, **_named(SamplerSpec, SAMPLER_OPTIONS))
     search["properties"]["pruner"] = _described(PrunerSpec, **_named(PrunerSpec, PRUNER_OPTIONS))
     return search
+
+
+def _launch() -> Schema:
+    launch = _section(LaunchSpec)
+    for name in ("memory", "time"):
+        launch["properties"][name] = {"description": launch["properties"][name]["description"], "type": "string"}
+    return launch
 
 
 def _named(model: type[BaseModel], options: Mapping[str, Mapping[str, Option]]) -> Schema:

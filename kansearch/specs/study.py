@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kansearch.specs.base import Number, Spec, Whole
 from kansearch.specs.data import DataSpec
+from kansearch.specs.launch import LaunchSpec
 from kansearch.specs.metrics import DEFAULT_QUALITY, METRICS, Direction, Metric
 from kansearch.specs.space import Space
 
@@ -257,6 +258,7 @@ class StudySpec(Spec):
             usual quality and the number of parameters.
         storage: URL of the database that `optimize` and `submit` keep it in; no part of the study itself.
         artifacts: Folder or s3://BUCKET/PREFIX for its large checkpoints; no part of the study itself.
+        launch: Where its workers run and what they get there; no part of the study itself.
     """
 
     name: StudyName
@@ -268,6 +270,7 @@ class StudySpec(Spec):
     space: Space
     storage: Annotated[str | None, Field(exclude=True, repr=False)] = None
     artifacts: Annotated[str | None, Field(exclude=True)] = None
+    launch: Annotated[LaunchSpec | None, Field(exclude=True)] = None
 
     @field_validator("objectives", mode="before")
     @classmethod

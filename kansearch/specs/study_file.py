@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from kansearch.errors import Mistake, StudyFileError, UserError
 from kansearch.specs.base import Spec
 from kansearch.specs.data import DataSpec
+from kansearch.specs.launch import LaunchSpec
 from kansearch.specs.space import Choice, Domain, Fixed, Hyperparameter, Range, Space, hyperparameters
 from kansearch.specs.study import Budget, SearchSpec, StudySpec
 from kansearch.specs.trial import NETWORK_SUFFIX
@@ -80,6 +81,28 @@ def load_study_file(path: Path, overrides: Sequence[str] = (), name: str | None 
     return spec.model_copy(update={"data": spec.data.model_copy(update=absolute), "space": space})
 
 
+def load_cluster_file(path: Path) -> LaunchSpec:
+    """Read the file of a site: the keys of a study file's `launch`, without that word.
+
+    Raises:
+        UserError: If the file cannot be read.
+        StudyFileError: If it has mistakes.
+    """
+    document, lines = _load(str(path), _read(path, "a cluster file"))
+    if not isinstance(document, dict):
+        raise UserError(f"{path} is no cluster file: it has no keys; it begins with `launcher: slurm` or another one")
+    try:
+        return _Cluster.model_validate({"launch": document}).launch
+    except ValidationError as error:
+        found = [(path[1:], text) for path, text in _explained(error, {"launch": document})]
+        mistakes = [Mistake(_dots(place) or "(file)", text, _line(place, lines)) for place, text in found]
+        raise StudyFileError(str(path), sorted(mistakes, key=lambda mistake: mistake.line or 0)) from None
+
+
+class _Cluster(Spec):
+    launch: LaunchSpec
+
+
 def _absolute(given: Path, folder: Path) -> Path:
     return (folder / given.expanduser()).resolve()
 
@@ -102,18 +125,18 @@ def _with_files(space: Space, folder: Path) -> Space:
     return Space(domains=domains)
 
 
-def _read(path: Path) -> str:
+def _read(path: Path, what: str = "a study file") -> str:
     try:
         if path.is_dir():
-            raise UserError(f"{path} is a folder; name a study file (YAML)")
+            raise UserError(f"{path} is a folder; name {what} (YAML)")
         size = path.stat().st_size
         if size > MAX_BYTES:
-            raise UserError(f"{path} has {size:,} bytes; a study file has at most {MAX_BYTES:,}")
+            raise UserError(f"{path} has {size:,} bytes; {what} has at most {MAX_BYTES:,}")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; name a study file (YAML)") from None
+        raise UserError(f"{path} does not exist; name {what} (YAML)") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is no text in UTF-8; a study file is YAML") from None
+        raise UserError(f"{path} is no text in UTF-8; {what} is YAML") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
 
@@ -419,6 +442,7 @@ _SECTIONS: dict[Path_, type[Spec]] = {
     ("data",): DataSpec,
     ("budget",): Budget,
     ("search",): SearchSpec,
+    ("launch",): LaunchSpec,
 }
 
 

@@ -28,6 +28,9 @@ DATA = "kansearch:data"
 WARNINGS = "kansearch:warnings"
 STOPPED = "kansearch:stopped"
 ARTIFACTS = "kansearch:artifacts"
+JOB = "kansearch:job:"
+"""Prefix of what is noted of workers that a launcher placed; its name and the job's stand behind it."""
+
 HANDED_BACK = "kansearch:handed_back"
 """The attribute of a trial that failed with its worker and has, or may have had, a second try."""
 
@@ -91,6 +94,27 @@ class StoredStudy:
         """
         with self._present():
             self.storage.ledger.set_study_user_attr(self.study_id, STOPPED, value=True)
+
+    def note_job(self, launcher: str, name: str, line: str) -> None:
+        """Remember workers that a launcher placed.
+
+        Args:
+            launcher: That placed them.
+            name: By which it finds them again.
+            line: What they are and where to look, for people.
+
+        Raises:
+            UserError: If somebody deleted the study.
+        """
+        with self._present():
+            self.storage.ledger.set_study_user_attr(self.study_id, f"{JOB}{launcher}:{name}", line)
+
+    def jobs(self) -> list[tuple[str, str, str]]:
+        """What was noted of jobs: the launcher, the job's name and its line."""
+        with self._present():
+            attrs = self.storage.ledger.get_study_user_attrs(self.study_id)
+        noted = [(key.removeprefix(JOB).split(":", 1), line) for key, line in attrs.items() if key.startswith(JOB)]
+        return [(launcher, name, str(line)) for (launcher, name), line in noted]
 
     def counts(self) -> dict[str, int]:
         """Trials by state, in small letters; `broken` counts those that failed by themselves, not with their worker."""

@@ -109,6 +109,11 @@ def parse_url(text: str) -> URL:
     return url.set(drivername=_DRIVERS[dialect])
 
 
+def is_file(text: str) -> bool:
+    """Whether a storage is a file of one machine, and no server that others reach."""
+    return parse_url(text).get_backend_name() == "sqlite"
+
+
 def from_folder(text: str, folder: Path) -> str:
     """The URL with a relative path of a SQLite file counted from a folder; whatever else it is stays as it is."""
     start, path = "sqlite:///", text.strip().removeprefix("sqlite:///")

@@ -43,6 +43,7 @@ def work(
     size: int | None = None,
     device: torch.device = CPU,
     open_pack: OpenPack | None = None,
+    idle_s: float | None = None,
 ) -> None:
     """Train trials of a study until its budget is done, or it is stopped.
 
@@ -53,6 +54,7 @@ def work(
         size: Trials that are trained together; None lets the networks of the space decide.
         device: On which they are trained.
         open_pack: Makes the pack that trains them; None makes one on that device.
+        idle_s: Seconds without a trial after which it leaves; None for however long it takes.
 
     Raises:
         BrokenStudyError: If the study's ceiling of failures is reached.
@@ -60,7 +62,7 @@ def work(
         UserError: If no network of the space keeps to the limits.
     """
     with Presence(study.storage.ledger, what_trains(device)) as presence:
-        serve(study, number, stop, presence, size, device, open_pack=open_pack)
+        serve(study, number, stop, presence, size, device, open_pack=open_pack, idle_s=idle_s)
 
 
 def serve(
@@ -72,6 +74,7 @@ def serve(
     device: torch.device = CPU,
     is_over: Callable[[], bool] = lambda: False,
     open_pack: OpenPack | None = None,
+    idle_s: float | None = None,
 ) -> None:
     """Train trials of a study until its budget is done, or it is stopped, or it is time for another one.
 
@@ -84,6 +87,7 @@ def serve(
         device: On which they are trained.
         is_over: Asked now and then: whether this worker is to leave the study.
         open_pack: Makes the pack that trains them; None makes one on that device.
+        idle_s: As for `work`.
 
     Raises:
         KansearchError: As `work`.
@@ -94,6 +98,7 @@ def serve(
     presence.serve(study.study_id)
     pack: StudyPack | None = None
     next_look, why = 0.0, "its worker gave up"
+    busy_at = time.monotonic()
     try:
         split = _load_split(study)
         n_together = size or pack_size(study.spec, split, device)
@@ -111,6 +116,9 @@ def serve(
             if pack.trials:
                 _advance(pack, stop, next_look)
                 presence.n_ended, presence.n_epochs = pack.n_ended, pack.n_epochs
+                busy_at = time.monotonic()
+            elif idle_s is not None and time.monotonic() - busy_at >= idle_s:
+                return
             elif study.n_under_way:
                 # A trial of another worker may still be lost and come back: the last to leave finishes last.
                 stop.sleep(WAIT_S)

@@ -34,7 +34,13 @@ RETRY_S = 300.0
 """After so long a worker tries a study again that it could not serve."""
 
 
-def work_on_all(storage: Storage, stop: StopSignals, size: int | None = None, device: torch.device = CPU) -> None:
+def work_on_all(
+    storage: Storage,
+    stop: StopSignals,
+    size: int | None = None,
+    device: torch.device = CPU,
+    idle_s: float | None = None,
+) -> None:
     """Train trials of all open studies until somebody asks us to stop.
 
     Args:
@@ -42,19 +48,25 @@ def work_on_all(storage: Storage, stop: StopSignals, size: int | None = None, de
         stop: Who may ask.
         size: Trials that are trained together; None lets each study decide.
         device: On which they are trained.
+        idle_s: Seconds without a study after which it leaves; None for however long it takes.
     """
+    busy_at = time.monotonic()
     number = zlib.crc32(worker_name().encode())
     with Presence(storage.ledger, what_trains(device)) as presence:
         rota = _Rota(storage)
         while not stop.requested:
             study = rota.neediest()
             if study is None:
+                if idle_s is not None and time.monotonic() - busy_at >= idle_s:
+                    return
                 sweep(storage.ledger)
                 stop.sleep(IDLE_S)
                 continue
             rota.begin(study)
             try:
-                serve(study, number, stop, presence, size, device, partial(rota.is_needed_elsewhere, study))
+                is_over = partial(rota.is_needed_elsewhere, study)
+                serve(study, number, stop, presence, size, device, is_over, idle_s=idle_s)
+                busy_at = time.monotonic()
             except KansearchError as error:
                 # Others may be able to serve it, and whoever submitted it looks at its status.
                 _logger.error("%s: %s", study.spec.name, error)  # noqa: TRY400 - a person can mend it

@@ -81,6 +81,29 @@ class StopSignals:
             raise StopRequestedError
 
 
+NOTICE_S = 120.0
+"""So long before a scheduler's time limit a worker leaves, and no earlier than after four fifths of its time."""
+
+SLURM_END = "SLURM_JOB_END_TIME"
+"""Slurm's word for it, in seconds since 1970."""
+
+
+def leave_at(seconds: float | None) -> None:
+    """Ask this process to stop after so many seconds, or before its scheduler's time limit where that is known.
+
+    Args:
+        seconds: From now; None where nobody says it.
+    """
+    end = os.environ.get(SLURM_END, "")
+    if seconds is None and end.isdigit():
+        left = max(0.0, int(end) - time.time())
+        seconds = left - min(NOTICE_S, left / 5)
+    if seconds is not None:
+        timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1))
+        timer.daemon = True
+        timer.start()
+
+
 def _stop_after(launcher_pid: int) -> None:
     """Ask this process to stop once the process that started it is gone."""
     while os.getppid() == launcher_pid:

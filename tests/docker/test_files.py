@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from packaging.specifiers import SpecifierSet
 
-from kansearch.launch.local import WORKER_ENVIRONMENT
+from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.worker.signals import GRACE_S
 
 ROOT = Path(__file__).parents[2]

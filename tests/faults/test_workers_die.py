@@ -137,11 +137,11 @@ def test_a_worker_that_keeps_dying_ends_the_search_with_its_last_words(study_fil
     broken.mkdir()
     (broken / "optuna.py").write_text("raise ImportError('this optuna is broken')\n")
     request = (
-        "from kansearch.launch.local import LocalWorkers\n"
+        "from kansearch.launch.local import LocalJob\n"
         "from kansearch.launch.request import LaunchRequest\n"
         "import time\n"
-        f"workers = LocalWorkers(LaunchRequest('small', 1, None, 'cpu', {{'PYTHONPATH': {str(broken)!r}}}))\n"
-        "workers.start()\nwhile workers.poll():\n    time.sleep(0.05)\n"
+        f"job = LocalJob(LaunchRequest('small', 1, environment={{'PYTHONPATH': {str(broken)!r}}}))\n"
+        "while job.poll():\n    time.sleep(0.05)\n"
     )
     done = subprocess.run([sys.executable, "-c", request], capture_output=True, text=True, check=False)
     assert "LaunchError: worker 0 died 3 times within 10 s of its start" in done.stderr

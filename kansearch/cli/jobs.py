@@ -1,0 +1,40 @@
+"""Jobs that hold the workers of a study on a cluster: shown and ended."""
+
+from __future__ import annotations
+
+from kansearch.cli.tables import console, say
+from kansearch.errors import KansearchError
+from kansearch.launch.launchers import launcher
+from kansearch.launch.request import Job
+from kansearch.specs.launch import LaunchSpec
+from kansearch.storage.studies import StoredStudy
+
+
+def show_jobs(study: StoredStudy) -> None:
+    """Print the jobs of a study that have not ended."""
+    out = console()
+    for name, number, line in study.jobs():
+        try:
+            state = _job(name, number).state()
+        except KansearchError as error:
+            state = f"not known: {error}"
+        if state != "ended":
+            say(out, f"{line}: {state}")
+
+
+def cancel_jobs(study: StoredStudy) -> None:
+    """End the jobs of a study.
+
+    Raises:
+        LaunchError: If an engine refuses it.
+    """
+    out = console()
+    for name, number, line in study.jobs():
+        job = _job(name, number)
+        if job.state() != "ended":
+            job.stop()
+            say(out, f"{line}: cancelled")
+
+
+def _job(name: str, number: str) -> Job:
+    return launcher(LaunchSpec.model_validate({"launcher": name})).find(number)

@@ -1,0 +1,146 @@
+"""Where workers run and what they get there: `launch:` of a study file, or a file of its own for a site."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from kansearch.specs.base import Spec, Whole
+
+LauncherName = Literal["local", "slurm", "ray", "kubernetes"]
+
+MOST_WORKERS = 1024
+
+_UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i|iB|B)?", re.IGNORECASE)
+_TIME = re.compile(r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+)s)?")
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{2}):(\d{2})")
+
+
+def _memory(given: object) -> int:
+    """MiB of an amount as people write it."""
+    found = _MEMORY.fullmatch(given.strip()) if isinstance(given, str) else None
+    mib = 0 if found is None else round(float(found[1]) * _UNITS[found[2].upper()])
+    if not 1 <= mib <= 2**30:
+        raise PydanticCustomError("memory", "is {given}; write an amount such as 500M or 8G", {"given": _shown(given)})
+    return mib
+
+
+def _time(given: object) -> int:
+    """Seconds of a time as people write it."""
+    text = given.strip() if isinstance(given, str) else ""
+    parts = (_CLOCK.fullmatch(text) or _TIME.fullmatch(text)) if text else None
+    seconds = 0
+    if parts is not None:
+        days, hours, minutes, rest = (int(part or 0) for part in parts.groups())
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    if not 60 <= seconds <= 366 * 86400:
+        raise PydanticCustomError(
+            "time",
+            "is {given}; write a time such as 30m, 4h, 1d12h or 1-12:00:00, a minute or more",
+            {"given": _shown(given)},
+        )
+    return seconds
+
+
+def _shown(given: object) -> str:
+    text = f'"{given}"' if isinstance(given, str) else str(given)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _text(pattern: str, allowed: str) -> AfterValidator:
+    """A text of this form; `allowed` says which."""
+    form = re.compile(pattern)
+
+    def check(given: str) -> str:
+        if not form.fullmatch(given):
+            raise PydanticCustomError(
+                "text", "is {given}; allowed: {allowed}", {"given": _shown(given), "allowed": allowed}
+            )
+        return given
+
+    return AfterValidator(check)
+
+
+Word = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9._@/:-]{0,252}", "letters, digits and . _ @ / : -, at most 253")]
+"""A name of something on a site, as it stands in a script."""
+
+Line = Annotated[str, _text(r"[^\x00-\x1f\x7f]{1,1000}", "one line of at most 1,000 characters")]
+"""A line of a script."""
+
+Label = Annotated[
+    str, _text(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "small letters, digits and -, at most 63, as Kubernetes has it")
+]
+
+
+class LaunchSpec(Spec):
+    """Where workers run, and with what.
+
+    Attributes:
+        launcher: Who places them: this machine, Slurm, Ray or Kubernetes.
+        workers: Tasks, each with `cpus` cores or `gpus` GPUs for its workers.
+        cpus: Cores of each task.
+        gpus: GPUs of each task.
+        memory: Of each task, in MiB; written as 500M or 8G.
+        time: Until the engine ends a task, in seconds; written as 30m, 4h or 1-12:00:00. Workers leave before.
+        logs: Folder of the tasks' logs and of what was sent.
+        setup: Lines of shell that are run before a worker, such as `module load python`.
+        partition: Of Slurm.
+        account: Of Slurm.
+        qos: Of Slurm.
+        address: Of a Ray cluster.
+        image: That Kubernetes runs.
+        namespace: Of Kubernetes.
+        secret: Name of the Kubernetes Secret that holds the storage's URL under the key KANSEARCH_STORAGE.
+    """
+
+    launcher: LauncherName = "local"
+    workers: Annotated[Whole, Field(ge=1, le=MOST_WORKERS)] | None = None
+    cpus: Annotated[Whole, Field(ge=1, le=1024)] = 1
+    gpus: Annotated[Whole, Field(ge=0, le=64)] = 0
+    memory: Annotated[int, BeforeValidator(_memory)] | None = None
+    time: Annotated[int, BeforeValidator(_time)] | None = None
+    logs: Line | None = None
+    setup: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
+    partition: Word | None = None
+    account: Word | None = None
+    qos: Word | None = None
+    address: Word | None = None
+    image: Word | None = None
+    namespace: Label | None = None
+    secret: Label | None = None
+
+    @model_validator(mode="after")
+    def _mean_something(self) -> Self:
+        known = KNOWN[self.launcher]
+        for name in sorted(self.model_fields_set - {"launcher"} - known):
+            others = ", ".join(other for other in KNOWN if name in KNOWN[other])
+            raise PydanticCustomError(
+                "means_nothing",
+                "means nothing to launcher {launcher}; it is for: {others}",
+                {"launcher": self.launcher, "others": others, "at": name},
+            )
+        return self
+
+    def over(self, other: LaunchSpec) -> LaunchSpec:
+        """What this one says, and for the rest what the other one does; what another launcher needs is left out."""
+        said = {name: getattr(other, name) for name in other.model_fields_set}
+        said |= {name: getattr(self, name) for name in self.model_fields_set}
+        launcher = said.get("launcher", "local")
+        return LaunchSpec.model_construct(
+            **{name: value for name, value in said.items() if name == "launcher" or name in KNOWN[launcher]}
+        )
+
+
+_ALL = frozenset({"workers"})
+_TASKS = _ALL | {"cpus", "gpus", "memory"}
+KNOWN: dict[str, frozenset[str]] = {
+    "local": _ALL,
+    "slurm": _TASKS | {"time", "logs", "setup", "partition", "account", "qos"},
+    "ray": _TASKS | {"time", "logs", "address"},
+    "kubernetes": _TASKS | {"time", "logs", "image", "namespace", "secret"},
+}
+"""What each launcher reads."""
