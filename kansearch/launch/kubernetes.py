@@ -78,18 +78,11 @@ class KubernetesLauncher:
         return Plan(request, f"# Pods: {request.n_tasks}, each with: {' '.join(worker)}\n{text}")
 
     def _job(self, request: LaunchRequest, worker: list[str]) -> dict[str, Any]:
-        labels = {
-            "app.kubernetes.io/name": "kansearch",
-            "app.kubernetes.io/component": "worker",
-            "app.kubernetes.io/version": __version__,
-            "app.kubernetes.io/managed-by": "kansearch",
-        }
-        about = {"labels": labels, "annotations": {"kansearch/study": request.study}}
         namespace = {} if self._namespace is None else {"namespace": self._namespace}
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": {"generateName": _name(request.study), **namespace, **about},
+            "metadata": {"generateName": _name(request.study), **namespace, **_about(request)},
             "spec": {
                 "completionMode": "Indexed",
                 "completions": request.n_tasks,
@@ -98,8 +91,7 @@ class KubernetesLauncher:
                 "podReplacementPolicy": "Failed",
                 "podFailurePolicy": {"rules": _rules()},
                 "ttlSecondsAfterFinished": KEPT_S,
-                # safe_dump would write the second mention of one dictionary as a reference to the first.
-                "template": {"metadata": json.loads(json.dumps(about)), "spec": self._pod(request, worker)},
+                "template": {"metadata": _about(request), "spec": self._pod(request, worker)},
             },
         }
 
@@ -234,6 +226,8 @@ class KubernetesJob:
         status = self._status()
         if status is None or _end(status):
             return "ended"
+        if _is_so(status, "Suspended"):
+            return "suspended"
         counts = Counter(_state(pod) for pod in self._list_pods())
         for ended in ("succeeded", "failed"):
             counts.pop(ended, None)
@@ -281,6 +275,15 @@ def _kubectl(*command: str, kept: str = "") -> str:
     return KUBECTL.ask("kubectl", *command, "--request-timeout=20s", kept=kept)
 
 
+def _about(request: LaunchRequest) -> dict[str, Any]:
+    """Of the Job and its pods; new at each call, for YAML writes what it meets again as a reference."""
+    labels = {"name": "kansearch", "component": "worker", "version": __version__, "managed-by": "kansearch"}
+    return {
+        "labels": {f"app.kubernetes.io/{key}": value for key, value in labels.items()},
+        "annotations": {"kansearch/study": request.study},
+    }
+
+
 def _rules() -> list[dict[str, Any]]:
     """Which ends of a pod count, the first that fits."""
     asked = sorted({128 + signal.SIGINT, 128 + signal.SIGTERM, TIME_IS_UP})
@@ -316,8 +319,12 @@ def _literal(word: str) -> str:
 
 def _end(status: dict[str, Any]) -> dict[str, Any] | None:
     """The condition that says how a Job ended; None before."""
-    ends = [one for one in status.get("conditions", []) if one["type"] in ("Complete", "Failed")]
-    return next((one for one in ends if one["status"] == "True"), None)
+    return _is_so(status, "Complete", "Failed")
+
+
+def _is_so(status: dict[str, Any], *kinds: str) -> dict[str, Any] | None:
+    conditions = (one for one in status.get("conditions", []) if one["type"] in kinds)
+    return next((one for one in conditions if one["status"] == "True"), None)
 
 
 def _state(pod: dict[str, Any]) -> str:

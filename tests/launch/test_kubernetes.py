@@ -363,6 +363,27 @@ def test_a_job_ends_with_the_words_of_the_pod_that_gave_up(
     assert (job.poll(), job.state(), job.ended_with()) == (0, "ended", found)
 
 
+def test_a_command_that_watches_ends_as_its_workers_did(study_file: Path, storage: str, kubectl: Kubectl) -> None:
+    """What a worker has to say stands on the user's terminal, with the exit code that it has there."""
+    pods = json.dumps({"items": [failed(2)]})
+    job = {"get job": (0, end("Failed"), ""), "get pods": (0, pods, ""), "logs": (0, "kansearch: it is so\n", "")}
+    kubectl.answer({**MADE, **job})
+    done = run_in(
+        study_file.parent, "optimize", study_file, "--launcher", "kubernetes",
+        KANSEARCH_STORAGE=storage, PATH=kubectl.path,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (2, "kansearch: it is so\n")
+
+
+def test_a_job_that_a_queue_holds_back_waits(kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kueue and its like suspend Jobs: nothing is wrong."""
+    monkeypatch.setenv("PATH", kubectl.path)
+    held = {"status": {"conditions": [{"type": "Suspended", "status": "True"}]}}
+    kubectl.answer({"get job": (0, json.dumps(held), "")})
+    job = KubernetesJob("lab", "small")
+    assert (job.poll(), job.state(), job.ended_with()) == (1, "suspended", None)
+
+
 def test_a_watched_job_survives_a_control_plane_that_restarts(
     kubectl: Kubectl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
