@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -35,6 +36,7 @@ from kansearch.storage.url import open_storage
 from kansearch.storage.workers import Presence, worker_name
 from kansearch.worker.signals import GRACE_S
 from tests.commands import run_in
+from tests.conftest import missing
 from tests.faults.crew import check_invariants, create_storm, n_ended
 from tests.launch.indexed_job import IndexedJob
 from tests.servers import Server, free_port
@@ -303,7 +305,7 @@ def test_a_machine_without_kubectl_is_told_where_to_get_it(study_file: Path, sto
 def test_a_cluster_that_does_not_answer_is_said_by_kubectl(study_file: Path, storage: str, tmp_path: Path) -> None:
     """The real kubectl, asked of a port on which nobody listens: one line of its many, exit code 3."""
     if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is missing")
+        missing("kubectl", "kubectl is missing: https://kubernetes.io/docs/tasks/tools")
     server = f"127.0.0.1:{free_port()}"
     cluster = {"name": "gone", "cluster": {"server": f"http://{server}"}}
     context = {"name": "gone", "context": {"cluster": "gone", "user": "nobody"}}
@@ -482,13 +484,39 @@ def add(study: StoredStudy, state: TrialState, n: int = 1, **attributes: object)
         study.storage.ledger.create_new_trial(study.study_id, template_trial=trial)
 
 
+def n_begun(url: str, n_jobs: int) -> int:
+    """Jobs that KEDA begins beside so many that have not ended, by the strategy that the example names."""
+    assert SCALED["spec"]["scalingStrategy"]["strategy"] == "default"
+    per_job = int(SCALED["spec"]["triggers"][0]["metadata"]["targetQueryValue"])
+    return max(0, min(SCALED["spec"]["maxReplicaCount"], math.ceil(n_asked_for(url) / per_job)) - n_jobs)
+
+
+def made(url: str, spec: StudySpec) -> StoredStudy:
+    given = {"digest": "0" * 64, "data_line": "64 rows", "versions": {"kansearch": "test"}}
+    return create_study(open_storage(url), spec, **given)
+
+
+def test_keda_begins_no_job_for_what_another_one_will_train(storage: str, make_spec: Callable[..., StudySpec]) -> None:
+    """Neither while Jobs start, nor once they have their trials, nor at the end; for a larger budget it begins more."""
+    study = made(storage, make_spec("budget.trials=100"))
+    assert n_begun(storage, n_jobs=0) == 7
+    assert n_begun(storage, n_jobs=7) == 0
+    with Presence(study.storage.ledger, "cpu"):
+        add(study, TrialState.RUNNING, 70, worker=worker_name())
+        assert n_begun(storage, n_jobs=7) == 0
+        add(study, TrialState.RUNNING, 29, worker=worker_name())
+        assert n_begun(storage, n_jobs=1) == 0
+        study.set_budget(study.spec.budget.model_copy(update={"trials": 1000}))
+        assert n_begun(storage, n_jobs=7) == 13
+        assert n_begun(storage, n_jobs=20) == 0
+
+
 def test_keda_asks_for_what_nobody_trains(storage: str, make_spec: Callable[..., StudySpec]) -> None:
     """Budgets without what counts and what live workers train; studies that nobody may serve ask for nothing."""
     opened = open_storage(storage)
-    given = {"digest": "0" * 64, "data_line": "64 rows", "versions": {"kansearch": "test"}}
 
     def make(name: str, *changes: str) -> StoredStudy:
-        return create_study(opened, make_spec(f"name={name}", *changes), **given)
+        return made(storage, make_spec(f"name={name}", *changes))
 
     assert n_asked_for(storage) == 0
     study = make("open", "budget.trials=20")
