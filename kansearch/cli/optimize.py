@@ -9,6 +9,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from kansearch.cli.places import find_places
 from kansearch.cli.progress import Progress
 from kansearch.cli.results import report_study
@@ -27,6 +29,9 @@ from kansearch.storage.trials import read_records, rescue_lost_trials
 from kansearch.storage.url import ENVIRONMENT, is_file
 
 POLL_S = 0.5
+FIRST_WORDS_S = 10.0
+"""For workers on a cluster to begin before somebody asks why they do not."""
+
 DEFAULT_WORKERS = 8
 INTERRUPTED = 130
 
@@ -153,17 +158,20 @@ class Optimize:
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         job: Job | None = None
         try:
-            job = place.submit(plan)
+            job = self._working_job(study, place) or place.submit(plan)
             if not self.is_local:
                 study.note_job(self.site.launcher, job.name, job.line)
                 say(self.console, job.line)
                 if self.options.detach:
                     self._say_how_to_go_on(job)
                     return False
+            said = _Waiting(self.console, job)
             with Progress(study, self.console) as progress:
                 while job.poll() and not (study.is_done and not self.is_local):
                     rescue_lost_trials(study)
                     progress.update()
+                    if not self.is_local and not study.n_under_way:
+                        said.update()
                     time.sleep(POLL_S)
         except KeyboardInterrupt:
             if job is not None and not self.is_local:
@@ -191,6 +199,14 @@ class Optimize:
             f"the workers of {self.spec.name} were stopped from outside; go on with: {self.options.command}"
         )
 
+    def _working_job(self, study: StoredStudy, place: Launcher) -> Job | None:
+        """Workers on the cluster that an earlier command left at work, to be watched instead of sending more."""
+        for name, number, _ in study.jobs():
+            if name == self.site.launcher and (state := (job := place.find(number)).state()) != "ended":
+                say(self.console, f"There are workers already: {state}; no more are sent")
+                return job
+        return None
+
     def _say_how_to_go_on(self, job: Job) -> None:
         name, hint = self.spec.name, self.places.hint
         say(
@@ -198,6 +214,23 @@ class Optimize:
             f"The workers go on without this command ({job.line}). How far they are: kansearch status {name}{hint}; "
             f"the report: kansearch report {name}{hint}; to end them: kansearch stop {name} --cancel{hint}",
         )
+
+
+class _Waiting:
+    """Says now and then what an engine makes of a job that has not begun."""
+
+    def __init__(self, console: Console, job: Job) -> None:
+        self._console, self._job = console, job
+        self._last, self._next_look = "", time.monotonic() + FIRST_WORDS_S
+
+    def update(self) -> None:
+        """Say it if it is new."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + FIRST_WORDS_S
+        if (state := self._job.state()) != self._last:
+            self._last = state
+            say(self._console, f"No trial has begun yet: {state}")
 
 
 def _site(spec: StudySpec, options: Options) -> LaunchSpec:

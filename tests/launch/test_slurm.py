@@ -75,7 +75,7 @@ def test_a_study_outlives_all_that_slurm_does_to_its_tasks(slurm: Slurm, postgre
 
 
 def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(slurm: Slurm, postgres: Server, folder: Path) -> None:
-    """Ctrl-C says how to watch and how to cancel; status shows the job; --cancel ends it, and no trial is left."""
+    """Ctrl-C says how to go on; the same command finds its workers; status shows the job, and --cancel ends it."""
     environment = {"KANSEARCH_STORAGE": postgres.new_database(), **slurm.environment}
     with Command(folder, "optimize", "storm.yaml", "--cluster", "site.yaml", environment=environment) as command:
         command.wait_until(lambda: len(slurm.tasks()) == 4)
@@ -88,6 +88,9 @@ def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(slurm: Slurm, postg
     assert "kansearch stop storm --cancel" in words
     assert len(slurm.tasks()) == 4
     assert "4 running" in run_in(folder, "status", "storm", **environment).stdout
+    again = run_in(folder, "optimize", "storm.yaml", "--cluster", "site.yaml", "--detach", **environment)
+    assert "There are workers already: 4 running" in again.stdout, again.stderr
+    assert len(slurm.tasks()) == 4
     done = run_in(folder, "stop", "storm", "--cancel", **environment)
     assert "cancelled" in done.stdout, done.stderr
     wait_until(lambda: not slurm.tasks() and not slurm.tasks("COMPLETING"))
@@ -108,9 +111,21 @@ def test_sixty_four_workers_are_sent_at_once(slurm: Slurm, postgres: Server, fol
     wait_until(lambda: not slurm.tasks() and not slurm.tasks("COMPLETING"))
 
 
+def test_a_job_that_cannot_begin_says_why(slurm: Slurm, postgres: Server, folder: Path) -> None:
+    """Slurm accepts what no node has, and lets it wait: its reason is shown."""
+    (folder / "site.yaml").write_text(SITE.replace("cpus: 2", "cpus: 900"))
+    environment = {"KANSEARCH_STORAGE": postgres.new_database(), **slurm.environment}
+    words = folder / "words"
+    flags = ("--cluster", "site.yaml")
+    with Command(folder, "optimize", "storm.yaml", *flags, environment=environment, words=words) as command:
+        command.wait_until(lambda: "No trial has begun yet: 4 pending (partitionconfig)" in words.read_text())
+    assert run_in(folder, "stop", "storm", "--cancel", **environment).returncode == 0
+    wait_until(lambda: not slurm.tasks("all"))
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("partition: gold", "Slurm refused: sbatch: error"), ("cpus: 900", "Slurm refused: sbatch: error")],
+    [("partition: gold", "Slurm refused: sbatch: error"), ("memory: 900G", "Slurm refused: sbatch: error")],
 )
 def test_what_slurm_refuses_is_said_in_its_words(
     slurm: Slurm, postgres: Server, folder: Path, line: str, words: str
