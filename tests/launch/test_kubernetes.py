@@ -217,7 +217,7 @@ def optimize(study_file: Path, url: str, path: str, *flags: str, **environment: 
 
 
 def test_a_study_is_sent_watched_and_cancelled(study_file: Path, storage: str, kubectl: Kubectl) -> None:
-    """What is sent is kept; status shows the pods and why they wait; --cancel deletes the Job, once."""
+    """What is sent is kept; status shows the pods and why they wait; nothing is sent twice; --cancel ends the Job."""
     kubectl.answer(MADE)
     (study_file.parent / "site.yaml").write_text("launcher: kubernetes\nnamespace: lab\nlogs: sent\n")
     code, output, errors = optimize(study_file, storage, kubectl.path, "--cluster", "site.yaml")
@@ -237,6 +237,9 @@ def test_a_study_is_sent_watched_and_cancelled(study_file: Path, storage: str, k
     environment = {"KANSEARCH_STORAGE": storage, "PATH": kubectl.path}
     said = " ".join(run_in(study_file.parent, "status", "small", **environment).stdout.split())
     assert "1 running, 1 pending (ImagePullBackOff), 1 pending" in said
+    code, output, errors = optimize(study_file, storage, kubectl.path, "--cluster", "site.yaml")
+    assert "There are workers already: 1 running" in output, errors
+    assert sum(line.startswith("create") for line in kubectl.asked) == 1
     done = run_in(study_file.parent, "stop", "small", "--cancel", **environment)
     assert "cancelled" in done.stdout, done.stderr
     assert kubectl.asked[-1].startswith("delete job kansearch-small-x7k2p")
