@@ -30,4 +30,14 @@ def _slurm(spec: LaunchSpec) -> Launcher:
     return SlurmLauncher(spec)
 
 
-_LAUNCHERS: dict[str, Callable[[LaunchSpec], Launcher]] = {"local": _local, "slurm": _slurm}
+def _kubernetes(spec: LaunchSpec) -> Launcher:
+    from kansearch.launch.kubernetes import KubernetesLauncher
+
+    return KubernetesLauncher(spec)
+
+
+_LAUNCHERS: dict[str, Callable[[LaunchSpec], Launcher]] = {
+    "local": _local,
+    "slurm": _slurm,
+    "kubernetes": _kubernetes,
+}

@@ -7,36 +7,23 @@ job number of a task requeues the whole array; `--signal=B:USR1` reaches the scr
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
 
 from kansearch.errors import LaunchError
+from kansearch.launch.engine import LOGS, LOOK_S, TIME_IS_UP, Engine, RefusedError, keep, notice
 from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.launch.request import LaunchRequest, Plan
 from kansearch.specs.launch import LaunchSpec
 
-LOGS = Path("kansearch-logs")
-"""Folder of logs and scripts, where nobody names one."""
+_UNKNOWN = "Invalid job id"
+"""What Slurm says of a job that it has forgotten, or never knew."""
 
-ANSWER_S = 60.0
-"""For a command of Slurm to answer: without its controller they wait for minutes."""
-
-LOOK_S = 5.0
-"""Between two questions to the controller, which serves a whole site."""
-
-NOTICE_S = 120
-"""From the signal that a task's time is nearly up to its end; a fifth of the time where that is short."""
-
-TIME_IS_UP = 128 + 10
-"""Exit status of workers that got SIGUSR1."""
+SLURM = Engine(refusal="Slurm refused", missing="it is one of Slurm's commands: submit where those are")
 
 _SCRIPT = """\
 #!/bin/bash
@@ -110,7 +97,7 @@ class SlurmLauncher:
             f"output={log}",
             "open-mode=append",
             "requeue",
-            f"signal=B:USR1@{min(NOTICE_S, (resources.seconds or 86400) // 5)}",
+            f"signal=B:USR1@{notice(resources.seconds or 86400)}",
             "export=ALL",
         ]
 
@@ -120,18 +107,12 @@ class SlurmLauncher:
         Raises:
             LaunchError: If it cannot be written, or Slurm refuses it.
         """
-        script = self._logs / f"{plan.request.study}.sbatch"
-        try:
-            self._logs.mkdir(parents=True, exist_ok=True)
-            script.write_text(plan.text, encoding="utf-8")
-        except OSError as error:
-            raise LaunchError(f"{script} cannot be written: {error.strerror}; `logs` names another folder") from None
-        answer = _ask(["sbatch", "--parsable", str(script)], plan.request.secrets, f"; the script is kept: {script}")
+        script = keep(self._logs, f"{plan.request.study}.sbatch", plan.text)
+        kept = f"; the script is kept: {script}"
+        answer = SLURM.ask("sbatch", "--parsable", str(script), secrets=plan.request.secrets, kept=kept)
         number = answer.strip().partition(";")[0]
         if not number.isdigit():
-            raise LaunchError(
-                f'sbatch answered "{answer.strip()[:200]}", which is no job; the script is kept: {script}'
-            )
+            raise LaunchError(f'sbatch answered "{answer.strip()[:200]}", which is no job{kept}')
         return SlurmJob(number, self._logs / f"{plan.request.study}-{number}_*.log")
 
     def find(self, name: str) -> SlurmJob:
@@ -172,16 +153,18 @@ class SlurmJob:
     def _states(self) -> Counter[str]:
         """Of the tasks that have not ended."""
         try:
-            answer = _ask(["squeue", "--noheader", "--array", f"--jobs={self._number}", "--format=%T|%r"])
-        except _UnknownJobError:
-            return Counter()
+            answer = SLURM.ask("squeue", "--noheader", "--array", f"--jobs={self._number}", "--format=%T|%r")
+        except RefusedError as error:
+            if _UNKNOWN in str(error):
+                return Counter()
+            raise
         rows = [line.strip().lower().split("|") for line in answer.splitlines() if line.strip()]
         return Counter(state if why == "none" else f"{state} ({why})" for state, why in rows)
 
     def ended_with(self) -> tuple[int, str] | None:
         """Exit status and last words of the first task that failed."""
         try:
-            answer = _ask(["scontrol", "--oneliner", "show", "job", self._number])
+            answer = SLURM.ask("scontrol", "--oneliner", "show", "job", self._number)
         except LaunchError:
             return None
         for line in answer.splitlines():
@@ -194,35 +177,10 @@ class SlurmJob:
     def stop(self) -> None:
         """Cancel the array: Slurm asks its workers to end, and ends them after its KillWait."""
         try:
-            _ask(["scancel", self._number])
-        except _UnknownJobError:
-            return
-
-
-class _UnknownJobError(LaunchError):
-    """Slurm has forgotten a job, or never knew it."""
-
-
-def _ask(command: list[str], secrets: Mapping[str, str] = MappingProxyType({}), kept: str = "") -> str:
-    """What a command of Slurm answers.
-
-    Raises:
-        LaunchError: If it is not there, does not answer, or refuses.
-    """
-    try:
-        done = subprocess.run(  # noqa: S603 - our own command line
-            command, env={**os.environ, **secrets}, capture_output=True, text=True, timeout=ANSWER_S, check=False
-        )
-    except FileNotFoundError:
-        raise LaunchError(f"there is no {command[0]} on this machine, which needs Slurm's commands{kept}") from None
-    except subprocess.TimeoutExpired:
-        raise LaunchError(f"Slurm's {command[0]} did not answer within {ANSWER_S:.0f} s{kept}") from None
-    if done.returncode == 0:
-        return done.stdout
-    words = " ".join((done.stderr.strip() or done.stdout.strip()).split()) or f"exit status {done.returncode}"
-    if "Invalid job id" in words:
-        raise _UnknownJobError(words)
-    raise LaunchError(f"Slurm refused: {words[:500]}{kept}")
+            SLURM.ask("scancel", self._number)
+        except RefusedError as error:
+            if _UNKNOWN not in str(error):
+                raise
 
 
 def _last_words(log: Path) -> str:

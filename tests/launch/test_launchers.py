@@ -26,6 +26,7 @@ SPECS = {
     "slurm": LaunchSpec(
         launcher="slurm", partition="gold", account="lab", logs="/scratch/logs", setup=("module load python/3.11",)
     ),
+    "kubernetes": LaunchSpec(launcher="kubernetes", image="registry.example/lab/kansearch:2", namespace="lab"),
 }
 
 
@@ -33,6 +34,7 @@ SPECS = {
 def test_plans_are_as_they_were(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever changes what is sent sees it in the review."""
     monkeypatch.setattr("sys.executable", "/opt/env/bin/python")
+    monkeypatch.setattr("kansearch.launch.kubernetes.__version__", "1.2.3")
     text = launcher(SPECS[name]).plan(REQUEST).text
     file = GOLDEN / name / "plan.txt"
     assert text == file.read_text(encoding="utf-8")

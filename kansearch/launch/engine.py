@@ -1,0 +1,94 @@
+"""What launchers share whose engine is asked through its commands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from kansearch.errors import LaunchError
+
+LOGS = Path("kansearch-logs")
+"""Folder of logs and of what was sent, where nobody names one."""
+
+ANSWER_S = 60.0
+"""For a command to answer: some wait for minutes for an engine that is away."""
+
+LOOK_S = 5.0
+"""Between two questions to an engine, which serves a whole site."""
+
+TIME_IS_UP = 128 + 10
+"""Exit status of workers that got SIGUSR1."""
+
+NOTICE_S = 120
+"""The longest that workers leave before their task's end."""
+
+
+def notice(seconds: int) -> int:
+    """So many seconds before the end of a task's time its workers leave; a fifth of the time where that is short."""
+    return min(NOTICE_S, seconds // 5)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine, as its commands know it.
+
+    Attributes:
+        refusal: What stands before its own words where it refuses.
+        missing: What is to be done where its commands are not there.
+        noise: Of the lines that its commands write for their own developers.
+    """
+
+    refusal: str
+    missing: str
+    noise: str = r"(?!)"
+
+    def ask(self, *command: str, secrets: Mapping[str, str] = MappingProxyType({}), kept: str = "") -> str:
+        """What one of its commands answers.
+
+        Args:
+            command: With its arguments.
+            secrets: For its environment.
+            kept: What stands behind every error: where to find what was to be sent.
+
+        Raises:
+            RefusedError: If it refuses.
+            LaunchError: If the command is not there, or does not answer.
+        """
+        try:
+            done = subprocess.run(  # noqa: S603 - our own command line
+                command, env={**os.environ, **secrets}, capture_output=True, text=True, timeout=ANSWER_S, check=False
+            )
+        except FileNotFoundError:
+            raise LaunchError(f"there is no {command[0]} on this machine; {self.missing}{kept}") from None
+        except subprocess.TimeoutExpired:
+            raise LaunchError(f"{command[0]} did not answer within {ANSWER_S:.0f} s{kept}") from None
+        if done.returncode == 0:
+            return done.stdout
+        lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        lines = [line for line in lines if not re.match(self.noise, line)] or lines
+        words = " ".join(" ".join(lines).split()) or f"exit status {done.returncode}"
+        raise RefusedError(f"{self.refusal}: {words[:500]}{kept}")
+
+
+class RefusedError(LaunchError):
+    """An engine that refuses, with its own words."""
+
+
+def keep(folder: Path, name: str, text: str) -> Path:
+    """Write what is to be sent beside the logs.
+
+    Raises:
+        LaunchError: If it cannot be written.
+    """
+    path = folder / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise LaunchError(f"{path} cannot be written: {error.strerror}; `logs` names another folder") from None
+    return path
