@@ -228,7 +228,11 @@ class _Waiting:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + FIRST_WORDS_S
-        if (state := self._job.state()) != self._last:
+        try:
+            state = self._job.state()
+        except LaunchError as error:
+            state = f"not known: {error}"
+        if state != self._last:
             self._last = state
             say(self._console, f"No trial has begun yet: {state}")
 
