@@ -74,7 +74,10 @@ def _compiled() -> str:
     compiled = importlib.import_module("kansearch.compiled")
     trainer = importlib.import_module("kansearch.compiled.trainer")
     if trainer.level() is not None:
-        return f"networks over numbers are trained by compiled code for {trainer.level()} vectors"
+        trained = f"networks over numbers are trained by compiled code for {trainer.level()} vectors"
+        if trainer.level() != trainer.best_level():
+            trained += f", slower than it could be: that for {trainer.best_level()} is missing or broken; install again"
+        return trained
     if not compiled.wanted():
         return f"left out, for KANSEARCH_COMPILED is 0; {_SLOWER}"
     if compiled.path() is not None:

@@ -72,13 +72,13 @@ class Progress:
         self._next_line = time.monotonic() + LINE_S
 
     def _counts(self, records: Sequence[TrialRecord]) -> str:
-        states = {state: _count(records, state) for state in ("complete", "pruned", "fail", "running")}
+        states = {state: _count(records, state) for state in ("complete", "pruned", "running")}
         done = states["complete"] + states["pruned"]
         parts = [
             f"{done}/{self._study.budget} trials",
             f"{states['complete']} complete",
             f"{states['pruned']} pruned",
-            f"{states['fail']} failed",
+            f"{sum(record.state == 'fail' and not record.handed_back for record in records)} failed",
             f"{states['running']} running",
             f"{sum(record.epochs_spent for record in records):,} epochs",
         ]

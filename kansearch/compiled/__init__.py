@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 from collections.abc import Sequence
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -47,12 +49,28 @@ def library() -> ctypes.CDLL | None:
     if where is None:
         return None
     try:
-        code = ctypes.CDLL(where)
+        code = load(where)
         for name in FUNCTIONS:
             getattr(code, name)
         return code if code.kansearch_version() == VERSION else None
     except (OSError, AttributeError):  # of another machine, or not ours
         return None
+
+
+def load(where: str) -> ctypes.CDLL:
+    """The library of a file.
+
+    Raises:
+        OSError: If it is none of this machine, or not whole: the system would end the process that loads it.
+    """
+    with Path(where).open("rb") as file:
+        header, size = file.read(64), os.fstat(file.fileno()).st_size
+    if header[:5] == b"\x7fELF\x02" and len(header) == 64:
+        # The table of sections comes last.
+        begin, entry, n_entries = (*struct.unpack_from("<Q", header, 40), *struct.unpack_from("<HH", header, 58))
+        if begin + entry * n_entries > size:
+            raise OSError(f"{where} is not whole")
+    return ctypes.CDLL(where)
 
 
 def serves(tensor: Tensor) -> bool:

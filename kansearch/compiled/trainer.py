@@ -105,6 +105,12 @@ def level(dtype: str = "float32") -> str | None:
     return next((name for name in LEVELS if _library(name, dtype) is not None), None)
 
 
+def best_level() -> str | None:
+    """The highest level of this processor; None where there is no compiled code."""
+    common = compiled.library()
+    return None if common is None else LEVELS[common.kansearch_level()]
+
+
 @cache
 def code(dtype: str = "float32") -> ctypes.CDLL:
     """The code of that level."""
@@ -123,7 +129,7 @@ def _library(name: str, dtype: str) -> ctypes.CDLL | None:
     if common is None or found is None or found.origin is None or LEVELS.index(name) < common.kansearch_level():
         return None
     try:
-        library = ctypes.CDLL(found.origin)
+        library = compiled.load(found.origin)
         if library.trainer_version() != VERSION:
             return None
     except (OSError, AttributeError):  # of another machine, or not ours

@@ -162,6 +162,16 @@ def test_a_library_that_cannot_be_loaded_is_left_out(
 
 
 @needs_library
+def test_a_library_that_was_cut_off_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk was full, or a copy was interrupted: the system's loader would end the process."""
+    whole = Path(str(compiled.path())).read_bytes()
+    (tmp_path / "cut.so").write_bytes(whole[: len(whole) // 2])
+    spec = type("Spec", (), {"origin": str(tmp_path / "cut.so")})
+    monkeypatch.setattr(compiled, "find_spec", lambda _: spec)
+    assert compiled.library.__wrapped__() is None
+
+
+@needs_library
 def test_a_library_of_another_version_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "VERSION", compiled.VERSION + 1)
     assert compiled.library.__wrapped__() is None
