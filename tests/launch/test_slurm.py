@@ -41,6 +41,14 @@ def slurm() -> Iterator[Slurm]:
         yield cluster
 
 
+@pytest.fixture(autouse=True)
+def _empty_queue(slurm: Slurm) -> Iterator[None]:
+    """A task that Slurm requeued may begin minutes later, to find that its study is done."""
+    yield
+    slurm.ask("scancel", "--user=root")
+    wait_until(lambda: not slurm.tasks("RUNNING,PENDING,COMPLETING"))
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """With a study of long trials, and the file of a site."""
