@@ -81,6 +81,11 @@ class Optimize:
         self.options = options
         self.spec: StudySpec = load_study_file(options.study_file, options.overrides, options.name)
         self.site = _site(self.spec, options)
+        if options.detach and self.is_local:
+            raise UserError(
+                "--detach is for workers that stay on a cluster, and these would end with this command: "
+                "--launcher slurm, kubernetes, or ray with the address of a cluster (RAY_ADDRESS)"
+            )
         self.places = find_places(self.spec, options.study_file, options.storage, options.artifacts)
         if not self.is_local and is_file(self.places.storage):
             raise UserError(
@@ -93,7 +98,7 @@ class Optimize:
     @property
     def is_local(self) -> bool:
         """Whether the workers run here, and end with this process."""
-        return self.site.launcher == "local"
+        return self.site.is_here
 
     def run(self) -> int:
         """Do it all; returns the exit code."""
@@ -154,14 +159,15 @@ class Optimize:
         job: Job | None = None
         try:
             job = place.submit(plan)
+            if self.site.launcher != "local":
+                say(self.console, job.line)
             if not self.is_local:
                 study.note_job(self.site.launcher, job.name, job.line)
-                say(self.console, job.line)
                 if self.options.detach:
                     self._say_how_to_go_on(job)
                     return False
             with Progress(study, self.console) as progress:
-                while job.poll() and not (study.is_done and not self.is_local):
+                while job.poll() and not (study.is_done and self.site.launcher != "local"):
                     rescue_lost_trials(study)
                     progress.update()
                     time.sleep(POLL_S)
@@ -201,13 +207,17 @@ class Optimize:
 
 
 def _site(spec: StudySpec, options: Options) -> LaunchSpec:
-    """Where workers run: what the flags say, then the file of the site, then the study file."""
+    """Where workers run: what the flags say, then the file of the site, the study file and Ray's environment."""
     found = spec.launch or LaunchSpec()
     if options.cluster is not None:
         found = load_cluster_file(options.cluster).over(found)
     said = {"launcher": options.launcher, "workers": options.workers}
     flags = {key: value for key, value in said.items() if value is not None}
-    return LaunchSpec().model_copy(update=flags).over(found)
+    site = LaunchSpec().model_copy(update=flags).over(found)
+    cluster = os.environ.get("RAY_ADDRESS")
+    if site.launcher == "ray" and site.address is None and cluster:
+        return site.model_copy(update={"address": cluster})
+    return site
 
 
 def _storage_hint(command: str) -> str:

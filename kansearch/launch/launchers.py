@@ -30,4 +30,10 @@ def _slurm(spec: LaunchSpec) -> Launcher:
     return SlurmLauncher(spec)
 
 
-_LAUNCHERS: dict[str, Callable[[LaunchSpec], Launcher]] = {"local": _local, "slurm": _slurm}
+def _ray(spec: LaunchSpec) -> Launcher:
+    from kansearch.launch.ray import RayLauncher
+
+    return RayLauncher(spec)
+
+
+_LAUNCHERS: dict[str, Callable[[LaunchSpec], Launcher]] = {"local": _local, "slurm": _slurm, "ray": _ray}

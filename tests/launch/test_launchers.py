@@ -26,6 +26,7 @@ SPECS = {
     "slurm": LaunchSpec(
         launcher="slurm", partition="gold", account="lab", logs="/scratch/logs", setup=("module load python/3.11",)
     ),
+    "ray": LaunchSpec(launcher="ray", address="ray://head:10001", logs="/scratch/logs"),
 }
 
 
@@ -33,6 +34,7 @@ SPECS = {
 def test_plans_are_as_they_were(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever changes what is sent sees it in the review."""
     monkeypatch.setattr("sys.executable", "/opt/env/bin/python")
+    monkeypatch.chdir("/")
     text = launcher(SPECS[name]).plan(REQUEST).text
     file = GOLDEN / name / "plan.txt"
     assert text == file.read_text(encoding="utf-8")
