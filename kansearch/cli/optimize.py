@@ -8,6 +8,9 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
 
 from kansearch.cli.places import find_places
 from kansearch.cli.progress import Progress
@@ -27,6 +30,9 @@ from kansearch.storage.trials import read_records, rescue_lost_trials
 from kansearch.storage.url import ENVIRONMENT, is_file
 
 POLL_S = 0.5
+FIRST_WORDS_S = 10.0
+"""For workers on a cluster to begin before somebody asks why they do not."""
+
 DEFAULT_WORKERS = 8
 INTERRUPTED = 130
 
@@ -154,11 +160,19 @@ class Optimize:
         """Keep workers at it until the budget is done; returns whether a person stopped them, or left them alone."""
         if study.is_done:
             return False
-        # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`.
-        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`. Python
+        # drops what is raised while it is collecting garbage, so they are remembered, too.
+        asked: list[int] = []
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            del frame
+            asked.append(number)
+            raise KeyboardInterrupt
+
+        previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
         job: Job | None = None
         try:
-            job = place.submit(plan)
+            job = self._working_job(study, place) or place.submit(plan)
             if self.site.launcher != "local":
                 say(self.console, job.line)
             if not self.is_local:
@@ -166,10 +180,15 @@ class Optimize:
                 if self.options.detach:
                     self._say_how_to_go_on(job)
                     return False
+            said = _Waiting(self.console, job)
             with Progress(study, self.console) as progress:
                 while job.poll() and not (study.is_done and self.site.launcher != "local"):
+                    if asked:
+                        raise KeyboardInterrupt
                     rescue_lost_trials(study)
                     progress.update()
+                    if not self.is_local and not study.n_under_way:
+                        said.update()
                     time.sleep(POLL_S)
         except KeyboardInterrupt:
             if job is not None and not self.is_local:
@@ -183,7 +202,8 @@ class Optimize:
         finally:
             if job is not None and self.is_local:
                 job.stop()
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
         rescue_lost_trials(study)
         if study.is_done:
             return False
@@ -197,6 +217,22 @@ class Optimize:
             f"the workers of {self.spec.name} were stopped from outside; go on with: {self.options.command}"
         )
 
+    def _working_job(self, study: StoredStudy, place: Launcher) -> Job | None:
+        """Workers on the cluster that an earlier command left at work, to be watched instead of sending more."""
+        if self.is_local:
+            return None
+        for name, number, _ in study.jobs():
+            if name != self.site.launcher:
+                continue
+            try:
+                state = (job := place.find(number)).state()
+            except LaunchError:
+                continue  # it was on a cluster that is gone; where it is this one, sending says so
+            if state != "ended":
+                say(self.console, f"There are workers already: {state}; no more are sent")
+                return job
+        return None
+
     def _say_how_to_go_on(self, job: Job) -> None:
         name, hint = self.spec.name, self.places.hint
         say(
@@ -204,6 +240,23 @@ class Optimize:
             f"The workers go on without this command ({job.line}). How far they are: kansearch status {name}{hint}; "
             f"the report: kansearch report {name}{hint}; to end them: kansearch stop {name} --cancel{hint}",
         )
+
+
+class _Waiting:
+    """Says now and then what an engine makes of a job that has not begun."""
+
+    def __init__(self, console: Console, job: Job) -> None:
+        self._console, self._job = console, job
+        self._last, self._next_look = "", time.monotonic() + FIRST_WORDS_S
+
+    def update(self) -> None:
+        """Say it if it is new."""
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + FIRST_WORDS_S
+        if (state := self._job.state()) != self._last:
+            self._last = state
+            say(self._console, f"No trial has begun yet: {state}")
 
 
 def _site(spec: StudySpec, options: Options) -> LaunchSpec:

@@ -166,17 +166,17 @@ class SlurmJob:
         return self._n_tasks
 
     def state(self) -> str:
-        """How many tasks are in which of Slurm's states."""
-        counts = self._states()
-        return ", ".join(f"{n} {state.lower()}" for state, n in counts.most_common()) or "ended"
+        """How many tasks are in which of Slurm's states, and why they wait."""
+        return ", ".join(f"{n} {state}" for state, n in self._states().most_common()) or "ended"
 
     def _states(self) -> Counter[str]:
         """Of the tasks that have not ended."""
         try:
-            answer = _ask(["squeue", "--noheader", "--array", f"--jobs={self._number}", "--format=%T"])
+            answer = _ask(["squeue", "--noheader", "--array", f"--jobs={self._number}", "--format=%T|%r"])
         except _UnknownJobError:
             return Counter()
-        return Counter(answer.split())
+        rows = [line.strip().lower().split("|") for line in answer.splitlines() if line.strip()]
+        return Counter(state if why == "none" else f"{state} ({why})" for state, why in rows)
 
     def ended_with(self) -> tuple[int, str] | None:
         """Exit status and last words of the first task that failed."""

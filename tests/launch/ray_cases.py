@@ -23,7 +23,7 @@ from tests.servers import Server
 
 RAY = {**ENVIRONMENT, "RAY_ADDRESS": ADDRESS}
 
-LONG = ("--launcher", "ray", "--workers", "2", "--pack", "2", "--set", "search.pruner.min_epochs=50")
+LONG = ("--launcher", "ray", "--workers", "2", "--pack", "2", "--set", "search.pruner.min_epochs=200")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def site() -> Iterator[RaySite]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """With a study of long trials."""
-    (tmp_path / "storm.yaml").write_text(STORM % {"trials": 40, "epochs": 450, "sampler": "random"})
+    (tmp_path / "storm.yaml").write_text(STORM % {"trials": 40, "epochs": 1800, "sampler": "random"})
     return tmp_path
 
 
@@ -57,10 +57,14 @@ def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(site: RaySite, post
         output, errors = command.communicate()
         assert command.wait() == 130, (output, errors)
     assert "kansearch stop storm --cancel" in " ".join(output.split())
-    assert errors == ""
     before = n_ended(study)
     wait_until(lambda: n_ended(study) > before)
     wait_until(lambda: "2 running" in run_in(folder, "status", "storm", **environment).stdout)
+    words = folder / "words"
+    words.touch()
+    with Command(folder, "optimize", "storm.yaml", *LONG, environment=environment, words=words) as again:
+        again.wait_until(lambda: "There are workers already: 2 running" in words.read_text())
+        assert len(workers_here()) == 2
     done = run_in(folder, "stop", "storm", "--cancel", **environment)
     assert "cancelled" in done.stdout, done.stderr
     assert workers_here() == []
@@ -81,7 +85,7 @@ def test_a_study_outlives_the_loss_of_a_node(site: RaySite, postgres: Server, fo
         command.wait_until(lambda: len(read_workers(study.storage.ledger)) == 3)
         output, errors = command.communicate()
         assert command.wait() == 0, (output, errors)
-        assert errors == ""
+    assert "raylet" not in output + errors
     site.add_node(cpus=2)
     records = read_records(study)
     check_records(records, budget=40)

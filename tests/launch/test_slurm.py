@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -62,7 +63,7 @@ def test_a_study_outlives_all_that_slurm_does_to_its_tasks(slurm: Slurm, postgre
         node = slurm.ask("squeue", "-h", "-r", "-j", fourth, "-o", "%N").strip()
         slurm.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
         time.sleep(5)
-        slurm.ask("scontrol", "update", f"nodename={node}", "state=resume")
+        slurm.ask("scontrol", "update", f"nodename={node}", "state=resume", check=False)
         output, errors = command.communicate()
         assert command.wait() == 0, (output, errors)
     records = read_records(study)
@@ -75,7 +76,7 @@ def test_a_study_outlives_all_that_slurm_does_to_its_tasks(slurm: Slurm, postgre
 
 
 def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(slurm: Slurm, postgres: Server, folder: Path) -> None:
-    """Ctrl-C says how to watch and how to cancel; status shows the job; --cancel ends it, and no trial is left."""
+    """Ctrl-C says how to go on; the same command finds its workers; status shows the job, and --cancel ends it."""
     environment = {"KANSEARCH_STORAGE": postgres.new_database(), **slurm.environment}
     with Command(folder, "optimize", "storm.yaml", "--cluster", "site.yaml", environment=environment) as command:
         command.wait_until(lambda: len(slurm.tasks()) == 4)
@@ -86,11 +87,14 @@ def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(slurm: Slurm, postg
         assert command.wait() == 130, (output, errors)
     words = " ".join(output.split())
     assert "kansearch stop storm --cancel" in words
-    assert len(slurm.tasks()) == 4
-    assert "4 running" in run_in(folder, "status", "storm", **environment).stdout
+    assert len(slurm.tasks("RUNNING,PENDING")) == 4  # the node that was down may have begun one anew
+    assert re.search(r"\d running", run_in(folder, "status", "storm", **environment).stdout.partition("logs")[2])
+    again = run_in(folder, "optimize", "storm.yaml", "--cluster", "site.yaml", "--detach", **environment)
+    assert "There are workers already: " in again.stdout, again.stderr
+    assert len(slurm.tasks("RUNNING,PENDING")) == 4
     done = run_in(folder, "stop", "storm", "--cancel", **environment)
     assert "cancelled" in done.stdout, done.stderr
-    wait_until(lambda: not slurm.tasks() and not slurm.tasks("COMPLETING"))
+    wait_until(lambda: not slurm.tasks("RUNNING,PENDING,COMPLETING"))
     counts = study.counts()
     assert counts["running"] == 0
     assert counts["waiting"] > 0
@@ -105,12 +109,25 @@ def test_sixty_four_workers_are_sent_at_once(slurm: Slurm, postgres: Server, fol
     number = done.stdout.partition("Slurm job ")[2].split(",")[0]
     assert len(slurm.ask("squeue", "-h", "-r", "-j", number, "-o", "%i").split()) == 64
     assert run_in(folder, "stop", "storm", "--cancel", **environment).returncode == 0
-    wait_until(lambda: not slurm.tasks() and not slurm.tasks("COMPLETING"))
+    wait_until(lambda: not slurm.tasks("RUNNING,PENDING,COMPLETING"))
+
+
+def test_a_job_that_cannot_begin_says_why(slurm: Slurm, postgres: Server, folder: Path) -> None:
+    """Slurm accepts what no node has, and lets it wait: its reason is shown."""
+    (folder / "site.yaml").write_text(SITE.replace("cpus: 2", "cpus: 900"))
+    environment = {"KANSEARCH_STORAGE": postgres.new_database(), **slurm.environment}
+    words = folder / "words"
+    words.touch()
+    flags = ("--cluster", "site.yaml")
+    with Command(folder, "optimize", "storm.yaml", *flags, environment=environment, words=words) as command:
+        command.wait_until(lambda: "No trial has begun yet: 4 pending (partitionconfig)" in words.read_text())
+    assert run_in(folder, "stop", "storm", "--cancel", **environment).returncode == 0
+    wait_until(lambda: not slurm.tasks("PENDING"))
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
-    [("partition: gold", "Slurm refused: sbatch: error"), ("cpus: 900", "Slurm refused: sbatch: error")],
+    [("partition: gold", "Slurm refused: sbatch: error"), ("memory: 900G", "Slurm refused: sbatch: error")],
 )
 def test_what_slurm_refuses_is_said_in_its_words(
     slurm: Slurm, postgres: Server, folder: Path, line: str, words: str
@@ -123,4 +140,4 @@ def test_what_slurm_refuses_is_said_in_its_words(
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
     assert f"the script is kept: {folder / 'logs' / 'storm.sbatch'}" in done.stderr
-    assert not slurm.tasks("all")
+    assert not slurm.tasks("PENDING")
