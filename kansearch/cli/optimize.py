@@ -8,6 +8,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
@@ -86,6 +87,11 @@ class Optimize:
         self.options = options
         self.spec: StudySpec = load_study_file(options.study_file, options.overrides, options.name)
         self.site = _site(self.spec, options)
+        if options.detach and self.is_local:
+            raise UserError(
+                "--detach is for workers that stay on a cluster, and these would end with this command: "
+                "--launcher slurm, kubernetes, or ray with the address of a cluster (RAY_ADDRESS)"
+            )
         self.places = find_places(self.spec, options.study_file, options.storage, options.artifacts)
         if not self.is_local and is_file(self.places.storage):
             raise UserError(
@@ -98,7 +104,7 @@ class Optimize:
     @property
     def is_local(self) -> bool:
         """Whether the workers run here, and end with this process."""
-        return self.site.launcher == "local"
+        return self.site.is_here
 
     def run(self) -> int:
         """Do it all; returns the exit code."""
@@ -154,20 +160,31 @@ class Optimize:
         """Keep workers at it until the budget is done; returns whether a person stopped them, or left them alone."""
         if study.is_done:
             return False
-        # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`.
-        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`. Python
+        # drops what is raised while it is collecting garbage, so they are remembered, too.
+        asked: list[int] = []
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            del frame
+            asked.append(number)
+            raise KeyboardInterrupt
+
+        previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
         job: Job | None = None
         try:
             job = self._working_job(study, place) or place.submit(plan)
+            if self.site.launcher != "local":
+                say(self.console, job.line)
             if not self.is_local:
                 study.note_job(self.site.launcher, job.name, job.line)
-                say(self.console, job.line)
                 if self.options.detach:
                     self._say_how_to_go_on(job)
                     return False
             said = _Waiting(self.console, job)
             with Progress(study, self.console) as progress:
-                while job.poll() and not (study.is_done and not self.is_local):
+                while job.poll() and not (study.is_done and self.site.launcher != "local"):
+                    if asked:
+                        raise KeyboardInterrupt
                     rescue_lost_trials(study)
                     progress.update()
                     if not self.is_local and not study.n_under_way:
@@ -185,7 +202,8 @@ class Optimize:
         finally:
             if job is not None and self.is_local:
                 job.stop()
-            signal.signal(signal.SIGTERM, previous)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
         rescue_lost_trials(study)
         if study.is_done:
             return False
@@ -201,8 +219,16 @@ class Optimize:
 
     def _working_job(self, study: StoredStudy, place: Launcher) -> Job | None:
         """Workers on the cluster that an earlier command left at work, to be watched instead of sending more."""
+        if self.is_local:
+            return None
         for name, number, _ in study.jobs():
-            if name == self.site.launcher and (state := (job := place.find(number)).state()) != "ended":
+            if name != self.site.launcher:
+                continue
+            try:
+                state = (job := place.find(number)).state()
+            except LaunchError:
+                continue  # it was on a cluster that is gone; where it is this one, sending says so
+            if state != "ended":
                 say(self.console, f"There are workers already: {state}; no more are sent")
                 return job
         return None
@@ -238,13 +264,17 @@ class _Waiting:
 
 
 def _site(spec: StudySpec, options: Options) -> LaunchSpec:
-    """Where workers run: what the flags say, then the file of the site, then the study file."""
+    """Where workers run: what the flags say, then the file of the site, the study file and Ray's environment."""
     found = spec.launch or LaunchSpec()
     if options.cluster is not None:
         found = load_cluster_file(options.cluster).over(found)
     said = {"launcher": options.launcher, "workers": options.workers}
     flags = {key: value for key, value in said.items() if value is not None}
-    return LaunchSpec().model_copy(update=flags).over(found)
+    site = LaunchSpec().model_copy(update=flags).over(found)
+    cluster = os.environ.get("RAY_ADDRESS")
+    if site.launcher == "ray" and site.address is None and cluster:
+        return site.model_copy(update={"address": cluster})
+    return site
 
 
 def _storage_hint(command: str) -> str:

@@ -30,6 +30,7 @@ def _slurm(spec: LaunchSpec) -> Launcher:
     return SlurmLauncher(spec)
 
 
+<<<<<<< HEAD
 def _kubernetes(spec: LaunchSpec) -> Launcher:
     from kansearch.launch.kubernetes import KubernetesLauncher
 
@@ -41,3 +42,12 @@ _LAUNCHERS: dict[str, Callable[[LaunchSpec], Launcher]] = {
     "slurm": _slurm,
     "kubernetes": _kubernetes,
 }
+=======
+def _ray(spec: LaunchSpec) -> Launcher:
+    from kansearch.launch.ray import RayLauncher
+
+    return RayLauncher(spec)
+
+
+_LAUNCHERS: dict[str, Callable[[LaunchSpec], Launcher]] = {"local": _local, "slurm": _slurm, "ray": _ray}
+>>>>>>> launch-ray

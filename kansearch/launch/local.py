@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from pathlib import Path
 from typing import IO
 
 from kansearch.errors import LaunchError
@@ -56,17 +57,19 @@ class LocalJob:
     Args:
         request: For which they are.
         first_number: Of the first worker.
+        log: To which all of them add what they have to say; None for a place of each one's own, of which only last
+            words are ever seen.
 
     Attributes:
         name: None by which it could be found.
         line: What it is.
     """
 
-    def __init__(self, request: LaunchRequest, first_number: int = 0) -> None:
+    def __init__(self, request: LaunchRequest, first_number: int = 0, log: Path | None = None) -> None:
         self.name = ""
         self.line = f"{request.n_tasks} worker processes here"
         self._request = request
-        self._workers = [_Worker(request, first_number + number) for number in range(request.n_tasks)]
+        self._workers = [_Worker(request, first_number + number, log) for number in range(request.n_tasks)]
 
     def poll(self) -> int:
         """Replace workers that died; returns how many still work.
@@ -137,14 +140,15 @@ class LocalJob:
 
 
 class _Worker:
-    def __init__(self, request: LaunchRequest, number: int) -> None:
+    def __init__(self, request: LaunchRequest, number: int, log: Path | None) -> None:
         self.number = number
+        self._log = log
         self.deaths: deque[float] = deque(maxlen=MAX_RESTARTS_IN_A_ROW)
         self.start(request)
 
     def start(self, request: LaunchRequest) -> None:
-        # What a worker has to say goes to a file without a name, so that it cannot tear the progress display.
-        self.words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        # What a worker has to say goes to a file, without a name if need be: it must not tear the progress display.
+        self.words: IO[bytes] = tempfile.TemporaryFile() if self._log is None else self._log.open("ab+")  # noqa: SIM115
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - our own command line
             [*_command(request, self.number), "--launcher", str(os.getpid())],

@@ -14,6 +14,9 @@ LauncherName = Literal["local", "slurm", "ray", "kubernetes"]
 
 MOST_WORKERS = 1024
 
+RAY_HERE = "local"
+"""Ray's word for a cluster that is started on this machine, and ends with the process that started it."""
+
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i|iB|B)?", re.IGNORECASE)
 _TIME = re.compile(r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+)s)?")
@@ -91,7 +94,7 @@ class LaunchSpec(Spec):
         partition: Of Slurm.
         account: Of Slurm.
         qos: Of Slurm.
-        address: Of a Ray cluster.
+        address: Of a Ray cluster; without one, it is started on this machine.
         image: That Kubernetes runs.
         namespace: Of Kubernetes.
         secret: Name of the Kubernetes Secret that holds the storage's URL under the key KANSEARCH_STORAGE.
@@ -112,6 +115,11 @@ class LaunchSpec(Spec):
     image: Word | None = None
     namespace: Label | None = None
     secret: Label | None = None
+
+    @property
+    def is_here(self) -> bool:
+        """Whether workers run on this machine, and end with the process that starts them."""
+        return self.launcher == "local" or (self.launcher == "ray" and self.address in {None, RAY_HERE})
 
     @model_validator(mode="after")
     def _mean_something(self) -> Self:
