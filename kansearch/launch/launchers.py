@@ -30,7 +30,12 @@ def _slurm(spec: LaunchSpec) -> Launcher:
     return SlurmLauncher(spec)
 
 
-<<<<<<< HEAD
+def _ray(spec: LaunchSpec) -> Launcher:
+    from kansearch.launch.ray import RayLauncher
+
+    return RayLauncher(spec)
+
+
 def _kubernetes(spec: LaunchSpec) -> Launcher:
     from kansearch.launch.kubernetes import KubernetesLauncher
 
@@ -40,14 +45,6 @@ def _kubernetes(spec: LaunchSpec) -> Launcher:
 _LAUNCHERS: dict[str, Callable[[LaunchSpec], Launcher]] = {
     "local": _local,
     "slurm": _slurm,
+    "ray": _ray,
     "kubernetes": _kubernetes,
 }
-=======
-def _ray(spec: LaunchSpec) -> Launcher:
-    from kansearch.launch.ray import RayLauncher
-
-    return RayLauncher(spec)
-
-
-_LAUNCHERS: dict[str, Callable[[LaunchSpec], Launcher]] = {"local": _local, "slurm": _slurm, "ray": _ray}
->>>>>>> launch-ray

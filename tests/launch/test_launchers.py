@@ -26,11 +26,8 @@ SPECS = {
     "slurm": LaunchSpec(
         launcher="slurm", partition="gold", account="lab", logs="/scratch/logs", setup=("module load python/3.11",)
     ),
-<<<<<<< HEAD
     "kubernetes": LaunchSpec(launcher="kubernetes", image="registry.example/lab/kansearch:2", namespace="lab"),
-=======
     "ray": LaunchSpec(launcher="ray", address="ray://head:10001", logs="/scratch/logs"),
->>>>>>> launch-ray
 }
 
 
@@ -38,11 +35,8 @@ SPECS = {
 def test_plans_are_as_they_were(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever changes what is sent sees it in the review."""
     monkeypatch.setattr("sys.executable", "/opt/env/bin/python")
-<<<<<<< HEAD
     monkeypatch.setattr("kansearch.launch.kubernetes.__version__", "1.2.3")
-=======
     monkeypatch.chdir("/")
->>>>>>> launch-ray
     text = launcher(SPECS[name]).plan(REQUEST).text
     file = GOLDEN / name / "plan.txt"
     assert text == file.read_text(encoding="utf-8")
