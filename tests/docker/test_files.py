@@ -33,7 +33,7 @@ def test_the_image_has_a_python_that_the_package_is_made_for() -> None:
 
 
 def test_the_image_is_installed_and_labelled_as_pyproject_says() -> None:
-    """It has all extras but ours, and Ray, which brings its own machines; version and licence are the package's; torch is pinned, so its build can be named."""
+    """It has all extras but ours and Ray, which has machines of its own; version, licence and a pinned torch fit."""
     (extras,) = re.findall(r"requirements\.py ([\w ]+) >", DOCKERFILE)
     assert set(extras.split()) == set(PROJECT["project"]["optional-dependencies"]) - {"dev", "ray"}
     labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]*)"', DOCKERFILE))
