@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -23,7 +24,10 @@ from tests.servers import Server
 
 RAY = {**ENVIRONMENT, "RAY_ADDRESS": ADDRESS}
 
-LONG = ("--launcher", "ray", "--workers", "2", "--pack", "2", "--set", "search.pruner.min_epochs=200")
+NAME = f"storm-{os.getpid()}"
+"""Of the study: others may run storms on this machine."""
+
+LONG = ("--name", NAME, "--launcher", "ray", "--workers", "2", "--pack", "2", "--set", "search.pruner.min_epochs=200")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 def workers_here() -> list[str]:
     """The worker processes of the study."""
     listed = subprocess.run(["ps", "-eo", "stat=,args="], capture_output=True, text=True, check=True)
-    return [line for line in listed.stdout.splitlines() if "kansearch worker storm" in line and line[0] != "Z"]
+    return [line for line in listed.stdout.splitlines() if f"kansearch worker {NAME} " in line and line[0] != "Z"]
 
 
 def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(site: RaySite, postgres: Server, folder: Path) -> None:
@@ -51,27 +55,27 @@ def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(site: RaySite, post
     environment = {**RAY, "KANSEARCH_STORAGE": postgres.new_database()}
     with Command(folder, "optimize", "storm.yaml", *LONG, environment=environment) as command:
         command.wait_until(lambda: len(workers_here()) == 2)
-        study = load_study(open_storage(environment["KANSEARCH_STORAGE"]), "storm")
+        study = load_study(open_storage(environment["KANSEARCH_STORAGE"]), NAME)
         command.wait_until(lambda: n_ended(study) >= 1)
         command.send_signal(signal.SIGINT)
         output, errors = command.communicate()
         assert command.wait() == 130, (output, errors)
-    assert "kansearch stop storm --cancel" in " ".join(output.split())
+    assert f"kansearch stop {NAME} --cancel" in " ".join(output.split())
     before = n_ended(study)
     wait_until(lambda: n_ended(study) > before)
-    wait_until(lambda: "2 running" in run_in(folder, "status", "storm", **environment).stdout)
+    wait_until(lambda: "2 running" in run_in(folder, "status", NAME, **environment).stdout)
     words = folder / "words"
     words.touch()
     with Command(folder, "optimize", "storm.yaml", *LONG, environment=environment, words=words) as again:
         again.wait_until(lambda: "There are workers already: 2 running" in words.read_text())
         assert len(workers_here()) == 2
-    done = run_in(folder, "stop", "storm", "--cancel", **environment)
+    done = run_in(folder, "stop", NAME, "--cancel", **environment)
     assert "cancelled" in done.stdout, done.stderr
     assert workers_here() == []
     counts = study.counts()
     assert counts["running"] == 0
     assert counts["waiting"] > 0
-    assert "actors" not in run_in(folder, "status", "storm", **environment).stdout
+    assert "actors" not in run_in(folder, "status", NAME, **environment).stdout
 
 
 def test_a_study_outlives_the_loss_of_a_node(site: RaySite, postgres: Server, folder: Path) -> None:
@@ -79,7 +83,7 @@ def test_a_study_outlives_the_loss_of_a_node(site: RaySite, postgres: Server, fo
     environment = {**RAY, "KANSEARCH_STORAGE": postgres.new_database()}
     with Command(folder, "optimize", "storm.yaml", *LONG, environment=environment) as command:
         command.wait_until(lambda: len(workers_here()) == 2)
-        study = load_study(open_storage(environment["KANSEARCH_STORAGE"]), "storm")
+        study = load_study(open_storage(environment["KANSEARCH_STORAGE"]), NAME)
         command.wait_until(lambda: n_ended(study) >= 2 and len(read_workers(study.storage.ledger)) == 2)
         site.lose_node()
         command.wait_until(lambda: len(read_workers(study.storage.ledger)) == 3)
@@ -92,7 +96,7 @@ def test_a_study_outlives_the_loss_of_a_node(site: RaySite, postgres: Server, fo
     assert "its worker died" in {record.reason for record in records}
     assert any(record.resumed_at for record in records)
     # One log an actor, wherever it is placed.
-    assert len(list((folder / "kansearch-logs").glob("storm-*_?.log"))) == 2
+    assert len(list((folder / "kansearch-logs").glob(f"{NAME}-*_?.log"))) == 2
     wait_until(lambda: workers_here() == [])
 
 
@@ -102,8 +106,8 @@ def test_sixty_four_workers_wait_for_their_places(site: RaySite, postgres: Serve
     many = ("--workers", "64", "--trials", "1000", "--detach")
     done = run_in(folder, "optimize", "storm.yaml", *LONG, *many, **environment)
     assert done.returncode == 0, done.stderr
-    wait_until(lambda: "60 waiting, 4 running" in run_in(folder, "status", "storm", **environment).stdout)
-    assert "cancelled" in run_in(folder, "stop", "storm", "--cancel", **environment).stdout
+    wait_until(lambda: "60 waiting, 4 running" in run_in(folder, "status", NAME, **environment).stdout)
+    assert "cancelled" in run_in(folder, "stop", NAME, "--cancel", **environment).stdout
     wait_until(lambda: workers_here() == [])
 
 
@@ -180,7 +184,7 @@ def test_without_a_cluster_one_is_started_and_ends_with_the_command(folder: Path
     arguments = ("optimize", "storm.yaml", *LONG, "--trials", "8")
     with Command(folder, *arguments, environment=ENVIRONMENT) as command:
         command.wait_until(lambda: len(workers_here()) == 2)
-        study = load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), "storm")
+        study = load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), NAME)
         command.wait_until(lambda: n_ended(study) >= 1)
         started = descendants(command.pid)
         command.send_signal(signal.SIGINT)
@@ -193,7 +197,7 @@ def test_without_a_cluster_one_is_started_and_ends_with_the_command(folder: Path
     done = run_in(folder, *arguments, **ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     check_records(read_records(study), budget=8)
-    assert json.loads((folder / "reports/storm/report.json").read_text())["front"]
+    assert json.loads((folder / "reports" / NAME / "report.json").read_text())["front"]
 
 
 def test_a_cluster_that_is_gone_ends_the_command(site: RaySite, postgres: Server, folder: Path) -> None:
