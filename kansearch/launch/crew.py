@@ -12,6 +12,9 @@ from kansearch.launch.request import LaunchRequest
 
 POLL_S = 0.2
 
+LEAVE_S = 20.0
+"""For workers to write where their trials are, beside their grace."""
+
 
 def crew(arguments: Sequence[str], processes: int, number: int, grace_s: float) -> int:
     """Keep worker processes up until their work is done, and pass on what this process is asked.
@@ -58,10 +61,6 @@ def crew(arguments: Sequence[str], processes: int, number: int, grace_s: float) 
         return job.stopped_with() or 0
     print(gave_up[1])  # noqa: T201 - the last words of a worker, into the task's log
     return gave_up[0]
-
-
-LEAVE_S = 20.0
-"""For workers to write where their trials are, beside their grace."""
 
 
 def _without(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:

@@ -1,9 +1,10 @@
-"""What launchers share whose engine is asked through its commands."""
+"""What launchers of clusters share: where logs lie, when time is up, and how the commands of an engine are asked."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from kansearch.errors import LaunchError
+from kansearch.specs.launch import LaunchSpec
 
 LOGS = Path("kansearch-logs")
 """Folder of logs and of what was sent, where nobody names one."""
@@ -21,11 +23,16 @@ ANSWER_S = 60.0
 LOOK_S = 5.0
 """Between two questions to an engine, which serves a whole site."""
 
-TIME_IS_UP = 128 + 10
+TIME_IS_UP = 128 + signal.SIGUSR1
 """Exit status of workers that got SIGUSR1."""
 
 NOTICE_S = 120
 """The longest that workers leave before their task's end."""
+
+
+def folder_of_logs(spec: LaunchSpec) -> Path:
+    """Where a site wants logs, and what was sent."""
+    return Path(spec.logs or LOGS).expanduser().absolute()
 
 
 def notice(seconds: int) -> int:

@@ -13,14 +13,13 @@ import re
 import signal
 import time
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from kansearch import __version__
 from kansearch.errors import LaunchError
-from kansearch.launch.engine import LOGS, LOOK_S, TIME_IS_UP, Engine, RefusedError, keep, notice
+from kansearch.launch.engine import LOOK_S, TIME_IS_UP, Engine, RefusedError, folder_of_logs, keep, notice
 from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.launch.request import LaunchRequest, Plan
 from kansearch.specs.launch import LaunchSpec
@@ -64,7 +63,7 @@ class KubernetesLauncher:
     """
 
     def __init__(self, spec: LaunchSpec) -> None:
-        self._logs = Path(spec.logs or LOGS).expanduser().absolute()
+        self._logs = folder_of_logs(spec)
         self._image = spec.image or f"kansearch:{__version__}"
         self._namespace = spec.namespace
         self._secret = spec.secret or SECRET

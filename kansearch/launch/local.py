@@ -160,5 +160,9 @@ class _Worker:
 
     def last_words(self) -> str:
         self.words.seek(0)
-        lines = self.words.read()[-20_000:].decode(errors="replace").strip().splitlines()
-        return "\n".join(lines[-15:])
+        return last_words(self.words.read().decode(errors="replace"))
+
+
+def last_words(text: str) -> str:
+    """The end of what a worker said."""
+    return "\n".join(text[-20_000:].strip().splitlines()[-15:])

@@ -26,6 +26,7 @@ from typing import Any
 import yaml
 
 from kansearch.errors import LaunchError, MissingExtraError
+from kansearch.launch.engine import folder_of_logs
 from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.launch.local import LocalJob
 from kansearch.launch.request import LaunchRequest, Plan, Resources
@@ -45,9 +46,6 @@ ray._private.worker.listen_error_messages = lambda *_: None  # noqa: SLF001
 
 NAMESPACE = "kansearch"
 """Of all our actors."""
-
-LOGS = Path("kansearch-logs")
-"""Folder of logs, where nobody names one."""
 
 REACH_S = 10.0
 """For a port to open."""
@@ -87,7 +85,7 @@ class RayLauncher:
 
     def __init__(self, spec: LaunchSpec) -> None:
         self._address = spec.address or RAY_HERE
-        self._logs = Path(spec.logs or LOGS).expanduser().absolute()
+        self._logs = folder_of_logs(spec)
 
     def plan(self, request: LaunchRequest) -> Plan:
         """The actors and what each of them starts."""

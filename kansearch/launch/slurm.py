@@ -15,8 +15,9 @@ from collections import Counter
 from pathlib import Path
 
 from kansearch.errors import LaunchError
-from kansearch.launch.engine import LOGS, LOOK_S, TIME_IS_UP, Engine, RefusedError, keep, notice
+from kansearch.launch.engine import LOOK_S, TIME_IS_UP, Engine, RefusedError, folder_of_logs, keep, notice
 from kansearch.launch.environment import WORKER_ENVIRONMENT
+from kansearch.launch.local import last_words
 from kansearch.launch.request import LaunchRequest, Plan
 from kansearch.specs.launch import LaunchSpec
 
@@ -61,7 +62,7 @@ class SlurmLauncher:
 
     def __init__(self, spec: LaunchSpec) -> None:
         self._spec = spec
-        self._logs = Path(spec.logs or LOGS).expanduser().absolute()
+        self._logs = folder_of_logs(spec)
 
     def plan(self, request: LaunchRequest) -> Plan:
         """The script of the array."""
@@ -185,7 +186,7 @@ class SlurmJob:
 
 def _last_words(log: Path) -> str:
     try:
-        return "\n".join(log.read_text(encoding="utf-8", errors="replace")[-20_000:].strip().splitlines()[-15:])
+        return last_words(log.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return ""
 

@@ -28,7 +28,7 @@ def _memory(given: object) -> int:
     found = _MEMORY.fullmatch(given.strip()) if isinstance(given, str) else None
     mib = 0 if found is None else round(float(found[1]) * _UNITS[found[2].upper()])
     if not 1 <= mib <= 2**30:
-        raise PydanticCustomError("memory", "is {given}; write an amount such as 500M or 8G", {"given": _shown(given)})
+        raise _wrong("write an amount such as 500M or 8G")
     return mib
 
 
@@ -41,17 +41,13 @@ def _time(given: object) -> int:
         days, hours, minutes, rest = (int(part or 0) for part in parts.groups())
         seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
     if not 60 <= seconds <= 366 * 86400:
-        raise PydanticCustomError(
-            "time",
-            "is {given}; write a time such as 30m, 4h, 1d12h or 1-12:00:00, a minute or more",
-            {"given": _shown(given)},
-        )
+        raise _wrong("write a time such as 30m, 4h, 1d12h or 1-12:00:00, a minute or more")
     return seconds
 
 
-def _shown(given: object) -> str:
-    text = f'"{given}"' if isinstance(given, str) else str(given)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _wrong(form: str) -> PydanticCustomError:
+    """A value that is written in another form than it should be."""
+    return PydanticCustomError("wrong_form", "{form}", {"form": form})
 
 
 def _text(pattern: str, allowed: str) -> AfterValidator:
@@ -60,9 +56,7 @@ def _text(pattern: str, allowed: str) -> AfterValidator:
 
     def check(given: str) -> str:
         if not form.fullmatch(given):
-            raise PydanticCustomError(
-                "text", "is {given}; allowed: {allowed}", {"given": _shown(given), "allowed": allowed}
-            )
+            raise _wrong(f"allowed: {allowed}")
         return given
 
     return AfterValidator(check)

@@ -94,9 +94,8 @@ def load_cluster_file(path: Path) -> LaunchSpec:
     try:
         return _Cluster.model_validate({"launch": document}).launch
     except ValidationError as error:
-        found = [(path[1:], text) for path, text in _explained(error, {"launch": document})]
-        mistakes = [Mistake(_dots(place) or "(file)", text, _line(place, lines)) for place, text in found]
-        raise StudyFileError(str(path), sorted(mistakes, key=lambda mistake: mistake.line or 0)) from None
+        found = [(place[1:], text) for place, text in _explained(error, {"launch": document})]
+        raise _all_mistakes(str(path), found, lines) from None
 
 
 class _Cluster(Spec):
@@ -255,9 +254,14 @@ def _validate(source: str, document: dict[str, Any], lines: Mapping[Path_, int])
     except ValidationError as error:
         found += _explained(error, rest)
     if found or spec is None:
-        mistakes = [Mistake(_dots(path) or "(file)", text, _line(path, lines)) for path, text in dict.fromkeys(found)]
-        raise StudyFileError(source, sorted(mistakes, key=lambda mistake: mistake.line or 0))
+        raise _all_mistakes(source, found, lines)
     return spec
+
+
+def _all_mistakes(source: str, found: Iterable[tuple[Path_, str]], lines: Mapping[Path_, int]) -> StudyFileError:
+    """What was found wrong, by its lines."""
+    mistakes = [Mistake(_dots(path) or "(file)", text, _line(path, lines)) for path, text in dict.fromkeys(found)]
+    return StudyFileError(source, sorted(mistakes, key=lambda mistake: mistake.line or 0))
 
 
 def _line(path: Path_, lines: Mapping[Path_, int]) -> int | None:
@@ -477,6 +481,8 @@ def _sentence(item: Any, value: object, path: Path_ = ()) -> str:
             return "is missing"
         case "unknown_name":
             return f"is {_short(context['given'])}{_hint(context['given'], context['allowed'])}"
+        case "wrong_form":
+            return f"{shown}; {context['form']}"
         case "unknown_option":
             return f"unknown key{_hint(context['given'], context['allowed'])}"
         case "literal_error" | "enum":

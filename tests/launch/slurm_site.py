@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -136,9 +137,9 @@ class Slurm:
             )
         self._processes.append(process)
 
-    def _wait_for(self, is_so: object) -> None:
+    def _wait_for(self, is_so: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_S
-        while not is_so():  # type: ignore[operator]
+        while not is_so():
             dead = [process.args for process in self._processes if process.poll() is not None]
             if dead or time.monotonic() > deadline:
                 said = [file.read_text(errors="replace")[-1000:] for file in self.folder.glob("*.out")]
