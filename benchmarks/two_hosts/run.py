@@ -107,7 +107,9 @@ def hosts() -> Iterator[list[str]]:
             subprocess.run([IP, "netns", "del", name], check=False, capture_output=True)
 
 
-def search(study: str, trials: int, server: Postgres, ends: list[str], seconds: float, folder: Path) -> list[str]:
+def search(
+    study: str, trials: int, server: Postgres, ends: list[str], seconds: float, folder: Path, flags: list[str]
+) -> list[str]:
     """One row of the table."""
     url, link = server.new_database(), Link(ends, server.port, seconds)
     name = f"{study}-{round(1000 * seconds)}"
@@ -118,7 +120,7 @@ def search(study: str, trials: int, server: Postgres, ends: list[str], seconds: 
     subprocess.run(submit, env=here, cwd=folder, check=True, capture_output=True)
     workers = [
         subprocess.Popen(
-            [IP, "netns", "exec", host, *kansearch, "worker", name, "--number", str(number)],
+            [IP, "netns", "exec", host, *kansearch, "worker", name, "--number", str(number), *flags],
             env={**here, "KANSEARCH_STORAGE": url.replace(f"127.0.0.1:{server.port}", f"{end}:{link.port}")},
             cwd=folder,
         )
@@ -151,16 +153,16 @@ def main() -> None:
     parser.add_argument("--ms", type=float, nargs="+", default=[0, 5])
     parser.add_argument("--trials", type=int, default=600)
     parser.add_argument("--studies", nargs="+", default=["function", "digits"])
+    parser.add_argument("--pack", help="trials that a worker trains together, instead of its own choice")
     options = parser.parse_args()
+    flags = [] if options.pack is None else ["--pack", options.pack]
     print("| study | link, one way | trials a minute | epochs a second | round trips a trial |")
     print("|---|---|---|---|---|")
     with hosts() as ends, Postgres() as server, tempfile.TemporaryDirectory() as folder:
         for study in options.studies:
             for ms in options.ms:
-                print(
-                    f"| {' | '.join(search(study, options.trials, server, ends, ms / 1000, Path(folder)))} |",
-                    flush=True,
-                )
+                row = search(study, options.trials, server, ends, ms / 1000, Path(folder), flags)
+                print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

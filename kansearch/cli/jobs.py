@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kansearch.cli.tables import console, say
-from kansearch.errors import KansearchError
+from kansearch.errors import KansearchError, LaunchError
 from kansearch.launch.launchers import launcher
 from kansearch.launch.request import Job
 from kansearch.specs.launch import LaunchSpec
@@ -23,17 +23,23 @@ def show_jobs(study: StoredStudy) -> None:
 
 
 def cancel_jobs(study: StoredStudy) -> None:
-    """End the jobs of a study.
+    """End the jobs of a study, each that can be ended.
 
     Raises:
-        LaunchError: If an engine refuses it.
+        LaunchError: If an engine refuses it, or does not answer.
     """
     out = console()
+    failures: list[str] = []
     for name, number, line in study.jobs():
-        job = _job(name, number)
-        if job.state() != "ended":
-            job.stop()
-            say(out, f"{line}: cancelled")
+        try:
+            job = _job(name, number)
+            if job.state() != "ended":
+                job.stop()
+                say(out, f"{line}: cancelled")
+        except KansearchError as error:
+            failures.append(f"{line}: not cancelled: {error}")
+    if failures:
+        raise LaunchError("\n".join(failures))
 
 
 def _job(name: str, number: str) -> Job:

@@ -173,7 +173,7 @@ class Optimize:
         job: Job | None = None
         try:
             job = self._working_job(study, place) or place.submit(plan)
-            if self.site.launcher != "local":
+            if job.line:
                 say(self.console, job.line)
             if not self.is_local:
                 study.note_job(self.site.launcher, job.name, job.line)
@@ -182,7 +182,7 @@ class Optimize:
                     return False
             said = _Waiting(self.console, job)
             with Progress(study, self.console) as progress:
-                while job.poll() and not (study.is_done and self.site.launcher != "local"):
+                while job.poll() and not study.is_done:
                     if asked:
                         raise KeyboardInterrupt
                     rescue_lost_trials(study)
@@ -264,17 +264,13 @@ class _Waiting:
 
 
 def _site(spec: StudySpec, options: Options) -> LaunchSpec:
-    """Where workers run: what the flags say, then the file of the site, the study file and Ray's environment."""
+    """Where workers run: what the flags say, then the file of the site, the study file and engines' own variables."""
     found = spec.launch or LaunchSpec()
     if options.cluster is not None:
         found = load_cluster_file(options.cluster).over(found)
     said = {"launcher": options.launcher, "workers": options.workers}
     flags = {key: value for key, value in said.items() if value is not None}
-    site = LaunchSpec().model_copy(update=flags).over(found)
-    cluster = os.environ.get("RAY_ADDRESS")
-    if site.launcher == "ray" and site.address is None and cluster:
-        return site.model_copy(update={"address": cluster})
-    return site
+    return LaunchSpec().model_copy(update=flags).over(found).with_environment()
 
 
 def _storage_hint(command: str) -> str:

@@ -26,18 +26,10 @@ LOOK_S = 5.0
 TIME_IS_UP = 128 + signal.SIGUSR1
 """Exit status of workers that got SIGUSR1."""
 
-NOTICE_S = 120
-"""The longest that workers leave before their task's end."""
-
 
 def folder_of_logs(spec: LaunchSpec) -> Path:
     """Where a site wants logs, and what was sent."""
     return Path(spec.logs or LOGS).expanduser().absolute()
-
-
-def notice(seconds: int) -> int:
-    """So many seconds before the end of a task's time its workers leave; a fifth of the time where that is short."""
-    return min(NOTICE_S, seconds // 5)
 
 
 @dataclass(frozen=True)

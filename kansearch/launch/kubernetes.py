@@ -19,10 +19,10 @@ import yaml
 
 from kansearch import __version__
 from kansearch.errors import LaunchError
-from kansearch.launch.engine import LOOK_S, TIME_IS_UP, Engine, RefusedError, folder_of_logs, keep, notice
+from kansearch.launch.engine import LOOK_S, TIME_IS_UP, Engine, RefusedError, folder_of_logs, keep
 from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.launch.request import LaunchRequest, Plan
-from kansearch.specs.launch import LaunchSpec
+from kansearch.specs.launch import LaunchSpec, notice
 
 SECRET = "kansearch-storage"  # noqa: S105 - a name
 """The Secret with the storage's URL, where nobody names one."""

@@ -62,12 +62,12 @@ class LocalJob:
 
     Attributes:
         name: None by which it could be found.
-        line: What it is.
+        line: Nothing that people need to know.
     """
 
     def __init__(self, request: LaunchRequest, first_number: int = 0, log: Path | None = None) -> None:
         self.name = ""
-        self.line = f"{request.n_tasks} worker processes here"
+        self.line = ""
         self._request = request
         self._workers = [_Worker(request, first_number + number, log) for number in range(request.n_tasks)]
 
@@ -126,6 +126,7 @@ class LocalJob:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
+            worker.close()
 
     def _restart(self, worker: _Worker, status: int) -> None:
         worker.deaths.append(time.monotonic() - worker.started)
@@ -143,12 +144,15 @@ class _Worker:
     def __init__(self, request: LaunchRequest, number: int, log: Path | None) -> None:
         self.number = number
         self._log = log
+        self._said = ""
+        self.words: IO[bytes] | None = None
         self.deaths: deque[float] = deque(maxlen=MAX_RESTARTS_IN_A_ROW)
         self.start(request)
 
     def start(self, request: LaunchRequest) -> None:
         # What a worker has to say goes to a file, without a name if need be: it must not tear the progress display.
-        self.words: IO[bytes] = tempfile.TemporaryFile() if self._log is None else self._log.open("ab+")  # noqa: SIM115
+        self.close()
+        self.words = tempfile.TemporaryFile() if self._log is None else self._log.open("ab+")  # noqa: SIM115
         self.started = time.monotonic()
         self.process = subprocess.Popen(  # noqa: S603 - our own command line
             [*_command(request, self.number), "--launcher", str(os.getpid())],
@@ -159,8 +163,17 @@ class _Worker:
         )
 
     def last_words(self) -> str:
-        self.words.seek(0)
-        return last_words(self.words.read().decode(errors="replace"))
+        if self.words is not None:
+            self.words.seek(0)
+            self._said = last_words(self.words.read().decode(errors="replace"))
+        return self._said
+
+    def close(self) -> None:
+        """Keep the last words of a worker that has ended, and not its file."""
+        if self.words is not None:
+            self.last_words()
+            self.words.close()
+            self.words = None
 
 
 def last_words(text: str) -> str:

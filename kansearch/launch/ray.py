@@ -85,6 +85,7 @@ class RayLauncher:
 
     def __init__(self, spec: LaunchSpec) -> None:
         self._address = spec.address or RAY_HERE
+        self._autoscaling = spec.autoscaling
         self._logs = folder_of_logs(spec)
 
     def plan(self, request: LaunchRequest) -> Plan:
@@ -120,7 +121,8 @@ class RayLauncher:
         """
         request, asked = plan.request, yaml.safe_load(plan.text)
         found_at = _connect(self._address)
-        _refuse_too_large(request.resources, found_at)
+        if not self._autoscaling:
+            _refuse_too_large(request.resources, found_at)
         job = secrets.token_hex(3)
         prefix, log = f"{request.study}-{job}", f"{asked['log'].removesuffix(_LOG_END)}{job}_"
         actors: dict[int, Any] = {}
@@ -374,7 +376,8 @@ def _refuse_too_large(resources: Resources, address: str) -> None:
         return
     largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0), node.get("memory", 0)), default={})
     raise LaunchError(
-        f"no node of the Ray cluster at {address} has {_amounts(needs)}; the largest has {_amounts(largest)}"
+        f"no node of the Ray cluster at {address} has {_amounts(needs)}; the largest has {_amounts(largest)} "
+        "(`autoscaling: true` in the site's file waits for nodes that are yet to come)"
     )
 
 

@@ -74,7 +74,7 @@ class Job(Protocol):
 
     Attributes:
         name: By which its launcher finds it again; empty where it ends with the process that started it.
-        line: The job and where to look, for people.
+        line: The job and where to look, for people; empty where there is nothing to look at.
     """
 
     name: str

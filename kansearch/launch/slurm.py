@@ -15,11 +15,11 @@ from collections import Counter
 from pathlib import Path
 
 from kansearch.errors import LaunchError
-from kansearch.launch.engine import LOOK_S, TIME_IS_UP, Engine, RefusedError, folder_of_logs, keep, notice
+from kansearch.launch.engine import LOOK_S, TIME_IS_UP, Engine, RefusedError, folder_of_logs, keep
 from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.launch.local import last_words
 from kansearch.launch.request import LaunchRequest, Plan
-from kansearch.specs.launch import LaunchSpec
+from kansearch.specs.launch import LaunchSpec, notice
 
 _UNKNOWN = "Invalid job id"
 """What Slurm says of a job that it has forgotten, or never knew."""

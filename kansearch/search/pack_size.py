@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,12 @@ WORTH_SHARING = 0.2
 LARGEST = {"cpu": 16, "cuda": 64}
 """With more trials in flight the sampler searches almost at random in a study of some hundred (thousand) trials."""
 
+ROUND_TRIPS = 12
+"""To the storage, at each rung of a pack: a look, what was measured, and the trials that begin."""
+
+NEAR_S = 1e-3
+"""A storage that answers sooner is no distance away. Only whole ones count, so that sizes do not differ by chance."""
+
 BUDGET_IN_FLIGHT = 8
 """A pack holds no more than one in so many of a study's trials: others want to work too, and a sampler to learn."""
 
@@ -70,26 +76,34 @@ TENSORS = 12
 N_DRAWS = 64
 
 
-def pack_size(spec: StudySpec, split: Split, device: torch.device) -> int:
+def pack_size(spec: StudySpec, split: Split, device: torch.device, round_trip_s: float = 0.0) -> int:
     """Trials that one worker of a study should train together on a device, from 1 to LARGEST.
 
     As many as pay for the median network of its space, and as fit into memory for the largest.
+
+    Args:
+        spec: Of the study.
+        split: Of its data.
+        device: On which they train.
+        round_trip_s: Seconds in which the storage answers, for which the trials of a pack wait together.
     """
+    away_s = ROUND_TRIPS * NEAR_S * (round_trip_s // NEAR_S)
     random = np.random.default_rng(0)
     drawn = [trial_spec(spec, draw_params(spec, random, inside=True)) for _ in range(N_DRAWS)]
     trials = [trial for trial in drawn if refusal(spec, trial.model, split.inputs, split.n_outputs) is None]
     if not trials:
         return 1
-    size = round(statistics.median(_worth(trial, split, device) for trial in trials))
+    size = round(statistics.median(_worth(trial, split, device, away_s) for trial in trials))
     memory = max(_step_bytes(trial, split) for trial in trials)
     fits = int(_free_bytes(device) * MEMORY_SHARE / memory)
     return max(1, min(size, fits, LARGEST[device.type], spec.budget.trials // BUDGET_IN_FLIGHT))
 
 
-def _worth(trial: TrialSpec, split: Split, device: torch.device) -> float:
+def _worth(trial: TrialSpec, split: Split, device: torch.device, away_s: float) -> float:
     """How many trials such as this one share an overhead until what is left of it is no longer worth sharing."""
     if device.type == "cpu" and is_known(trial, split):
-        speed, n_rows = COMPILED, (trial.rungs or (trial.training.epochs,))[0] * split.n_train
+        speed = replace(COMPILED, overhead_s=COMPILED.overhead_s + away_s)
+        n_rows = (trial.rungs or (trial.training.epochs,))[0] * split.n_train
     else:
         speed, n_rows = SPEEDS[device.type], trial.training.batch_size
     flops = FORWARD_AND_BACKWARD * n_rows * cost_of_learning(trial.model, split.inputs, split.n_outputs).flops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Annotated, Literal, Self
 
@@ -17,10 +18,21 @@ MOST_WORKERS = 1024
 RAY_HERE = "local"
 """Ray's word for a cluster that is started on this machine, and ends with the process that started it."""
 
+RAY_ADDRESS = "RAY_ADDRESS"
+"""Ray's own variable for the address of a cluster."""
+
+NOTICE_S = 120
+"""The longest that workers leave before their task's end."""
+
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i|iB|B)?", re.IGNORECASE)
 _TIME = re.compile(r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+)s)?")
 _CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{2}):(\d{2})")
+
+
+def notice(seconds: float) -> int:
+    """So many seconds before the end of a task's time its workers leave; a fifth of the time where that is short."""
+    return min(NOTICE_S, int(seconds // 5))
 
 
 def _memory(given: object) -> int:
@@ -89,6 +101,7 @@ class LaunchSpec(Spec):
         account: Of Slurm.
         qos: Of Slurm.
         address: Of a Ray cluster; without one, it is started on this machine.
+        autoscaling: Whether that cluster brings nodes when they are needed, and larger ones than it has now.
         image: That Kubernetes runs.
         namespace: Of Kubernetes.
         secret: Name of the Kubernetes Secret that holds the storage's URL under the key KANSEARCH_STORAGE.
@@ -106,9 +119,17 @@ class LaunchSpec(Spec):
     account: Word | None = None
     qos: Word | None = None
     address: Word | None = None
+    autoscaling: bool = False
     image: Word | None = None
     namespace: Label | None = None
     secret: Label | None = None
+
+    def with_environment(self) -> LaunchSpec:
+        """This one, and for what it leaves open what an engine's own variables say."""
+        cluster = os.environ.get(RAY_ADDRESS)
+        if self.launcher == "ray" and self.address is None and cluster:
+            return self.model_copy(update={"address": cluster})
+        return self
 
     @property
     def is_here(self) -> bool:
@@ -142,7 +163,7 @@ _TASKS = _ALL | {"cpus", "gpus", "memory"}
 KNOWN: dict[str, frozenset[str]] = {
     "local": _ALL,
     "slurm": _TASKS | {"time", "logs", "setup", "partition", "account", "qos"},
-    "ray": _TASKS | {"time", "logs", "address"},
+    "ray": _TASKS | {"time", "logs", "address", "autoscaling"},
     "kubernetes": _TASKS | {"time", "logs", "image", "namespace", "secret"},
 }
 """What each launcher reads."""

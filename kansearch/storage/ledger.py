@@ -11,6 +11,7 @@ import copy
 import functools
 import itertools
 import json
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -31,12 +32,12 @@ from kansearch.errors import StudyExistsError
 from kansearch.storage.known import KnownTrials
 from kansearch.storage.patience import T, patient, wait_for
 from kansearch.storage.reading import StoredTrial, read_changed_trials, read_trials
-from kansearch.storage.statements import run_many
+from kansearch.storage.statements import last_writes, run_many
 from kansearch.storage.tables import ArtifactModel, CheckpointModel
 from kansearch.storage.writes import StoredCheckpoint, TrialWrite
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session
 
 BUDGET = "kansearch:trials"
@@ -103,6 +104,29 @@ class LedgerStorage(RDBStorage):
     def session(self) -> AbstractContextManager[Session]:
         """A transaction: committed at its end, or rolled back by an error."""
         return _create_scoped_session(self.scoped_session)
+
+    @functools.cached_property
+    def reader(self) -> Engine:
+        """For single statements that read: on PostgreSQL they need no transaction, whose begin and end are messages."""
+        if self.engine.name != "postgresql":
+            return self.engine
+        return self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def round_trip_s(self) -> float:
+        """Seconds in which the database answers at best; 0 of a file."""
+        if self.engine.name == "sqlite":
+            return 0.0
+
+        def ask() -> float:
+            with self.reader.connect() as connection:
+                connection.execute(_NOTHING)  # whatever a new connection has to say
+                times = [time.perf_counter()]
+                for _ in range(3):
+                    connection.execute(_NOTHING)
+                    times.append(time.perf_counter())
+            return min(after - before for before, after in itertools.pairwise(times))
+
+        return self.patiently(ask)
 
     def patiently(self, work: Callable[[], T]) -> T:
         """Do some work that may be done twice, and wait for a database that is away."""
@@ -299,7 +323,11 @@ class LedgerStorage(RDBStorage):
                 raise BudgetSpentError(n_counted)
             new = [template for template in templates if template.user_attrs[mark] not in taken]
             newest = max([known.newest, *signs])
-            return ours + self._insert_trials(connection, study_id, new[: max(0, n_left)], n_before, newest)
+            new = new[: max(0, n_left)]
+            trials = self._insert_trials(connection, study_id, new, n_before, newest)
+            with last_writes(connection):
+                self._write_new(connection, trials, new)
+            return ours + trials
 
     @staticmethod
     def _attributes(
@@ -339,7 +367,10 @@ class LedgerStorage(RDBStorage):
     def _insert_trials(
         self, connection: Connection, study_id: int, templates: Sequence[StoredTrial], n_before: int, newest: int
     ) -> list[StoredTrial]:
-        """Running or waiting trials of a study that is locked; it has so many, and none beyond the newest id."""
+        """The rows of running or waiting trials of a study that is locked.
+
+        It has `n_before` trials, and none beyond the newest id. `_write_new` writes what else the trials have.
+        """
         if not templates:
             return []
         now = self.now()
@@ -349,10 +380,17 @@ class LedgerStorage(RDBStorage):
         rows = [(study_id, number, template.state, start) for number, (template, start) in numbered]
         run_many(connection, _INSERT_TRIAL, columns, rows)
         created = connection.execute(_CREATED, {"study_id": study_id, "newest": newest, "n_before": n_before})
-        trials = [
+        return [
             _placed(template, trial_id, number, start)
             for (number, (template, start)), trial_id in zip(numbered, created.scalars(), strict=True)
         ]
+
+    def _write_new(
+        self, connection: Connection, trials: Sequence[StoredTrial], templates: Sequence[StoredTrial]
+    ) -> None:
+        """What new trials have beside their rows."""
+        if not trials:
+            return
         # SQLite gives the numbers of rows that were deleted with their study to new ones.
         run_many(connection, _DROP_CHECKPOINT, ("id",), [(trial._trial_id,) for trial in trials])
         params = [
@@ -367,7 +405,6 @@ class LedgerStorage(RDBStorage):
             connection,
             [TrialWrite(t._trial_id, t._user_attrs, t._system_attrs, t.intermediate_values) for t in trials],
         )
-        return trials
 
     def replace_trial(
         self,
@@ -409,6 +446,7 @@ class LedgerStorage(RDBStorage):
             # The failed trial has given its place in the budget back.
             n_before: Any = session.query(func.count(models.TrialModel.trial_id)).filter_by(study_id=study_id).scalar()
             [new] = self._insert_trials(connection, study_id, [template], n_before, trial_id)
+            self._write_new(connection, [new], [template])
             checkpoint.update({"trial_id": new._trial_id})
             session.query(ArtifactModel).filter_by(trial_id=trial_id).update({"trial_id": new._trial_id})
             return True
@@ -431,12 +469,13 @@ class LedgerStorage(RDBStorage):
             self._lock(connection)
             running = self._running(connection, study_id, ids)
             alive = [write for write in writes if write.trial_id in running]
-            self._write_details(connection, alive)
             ended = [write for write in alive if write.state is not None]
-            if ended:
-                at = at or self.now()
-                run_many(connection, _END, ("id", "to", "at"), [(w.trial_id, w.state, at) for w in ended])
-                run_many(connection, _DROP_CHECKPOINT, ("id",), [(w.trial_id,) for w in ended])
+            with last_writes(connection):
+                self._write_details(connection, alive)
+                if ended:
+                    at = at or self.now()
+                    run_many(connection, _END, ("id", "to", "at"), [(w.trial_id, w.state, at) for w in ended])
+                    run_many(connection, _DROP_CHECKPOINT, ("id",), [(w.trial_id,) for w in ended])
             return ids - running
 
     @staticmethod
@@ -510,12 +549,13 @@ class LedgerStorage(RDBStorage):
         Raises:
             KeyError: If there is no such study.
         """
-        with self.session() as session:
-            stored = session.connection().execute(_STUDY_ATTRIBUTE, {"study_id": study_id, "key": key}).scalar()
-            if stored is None:
+        with self.reader.connect() as connection:
+            stored = connection.execute(_STUDY_ATTRIBUTE, {"study_id": study_id, "key": key}).scalar()
+        if stored is None:
+            with self.session() as session:
                 models.StudyModel.find_or_raise_by_id(study_id, session)
-                return None
-            return json.loads(stored)
+            return None
+        return json.loads(stored)
 
     def read_known(self, study_id: int, known: KnownTrials) -> None:
         """Bring what is known of a study's trials up to date.
@@ -523,7 +563,7 @@ class LedgerStorage(RDBStorage):
         Raises:
             KeyError: If there is no such study.
         """
-        with self.engine.begin() as connection:
+        with self.reader.connect() as connection:
             known.read(connection, study_id)
 
     def _get_trials(
@@ -568,6 +608,7 @@ def _placed(template: StoredTrial, trial_id: int, number: int, start: datetime |
 
 
 # Made once, and of the tables: to put a statement together takes longer than to run it.
+_NOTHING = select(1)
 _TRIAL: Any = models.TrialModel.__table__
 _CHECKPOINT: Any = CheckpointModel.__table__
 _INSERT_TRIAL = _TRIAL.insert()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Dialect
@@ -22,6 +23,32 @@ def run_many(connection: Connection, statement: Any, names: tuple[str, ...], row
     """
     text, as_driven = _prepared(statement, connection.dialect, names)
     connection.exec_driver_sql(text, as_driven(rows))
+
+
+@contextlib.contextmanager
+def last_writes(connection: Connection) -> Iterator[None]:
+    """Commit behind what is written here; where the driver can (PostgreSQL), all of it is one round trip.
+
+    Nothing may be read here, for no statement waits for its answer. An error of any is raised by the commit at the
+    latest, and then nothing is committed.
+
+    Args:
+        connection: With a transaction, which ends here.
+    """
+    driver: Any = connection.connection.driver_connection
+    with (
+        driver.pipeline() if connection.dialect.name == "postgresql" and _has_pipelines() else contextlib.nullcontext()
+    ):
+        yield
+        connection.commit()
+
+
+@functools.cache
+def _has_pipelines() -> bool:
+    """Those of the system's own client library may be too old (before PostgreSQL 14)."""
+    from psycopg import Pipeline  # noqa: PLC0415 - of an extra
+
+    return Pipeline.is_supported()
 
 
 @functools.lru_cache(maxsize=200)

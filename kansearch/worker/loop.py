@@ -101,7 +101,7 @@ def serve(
     busy_at = time.monotonic()
     try:
         split = _load_split(study)
-        n_together = size or pack_size(study.spec, split, device)
+        n_together = size or pack_size(study.spec, split, device, study.storage.ledger.round_trip_s())
         pack = StudyPack(study, split, number, n_together, open_pack or partial(Pack, device=device))
         while not stop.requested:
             if time.monotonic() >= next_look:

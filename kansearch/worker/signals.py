@@ -10,6 +10,8 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
+from kansearch.specs.launch import notice
+
 LAUNCHER_LOOK_S = 1.0
 """Between two looks whether the launcher still runs."""
 
@@ -81,9 +83,6 @@ class StopSignals:
             raise StopRequestedError
 
 
-NOTICE_S = 120.0
-"""So long before a scheduler's time limit a worker leaves, and no earlier than after four fifths of its time."""
-
 SLURM_END = "SLURM_JOB_END_TIME"
 """Slurm's word for it, in seconds since 1970."""
 
@@ -97,7 +96,7 @@ def leave_at(seconds: float | None) -> None:
     end = os.environ.get(SLURM_END, "")
     if seconds is None and end.isdigit():
         left = max(0.0, int(end) - time.time())
-        seconds = left - min(NOTICE_S, left / 5)
+        seconds = left - notice(left)
     if seconds is not None:
         timer = threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1))
         timer.daemon = True

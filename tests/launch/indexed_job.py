@@ -1,4 +1,4 @@
-"""Plays the Indexed Job of a manifest without a cluster: every pod is a process of this machine.
+"""Plays the Indexed Jobs of manifests without a cluster: every pod is a process of this machine.
 
 It does what the cluster promises of a container's command, arguments and environment, of exit codes and of who is
 replaced; images, resources and rights it does not know.
@@ -6,11 +6,15 @@ replaced; images, resources and rights it does not know.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
+import stat
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -29,6 +33,7 @@ class IndexedJob:
         manifest: Its text.
         secrets: By name, each with its keys and their values.
         folder: For what the pods say.
+        name: Of the Job, with which those of its pods begin.
 
     Attributes:
         succeeded: Indexes that are done.
@@ -37,11 +42,13 @@ class IndexedJob:
         codes: Exit codes of the pods of each index.
     """
 
-    def __init__(self, manifest: str, secrets: Mapping[str, Mapping[str, str]], folder: Path) -> None:
+    def __init__(
+        self, manifest: str, secrets: Mapping[str, Mapping[str, str]], folder: Path, name: str = "pods"
+    ) -> None:
         self._spec: dict[str, Any] = yaml.safe_load(manifest)["spec"]
         self._pod: dict[str, Any] = self._spec["template"]["spec"]
         (self._container,) = self._pod["containers"]
-        self._secrets, self._words = secrets, folder / "pods"
+        self._name, self._secrets, self._words = name, secrets, folder / name
         self.succeeded: set[int] = set()
         self.failed: set[int] = set()
         self.crashes: Counter[int] = Counter()
@@ -72,7 +79,7 @@ class IndexedJob:
         deadline = time.monotonic() + PATIENCE_S
         while not is_so():
             assert time.monotonic() < deadline, self.words[-2000:]
-            self._look()
+            self.look()
             assert self.pods or is_so(), self.words[-2000:]
             time.sleep(0.1)
 
@@ -80,7 +87,8 @@ class IndexedJob:
         """Work until no pod is left."""
         self.work_until(lambda: not self.pods)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Replace pods that ended, as the manifest says."""
         for index, pod in list(self.pods.items()):
             if pod.poll() is None:
                 continue
@@ -147,6 +155,119 @@ class IndexedJob:
             return subprocess.Popen(
                 command, env={**ours, **environment}, cwd="/", stdin=subprocess.DEVNULL, stdout=words, stderr=words
             )
+
+    def status(self) -> dict[str, Any]:
+        """What the cluster says of the Job."""
+        end = {"type": "Failed" if self.failed else "Complete", "status": "True", "reason": "PodFailurePolicy"}
+        return {"active": len(self.pods), "conditions": [] if self.pods else [end]}
+
+    def list_pods(self) -> list[dict[str, Any]]:
+        """What the cluster says of each pod, of those too that ended."""
+        ended = [
+            (f"{self._name}-{index}-{n}", code) for index, codes in self.codes.items() for n, code in enumerate(codes)
+        ]
+        return [
+            *(
+                {
+                    "metadata": {"name": name},
+                    "status": {
+                        "phase": "Failed" if code else "Succeeded",
+                        "containerStatuses": [{"state": {"terminated": {"exitCode": code, "reason": "Error"}}}],
+                    },
+                }
+                for name, code in ended
+            ),
+            *({"metadata": {"name": f"{self._name}-{index}"}, "status": {"phase": "Running"}} for index in self.pods),
+        ]
+
+    def delete(self) -> None:
+        """Ask all pods to end; whoever leaves the Job ends those that do not."""
+        for pod in self.pods.values():
+            pod.send_signal(signal.SIGTERM)
+
+
+KUBECTL = f"""#!{sys.executable} -IS
+# A stand-in for kubectl that asks the cluster which a test plays.
+import json, pathlib, socket, sys
+with socket.socket(socket.AF_UNIX) as here:
+    here.connect(str(pathlib.Path(__file__).with_name("socket")))
+    here.sendall(json.dumps(sys.argv[1:]).encode() + b"\\n")
+    status, output, errors = json.load(here.makefile())
+sys.stdout.write(output)
+sys.stderr.write(errors)
+sys.exit(status)
+"""
+
+
+class PlayedCluster:
+    """A cluster of this machine, with a kubectl that asks it; whoever leaves it kills its pods.
+
+    Args:
+        folder: For kubectl and what the pods say; it is made. Its path is short, for a socket lies there.
+        secrets: As the Jobs' pods find them.
+    """
+
+    def __init__(self, folder: Path, secrets: Mapping[str, Mapping[str, str]]) -> None:
+        folder.mkdir()
+        self.folder, self._secrets = folder, secrets
+        self.jobs: dict[str, IndexedJob] = {}
+        self._deleted: list[IndexedJob] = []
+        program = folder / "kubectl"
+        program.write_text(KUBECTL)
+        program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(folder / "socket"))
+        self._server.listen()
+        self._server.settimeout(0.1)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *given: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._server.close()
+        for job in (*self.jobs.values(), *self._deleted):
+            job.__exit__(*given)
+
+    def _serve(self) -> None:
+        while not self._is_over.is_set():
+            try:
+                connection, _ = self._server.accept()
+            except TimeoutError:
+                pass
+            else:
+                with connection, connection.makefile("rw") as lines:
+                    json.dump(self._answer(json.loads(lines.readline())), lines)
+            for job in self.jobs.values():
+                job.look()
+
+    def _answer(self, command: list[str]) -> tuple[int, str, str]:
+        """Exit status, output and errors of a kubectl with these arguments."""
+        selector = next((word.rpartition("=")[2] for word in command if word.startswith("--selector=")), "")
+        match command:
+            case ["get", "secret", name, *_] if name in self._secrets:
+                return 0, f"secret/{name}\n", ""
+            case ["create", file, *_]:
+                name = f"job-{len(self.jobs) + len(self._deleted)}"
+                manifest = Path(file.removeprefix("--filename=")).read_text()
+                self.jobs[name] = IndexedJob(manifest, self._secrets, self.folder, name)
+                return 0, f"lab/{name}", ""
+            case ["get", "job", name, *_]:
+                return 0, json.dumps({"status": self.jobs[name].status()}) if name in self.jobs else "", ""
+            case ["get", "pods", *_] if selector in self.jobs:
+                return 0, json.dumps({"items": self.jobs[selector].list_pods()}), ""
+            case ["logs", pod, *_]:
+                return 0, "".join(job.words for name, job in self.jobs.items() if pod.startswith(f"{name}-")), ""
+            case ["delete", "job", name, *_]:
+                if name in self.jobs:
+                    self._deleted.append(self.jobs.pop(name))
+                    self._deleted[-1].delete()
+                return 0, "", ""
+        return 1, "", f"Error from server: no answer to {command}\n"
 
 
 def _expanded(text: str, environment: Mapping[str, str]) -> str:

@@ -12,14 +12,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import ray
 
+from kansearch.launch.launchers import launcher
+from kansearch.specs.launch import LaunchSpec
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
 from kansearch.storage.workers import read_workers
 from tests.commands import Command, run_in, wait_until
 from tests.faults.crew import STORM, check_records, n_ended
-from tests.launch.ray_site import ADDRESS, ENVIRONMENT, RaySite, descendants
+from tests.launch.contract import check_contract
+from tests.launch.ray_site import ADDRESS, CLIENT_ADDRESS, ENVIRONMENT, RaySite, descendants
 from tests.servers import Server
 
 RAY = {**ENVIRONMENT, "RAY_ADDRESS": ADDRESS}
@@ -50,6 +54,19 @@ def workers_here() -> list[str]:
     return [line for line in listed.stdout.splitlines() if f"kansearch worker {NAME} " in line and line[0] != "Z"]
 
 
+def test_actors_keep_the_contract(
+    site: RaySite, postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the tasks of all launchers do."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    spec = LaunchSpec(launcher="ray", address=ADDRESS, logs=str(tmp_path / "logs"))
+    try:
+        check_contract(launcher(spec), tmp_path, postgres.new_database())
+    finally:
+        ray.shutdown()  # the driver is this process, which Ray would end with its cluster
+
+
 def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(site: RaySite, postgres: Server, folder: Path) -> None:
     """Ctrl-C says how to watch and how to cancel; status shows the actors; --cancel ends them, and no trial is left."""
     environment = {**RAY, "KANSEARCH_STORAGE": postgres.new_database()}
@@ -70,7 +87,7 @@ def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(site: RaySite, post
         again.wait_until(lambda: "There are workers already: 2 running" in words.read_text())
         assert len(workers_here()) == 2
     done = run_in(folder, "stop", NAME, "--cancel", **environment)
-    assert "cancelled" in done.stdout, done.stderr
+    assert done.returncode == 0, done.stderr
     assert workers_here() == []
     counts = study.counts()
     assert counts["running"] == 0
@@ -109,6 +126,39 @@ def test_sixty_four_workers_wait_for_their_places(site: RaySite, postgres: Serve
     wait_until(lambda: "60 waiting, 4 running" in run_in(folder, "status", NAME, **environment).stdout)
     assert "cancelled" in run_in(folder, "stop", NAME, "--cancel", **environment).stdout
     wait_until(lambda: workers_here() == [])
+
+
+def test_a_cluster_is_reached_from_elsewhere(site: RaySite, postgres: Server, folder: Path) -> None:
+    """By the address of a client, which is on no node: workers are watched, shown, and cancelled by another command."""
+    environment = {**RAY, "RAY_ADDRESS": CLIENT_ADDRESS, "KANSEARCH_STORAGE": postgres.new_database()}
+    with Command(folder, "optimize", "storm.yaml", *LONG, environment=environment) as command:
+        command.wait_until(lambda: len(workers_here()) == 2)
+        study = load_study(open_storage(environment["KANSEARCH_STORAGE"]), NAME)
+        command.wait_until(lambda: n_ended(study) >= 1)
+        shown = run_in(folder, "status", NAME, **environment).stdout
+        assert f"of the Ray at {CLIENT_ADDRESS}" in " ".join(shown.split())
+        assert "2 running" in shown
+        done = run_in(folder, "stop", NAME, "--cancel", **environment)
+        assert done.returncode == 0, done.stderr  # they may have left before they were asked
+        output, errors = command.communicate()
+        assert command.wait() == 130, (output, errors)
+    assert workers_here() == []
+    assert study.counts()["running"] == 0
+
+
+def test_a_cluster_that_grows_is_waited_for(site: RaySite, postgres: Server, folder: Path) -> None:
+    """A task that no node can hold is refused, unless the site says that its cluster brings such nodes."""
+    (folder / "site.yaml").write_text("launcher: ray\ncpus: 3\nautoscaling: true\n")
+    environment = {**RAY, "KANSEARCH_STORAGE": postgres.new_database()}
+    one = ("--name", NAME, "--workers", "1", "--cluster", "site.yaml")
+    with Command(folder, "optimize", "storm.yaml", *one, environment=environment) as command:
+        command.wait_until(lambda: "1 waiting" in run_in(folder, "status", NAME, **environment).stdout)
+        assert workers_here() == []
+        site.add_node(cpus=3)
+        command.wait_until(lambda: len(workers_here()) == 3)
+        assert run_in(folder, "stop", NAME, "--cancel", **environment).returncode == 0
+        command.wait()
+    site.lose_node()
 
 
 def test_a_worker_that_gives_up_ends_the_command_with_its_words(site: RaySite, postgres: Server, folder: Path) -> None:
@@ -155,8 +205,6 @@ def test_a_cluster_of_another_version_is_named(site: RaySite, postgres: Server, 
         "said['ray_version'] = sys.argv[1]\n"
         f"client.internal_kv_put(b'CLUSTER_METADATA', json.dumps(said).encode(), True, namespace=b'cluster')"
     )
-    import ray
-
     environment = {**RAY, "KANSEARCH_STORAGE": postgres.new_database()}
     subprocess.run([sys.executable, "-c", code, "2.9.3"], env={**RAY}, check=True)
     try:

@@ -20,6 +20,8 @@ from tests.servers import free_port
 
 ADDRESS = "127.0.0.1:6379"
 
+CLIENT_ADDRESS = "ray://127.0.0.1:10001"
+
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # else it leaves a token in the home folder
     "RAY_USAGE_STATS_ENABLED": "0",

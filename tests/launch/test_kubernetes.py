@@ -38,7 +38,8 @@ from kansearch.worker.signals import GRACE_S
 from tests.commands import run_in
 from tests.conftest import missing
 from tests.faults.crew import check_invariants, create_storm
-from tests.launch.indexed_job import IndexedJob
+from tests.launch.contract import check_contract
+from tests.launch.indexed_job import IndexedJob, PlayedCluster
 from tests.servers import Server, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -431,6 +432,16 @@ def test_a_study_outlives_all_that_kubernetes_does_to_its_pods(postgres: Server,
     records = check_invariants(study, budget=10)
     assert any(record.resumed_at for record in records)
     assert {"its worker died", "its worker was asked to stop"} <= {record.reason for record in records}
+
+
+@pytest.mark.slow
+def test_pods_keep_the_contract(postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the tasks of all launchers do, sent through kubectl to a cluster that is played."""
+    url = postgres.new_database()
+    spec = LaunchSpec(launcher="kubernetes", logs=str(tmp_path / "sent"))
+    with PlayedCluster(tmp_path / "bin", {"kansearch-storage": {"KANSEARCH_STORAGE": url}}) as cluster:
+        monkeypatch.setenv("PATH", f"{cluster.folder}:{os.environ['PATH']}")
+        check_contract(KubernetesLauncher(spec), tmp_path, url)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from kansearch.launch.launchers import launcher
 from kansearch.launch.request import LaunchRequest, Resources
 from kansearch.specs.launch import LaunchSpec
 from tests.commands import run_in
+from tests.launch.contract import check_contract
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -50,6 +51,12 @@ def test_plans_hold_no_secret(name: str) -> None:
     assert "kansearch worker digits.v2" in plan.text
 
 
+@pytest.mark.slow
+def test_processes_of_this_machine_keep_the_contract(tmp_path: Path) -> None:
+    """The first of the four launchers; those of clusters do it in their own tests."""
+    check_contract(launcher(LaunchSpec()), tmp_path, f"sqlite:///{tmp_path / 'kansearch.db'}")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -58,6 +65,7 @@ def test_plans_hold_no_secret(name: str) -> None:
         ("launcher: slurm\npartion: gold", 'partion  unknown key; did you mean "partition"?'),
         ("launcher: slurm\ntime: soon", 'time  is "soon"; write a time such as 30m'),
         ("launcher: slurm\npartition: a b", 'partition  is "a b"; allowed: letters'),
+        ("launcher: ray\nautoscaling: maybe", "autoscaling  "),
         ("launcher: ray\npartition: gold", "partition  means nothing to launcher ray; it is for: slurm"),
         ("- slurm", "is no cluster file: it has no keys"),
     ],

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from kansearch.launch.launchers import launcher
+from kansearch.specs.launch import LaunchSpec
 from kansearch.storage.studies import load_study
 from kansearch.storage.trials import read_records
 from kansearch.storage.url import open_storage
 from tests.commands import Command, run_in, wait_until
 from tests.conftest import missing
 from tests.faults.crew import STORM, check_records, n_ended
+from tests.launch.contract import check_contract
 from tests.launch.slurm_site import Slurm
 from tests.servers import MissingPartError, Server
 
@@ -55,6 +58,16 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "storm.yaml").write_text(STORM % {"trials": 40, "epochs": 300, "sampler": "random"})
     (tmp_path / "site.yaml").write_text(SITE)
     return tmp_path
+
+
+def test_tasks_of_slurm_keep_the_contract(
+    slurm: Slurm, postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As all launchers do."""
+    for name, value in slurm.environment.items():
+        monkeypatch.setenv(name, value)
+    spec = LaunchSpec(launcher="slurm", logs=str(tmp_path / "logs"))
+    check_contract(launcher(spec), tmp_path, postgres.new_database())
 
 
 def test_a_study_outlives_all_that_slurm_does_to_its_tasks(slurm: Slurm, postgres: Server, folder: Path) -> None:

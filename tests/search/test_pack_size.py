@@ -19,9 +19,9 @@ MakeSize = Callable[..., int]
 def size(make_spec: Callable[..., StudySpec]) -> MakeSize:
     """Of the small study, with some values changed and a budget that bounds nothing."""
 
-    def of(*overrides: str) -> int:
+    def of(*overrides: str, round_trip_s: float = 0.0) -> int:
         spec = make_spec("budget.trials=1000", *overrides)
-        return pack_size(spec, load_split(spec.data), torch.device("cpu"))
+        return pack_size(spec, load_split(spec.data), torch.device("cpu"), round_trip_s)
 
     return of
 
@@ -36,6 +36,15 @@ def test_small_networks_share_their_overhead_and_large_ones_have_little(
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] > sizes[2] == 1
     assert is_compiled or LARGEST["cpu"] == sizes[0] > sizes[1] > 1
+
+
+def test_trials_wait_together_for_a_storage_that_is_far_away(size: MakeSize, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The farther, the more of them; one next door changes nothing, so that sizes are no matter of chance."""
+    monkeypatch.setattr(module, "is_known", lambda _trial, _split: True)
+    sizes = [size("space.width=16", round_trip_s=seconds) for seconds in (0.0, 0.0009, 0.003, 0.1)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] == sizes[1] < sizes[2]
+    assert sizes[3] == LARGEST["cpu"]
 
 
 def test_a_pack_holds_a_small_share_of_the_budget(size: MakeSize) -> None:

@@ -8,13 +8,14 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import optuna
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.storages._rdb import models
 from optuna.trial import TrialState
-from sqlalchemy import event
+from sqlalchemy import event, exc
 
 from kansearch.errors import StudyChangedError, UserError
 from kansearch.specs.trial import Curve, End, EpochPoint, RungResult
@@ -39,7 +40,7 @@ from kansearch.storage.trials import (
 )
 from kansearch.storage.url import open_storage
 from kansearch.storage.workers import Presence, Watch, worker_name
-from kansearch.storage.writes import StoredCheckpoint
+from kansearch.storage.writes import StoredCheckpoint, TrialWrite
 
 from .rivals import at_once, claim_all, rescue, resume_one
 
@@ -84,6 +85,27 @@ def test_what_is_written_is_read_back(make_study: MakeStudy) -> None:
     assert (record.epochs, record.seed, record.feasible) == (3, 7, True)
     assert record.curves == last.curves
     assert record.params == {"learning_rate": 0.01}
+
+
+def test_a_write_that_the_database_refuses_has_changed_nothing(make_study: MakeStudy) -> None:
+    """Whatever of it is sent together; the next write is as good as ever."""
+    study = make_study()
+    trial = begin(study)
+    no_epoch: Any = None
+    refused = TrialWrite(trial.id, {"before": 1}, checkpoint=StoredCheckpoint(no_epoch, b"", None))
+    with pytest.raises(exc.IntegrityError):
+        write(study, [refused, fail_write(trial, "out of memory")])
+    (stored,) = study.trials()
+    assert stored.state is TrialState.RUNNING
+    assert "before" not in stored.user_attrs
+    write(study, [fail_write(trial, "out of memory")])
+    assert study.counts()["fail"] == 1
+
+
+def test_only_a_server_is_away(make_study: MakeStudy) -> None:
+    """The time of an answer is measured; a file has none."""
+    ledger = make_study().storage.ledger
+    assert (ledger.round_trip_s() == 0) == (ledger.engine.name == "sqlite")
 
 
 def test_a_pruned_trial_keeps_its_curve_and_is_infeasible_for_the_sampler(make_study: MakeStudy) -> None:
