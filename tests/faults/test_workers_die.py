@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from kansearch.compiled import trainer
+from kansearch.storage.studies import load_study
+from kansearch.storage.trials import WORKER
+from kansearch.storage.url import open_storage
 from tests.commands import Command, run_in, wait_until
 from tests.studies import records_in
 
@@ -34,6 +38,13 @@ def optimize(study_file: Path, *arguments: str) -> Command:
 
 def n_ended(folder: Path) -> int:
     return sum(record.state in ("complete", "pruned") for record in records_in(folder))
+
+
+def at_work(folder: Path) -> list[int]:
+    """The process numbers of workers that have trials in hand."""
+    study = load_study(open_storage(f"sqlite:///{folder / 'kansearch.db'}"), "small")
+    running = (trial for trial in study.trials() if trial.state is TrialState.RUNNING)
+    return [int(trial.user_attrs[WORKER].rpartition("/")[2].partition("-")[0]) for trial in running]
 
 
 def children(process: Command) -> list[int]:
@@ -67,7 +78,7 @@ def test_a_killed_worker_loses_no_trial(arguments: tuple[str, ...], study_file: 
     with optimize(study_file, "--workers", "2", "--trials", "16", *arguments) as process:
         process.wait_until(lambda: n_ended(folder) >= 1)
         before = children(process)
-        os.kill(before[0], signal.SIGKILL)
+        os.kill(at_work(folder)[0], signal.SIGKILL)
         process.wait_until(lambda: set(children(process)) - set(before))
         _, errors = process.communicate()
         assert process.poll() == 0, errors
