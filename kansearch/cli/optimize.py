@@ -178,7 +178,7 @@ class Optimize:
             if not self.is_local:
                 study.note_job(self.site.launcher, job.name, job.line)
                 if self.options.detach:
-                    self._say_how_to_go_on(job)
+                    self._say_how_to_go_on()
                     return False
             said = _Waiting(self.console, job)
             with Progress(study, self.console) as progress:
@@ -192,7 +192,7 @@ class Optimize:
                     time.sleep(POLL_S)
         except KeyboardInterrupt:
             if job is not None and not self.is_local:
-                self._say_how_to_go_on(job)
+                self._say_how_to_go_on()
                 return True
             self.console.print("Stopping the workers ...")
             if job is not None:
@@ -233,13 +233,15 @@ class Optimize:
                 return job
         return None
 
-    def _say_how_to_go_on(self, job: Job) -> None:
+    def _say_how_to_go_on(self) -> None:
         name, hint = self.spec.name, self.places.hint
-        say(
-            self.console,
-            f"The workers go on without this command ({job.line}). How far they are: kansearch status {name}{hint}; "
-            f"the report: kansearch report {name}{hint}; to end them: kansearch stop {name} --cancel{hint}",
-        )
+        say(self.console, "The workers go on without this command.")
+        for what, command in (
+            ("how far they are", f"status {name}"),
+            ("the report", f"report {name}"),
+            ("to end them", f"stop {name} --cancel"),
+        ):
+            say(self.console, f"  {what + ':':<18} kansearch {command}{hint}")
 
 
 class _Waiting:

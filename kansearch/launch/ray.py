@@ -50,7 +50,7 @@ NAMESPACE = "kansearch"
 REACH_S = 10.0
 """For a port to open."""
 
-CONNECT_S = 45.0
+CONNECT_S = 90.0
 """For a cluster to let us in, or to start here."""
 
 ANSWER_S = 5.0

@@ -25,6 +25,8 @@ CLIENT_ADDRESS = "ray://127.0.0.1:10001"
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",  # else it leaves a token in the home folder
     "RAY_USAGE_STATS_ENABLED": "0",
+    # For the server of a client to start, on a machine that has other tests to run.
+    "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "600",
     # A lost node is noticed within seconds.
     "RAY_health_check_initial_delay_ms": "0",
     "RAY_health_check_period_ms": "1000",
