@@ -131,13 +131,11 @@ def test_sixty_four_workers_wait_for_their_places(site: RaySite, postgres: Serve
 def test_a_cluster_is_reached_from_elsewhere(site: RaySite, postgres: Server, folder: Path) -> None:
     """By the address of a client, which is on no node: workers are watched, shown, and cancelled by another command."""
     environment = {**RAY, "RAY_ADDRESS": CLIENT_ADDRESS, "KANSEARCH_STORAGE": postgres.new_database()}
-    with Command(folder, "optimize", "storm.yaml", *LONG, environment=environment) as command:
+    many = ("--trials", "1000")
+    with Command(folder, "optimize", "storm.yaml", *LONG, *many, environment=environment) as command:
         command.wait_until(lambda: len(workers_here()) == 2)
         study = load_study(open_storage(environment["KANSEARCH_STORAGE"]), NAME)
-        command.wait_until(lambda: n_ended(study) >= 1)
-        shown = run_in(folder, "status", NAME, **environment).stdout
-        assert f"of the Ray at {CLIENT_ADDRESS}" in " ".join(shown.split())
-        assert "2 running" in shown
+        command.wait_until(lambda: "2 running" in run_in(folder, "status", NAME, **environment).stdout)
         done = run_in(folder, "stop", NAME, "--cancel", **environment)
         assert done.returncode == 0, done.stderr  # they may have left before they were asked
         output, errors = command.communicate()
