@@ -228,7 +228,7 @@ def worker(
         float, typer.Option(min=0, metavar="SECONDS", help="For an epoch to end after a request to stop.")
     ] = GRACE_S,
     processes: Annotated[
-        int, typer.Option(min=1, max=1024, metavar="N", help="Worker processes that stand for this one.")
+        int, typer.Option(min=1, max=1024, metavar="N", help="Start so many worker processes and keep them up.")
     ] = 1,
     deadline: Annotated[
         float | None,
@@ -241,18 +241,28 @@ def worker(
     ] = None,
 ) -> None:
     """Train trials of a study until its budget is spent; `optimize` starts these."""
+    from kansearch.errors import UserError
     from kansearch.worker.signals import StopSignals, leave_at
 
+    if (name is None) is not serves_all:
+        raise UserError("a worker needs the NAME of a study, or --all")
     if processes > 1:
+        from kansearch.cli.places import storage_url
         from kansearch.launch.crew import crew
+        from kansearch.launch.request import LaunchRequest
+        from kansearch.storage.url import ENVIRONMENT
 
-        raise typer.Exit(crew(sys.argv[1:], processes, number, grace))
+        said = {"--pack": pack, "--device": device, "--grace": grace, "--idle-exit": idle_exit}
+        flags = [word for flag, value in said.items() if value is not None for word in (flag, str(value))]
+        secrets = {ENVIRONMENT: storage_url(storage)}
+        leave_at(deadline)
+        request = LaunchRequest(name or "--all", processes, tuple(flags), secrets=secrets)
+        raise typer.Exit(crew(request, number * processes, grace))
     # First of all, so that a request to stop is not lost while torch is imported.
     signals = StopSignals(launcher, grace)
     leave_at(deadline)
     with large_imports():
         from kansearch.cli.places import storage_url
-        from kansearch.errors import UserError
         from kansearch.storage.patience import PATIENCE_S
         from kansearch.storage.studies import load_study
         from kansearch.storage.url import open_storage
@@ -260,8 +270,6 @@ def worker(
         from kansearch.worker.loop import work
         from kansearch.worker.rota import work_on_all
 
-    if (name is None) is not serves_all:
-        raise UserError("a worker needs the NAME of a study, or --all")
     where = find_device(device, number)
     opened = open_storage(storage_url(storage), patience_s=PATIENCE_S)
     if name is None:

@@ -36,6 +36,7 @@ def cancel_jobs(study: StoredStudy) -> None:
             if job.state() != "ended":
                 job.stop()
                 say(out, f"{line}: cancelled")
+                study.forget_job(name, number)
         except KansearchError as error:
             failures.append(f"{line}: not cancelled: {error}")
     if failures:

@@ -31,7 +31,7 @@ from kansearch.storage.url import ENVIRONMENT, is_file
 
 POLL_S = 0.5
 FIRST_WORDS_S = 10.0
-"""For workers on a cluster to begin before somebody asks why they do not."""
+"""For workers on a cluster to train before somebody asks why they do not."""
 
 DEFAULT_WORKERS = 8
 INTERRUPTED = 130
@@ -87,24 +87,19 @@ class Optimize:
         self.options = options
         self.spec: StudySpec = load_study_file(options.study_file, options.overrides, options.name)
         self.site = _site(self.spec, options)
-        if options.detach and self.is_local:
+        if options.detach and self.site.is_here:
             raise UserError(
                 "--detach is for workers that stay on a cluster, and these would end with this command: "
                 "--launcher slurm, kubernetes, or ray with the address of a cluster (RAY_ADDRESS)"
             )
         self.places = find_places(self.spec, options.study_file, options.storage, options.artifacts)
-        if not self.is_local and is_file(self.places.storage):
+        if not self.site.is_here and is_file(self.places.storage):
             raise UserError(
                 f"launcher {self.site.launcher} needs a database that all machines reach, and the storage is a file of "
                 "this machine: --storage postgresql://USER@HOST/DATABASE"
             )
         self.output = options.output or Path("reports") / self.spec.name
         self.console = console()
-
-    @property
-    def is_local(self) -> bool:
-        """Whether the workers run here, and end with this process."""
-        return self.site.is_here
 
     def run(self) -> int:
         """Do it all; returns the exit code."""
@@ -117,11 +112,11 @@ class Optimize:
         with self.console.status("reading the data, checking the space") if self.console.is_terminal else nullcontext():
             from kansearch.training.device import find_device
 
-            if self.is_local:
+            if self.site.is_here:
                 find_device(self.options.device)
             study = enter_study(self.spec, self.places, self.console)
         interrupted = self._search(study, place, plan)
-        if interrupted and not self.is_local:
+        if interrupted and not self.site.is_here:
             return INTERRUPTED
         if self.options.detach and not study.is_done:
             return 0
@@ -147,7 +142,7 @@ class Optimize:
         options, site = self.options, self.site
         arguments = [] if options.device == "cpu" else ["--device", options.device]
         arguments += [] if options.pack is None else ["--pack", str(options.pack)]
-        n_here = min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS) if self.is_local else 1
+        n_here = min(len(os.sched_getaffinity(0)), DEFAULT_WORKERS) if self.site.is_here else 1
         return LaunchRequest(
             self.spec.name,
             site.workers or n_here,
@@ -163,23 +158,32 @@ class Optimize:
         # A scheduler's polite end is a person's Ctrl-C; both must find the workers in the care of the `finally`. Python
         # drops what is raised while it is collecting garbage, so they are remembered, too.
         asked: list[int] = []
+        is_sending = False
 
         def interrupt(number: int, frame: FrameType | None) -> None:
             del frame
             asked.append(number)
-            raise KeyboardInterrupt
+            # What is being sent is noted first, or nobody would find it again.
+            if not is_sending:
+                raise KeyboardInterrupt
 
         previous = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
         job: Job | None = None
         try:
-            job = self._working_job(study, place) or place.submit(plan)
+            job = self._working_job(study, place)
+            if job is None:
+                is_sending = not self.site.is_here
+                job = place.submit(plan)
+                if not self.site.is_here:
+                    study.note_job(self.site.launcher, job.name, job.line)
+                is_sending = False
             if job.line:
                 say(self.console, job.line)
-            if not self.is_local:
-                study.note_job(self.site.launcher, job.name, job.line)
-                if self.options.detach:
-                    self._say_how_to_go_on()
-                    return False
+            if asked:
+                raise KeyboardInterrupt
+            if self.options.detach:
+                self._say_how_to_go_on()
+                return False
             said = _Waiting(self.console, job)
             with Progress(study, self.console) as progress:
                 while job.poll() and not study.is_done:
@@ -187,12 +191,15 @@ class Optimize:
                         raise KeyboardInterrupt
                     rescue_lost_trials(study)
                     progress.update()
-                    if not self.is_local and not study.n_under_way:
+                    if not self.site.is_here and not study.counts()["running"]:
                         said.update()
                     time.sleep(POLL_S)
         except KeyboardInterrupt:
-            if job is not None and not self.is_local:
-                self._say_how_to_go_on()
+            if not self.site.is_here:
+                if job is None:
+                    self.console.print("No workers were sent.")
+                else:
+                    self._say_how_to_go_on()
                 return True
             self.console.print("Stopping the workers ...")
             if job is not None:
@@ -200,7 +207,7 @@ class Optimize:
             rescue_lost_trials(study)
             return True
         finally:
-            if job is not None and self.is_local:
+            if job is not None and self.site.is_here:
                 job.stop()
             for number, handler in previous.items():
                 signal.signal(number, handler)
@@ -219,7 +226,7 @@ class Optimize:
 
     def _working_job(self, study: StoredStudy, place: Launcher) -> Job | None:
         """Workers on the cluster that an earlier command left at work, to be watched instead of sending more."""
-        if self.is_local:
+        if self.site.is_here:
             return None
         for name, number, _ in study.jobs():
             if name != self.site.launcher:
@@ -245,7 +252,7 @@ class Optimize:
 
 
 class _Waiting:
-    """Says now and then what an engine makes of a job that has not begun."""
+    """Says now and then what an engine makes of a job of which nobody trains."""
 
     def __init__(self, console: Console, job: Job) -> None:
         self._console, self._job = console, job
@@ -262,7 +269,7 @@ class _Waiting:
             state = f"not known: {error}"
         if state != self._last:
             self._last = state
-            say(self._console, f"No trial has begun yet: {state}")
+            say(self._console, f"No trial is being trained: {state}")
 
 
 def _site(spec: StudySpec, options: Options) -> LaunchSpec:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
 
 from kansearch.launch.local import LocalJob
 from kansearch.launch.request import LaunchRequest
+from kansearch.specs.launch import SLURM_END
 
 POLL_S = 0.2
 
@@ -16,13 +17,12 @@ LEAVE_S = 20.0
 """For workers to write where their trials are, beside their grace."""
 
 
-def crew(arguments: Sequence[str], processes: int, number: int, grace_s: float) -> int:
+def crew(request: LaunchRequest, first_number: int, grace_s: float) -> int:
     """Keep worker processes up until their work is done, and pass on what this process is asked.
 
     Args:
-        arguments: Of `kansearch`, with which this process was started: its workers get all but these two.
-        processes: How many.
-        number: Of this task: its workers have the numbers from `processes` times that one on.
+        request: For the workers.
+        first_number: Of the first worker.
         grace_s: For the workers to leave after a request to stop.
 
     Returns:
@@ -35,12 +35,14 @@ def crew(arguments: Sequence[str], processes: int, number: int, grace_s: float) 
 
     def pass_on(signal_number: int, frame: FrameType | None) -> None:
         del frame
-        asked.append(signal_number)
+        # That time is nearly up may be said by the engine and by our own deadline.
+        if not asked or signal_number != signal.SIGUSR1:
+            asked.append(signal_number)
 
     for each in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(each, pass_on)
-    study, *others = _without(arguments[1:], ("--processes", "--number"))
-    job = LocalJob(LaunchRequest(study, processes, tuple(others)), first_number=number * processes)
+    # The task's time is this process's to watch: a worker that is started again would count its own anew.
+    job = LocalJob(replace(request, environment={**request.environment, SLURM_END: ""}), first_number)
     try:
         until = float("inf")
         n_passed = 0
@@ -61,16 +63,3 @@ def crew(arguments: Sequence[str], processes: int, number: int, grace_s: float) 
         return job.stopped_with() or 0
     print(gave_up[1])  # noqa: T201 - the last words of a worker, into the task's log
     return gave_up[0]
-
-
-def _without(arguments: Sequence[str], flags: Sequence[str]) -> list[str]:
-    """Arguments without some flags and their values."""
-    kept: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        flag, equals, _ = argument.partition("=")
-        if flag not in flags:
-            kept.append(argument)
-        elif not equals:
-            next(rest, None)
-    return kept

@@ -6,7 +6,8 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +23,9 @@ ANSWER_S = 60.0
 
 LOOK_S = 5.0
 """Between two questions to an engine, which serves a whole site."""
+
+AWAY_S = 600.0
+"""An engine that does not answer for so long is away for good: its servers may restart meanwhile."""
 
 TIME_IS_UP = 128 + signal.SIGUSR1
 """Exit status of workers that got SIGUSR1."""
@@ -39,11 +43,13 @@ class Engine:
     Attributes:
         refusal: What stands before its own words where it refuses.
         missing: What is to be done where its commands are not there.
+        look: The command that shows what the engine holds of ours.
         noise: Of the lines that its commands write for their own developers.
     """
 
     refusal: str
     missing: str
+    look: str
     noise: str = r"(?!)"
 
     def ask(self, *command: str, secrets: Mapping[str, str] = MappingProxyType({}), kept: str = "") -> str:
@@ -56,22 +62,62 @@ class Engine:
 
         Raises:
             RefusedError: If it refuses.
-            LaunchError: If the command is not there, or does not answer.
+            LaunchError: If the command is not there, or does not answer; then what it asked for may have happened.
         """
         try:
             done = subprocess.run(  # noqa: S603 - our own command line
-                command, env={**os.environ, **secrets}, capture_output=True, text=True, timeout=ANSWER_S, check=False
+                command,
+                env={**os.environ, **secrets},
+                capture_output=True,
+                encoding="utf-8",
+                errors="replace",
+                timeout=ANSWER_S,
+                check=False,
+                start_new_session=True,  # a Ctrl-C on the terminal is for us, not for what is being sent
             )
         except FileNotFoundError:
             raise LaunchError(f"there is no {command[0]} on this machine; {self.missing}{kept}") from None
+        except OSError as error:
+            raise LaunchError(f"{command[0]} cannot be run: {error.strerror}{kept}") from None
         except subprocess.TimeoutExpired:
-            raise LaunchError(f"{command[0]} did not answer within {ANSWER_S:.0f} s{kept}") from None
+            raise LaunchError(
+                f"{command[0]} did not answer within {ANSWER_S:.0f} s, and may have done all the same what it was "
+                f"asked: {self.look}{kept}"
+            ) from None
         if done.returncode == 0:
             return done.stdout
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
         lines = [line for line in lines if not re.match(self.noise, line)] or lines
         words = " ".join(" ".join(lines).split()) or f"exit status {done.returncode}"
         raise RefusedError(f"{self.refusal}: {words[:500]}{kept}")
+
+
+class Tasks:
+    """How many tasks of a job run or wait, as its engine last said.
+
+    Args:
+        count: Asks the engine.
+    """
+
+    def __init__(self, count: Callable[[], int]) -> None:
+        self._count = count
+        self._n, self._next_look, self._answered = 1, 0.0, time.monotonic()
+
+    def number(self) -> int:
+        """The number, for which the engine is asked every LOOK_S seconds at most.
+
+        Raises:
+            LaunchError: If it has not answered for AWAY_S seconds.
+        """
+        if time.monotonic() >= self._next_look:
+            try:
+                self._n = self._count()
+                self._answered = time.monotonic()
+            except LaunchError:
+                if time.monotonic() - self._answered > AWAY_S:
+                    raise
+            self._next_look = time.monotonic() + LOOK_S
+        return self._n
 
 
 class RefusedError(LaunchError):

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import signal
-import time
 from collections import Counter
 from typing import Any
 
@@ -19,7 +18,7 @@ import yaml
 
 from kansearch import __version__
 from kansearch.errors import LaunchError
-from kansearch.launch.engine import LOOK_S, TIME_IS_UP, Engine, RefusedError, folder_of_logs, keep
+from kansearch.launch.engine import TIME_IS_UP, Engine, RefusedError, Tasks, folder_of_logs, keep
 from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.launch.request import LaunchRequest, Plan
 from kansearch.specs.launch import LaunchSpec, notice
@@ -39,12 +38,10 @@ LEAVE_S = 60
 KEPT_S = 3 * 86400
 """After its end a Job and its logs are kept for so long."""
 
-AWAY_S = 600.0
-"""A cluster that does not answer for so long is away for good: its control plane may restart meanwhile."""
-
 KUBECTL = Engine(
     refusal="kubectl says",
     missing="https://kubernetes.io/docs/tasks/tools says how to install it",
+    look="kubectl get jobs -l app.kubernetes.io/name=kansearch",
     noise=r"[IWEF]\d{4} ",
 )
 
@@ -199,26 +196,20 @@ class KubernetesJob:
         self._job = job
         self._pods = f"--selector=batch.kubernetes.io/job-name={job}"
         self.line = f"Kubernetes Job {self.name}, logs: kubectl logs {self._of} {self._pods} --prefix --tail=-1"
-        self._n_pods, self._next_look, self._answered = 1, 0.0, time.monotonic()
+        self._tasks = Tasks(self._n_pods)
 
     def poll(self) -> int:
-        """How many pods run or wait, as the cluster last said: it is asked every LOOK_S seconds at most.
+        """How many pods run or wait, as the cluster last said.
 
         Raises:
-            LaunchError: If the cluster has not answered for AWAY_S seconds.
+            LaunchError: If the cluster is away for good.
         """
-        if time.monotonic() >= self._next_look:
-            try:
-                status = self._status()
-            except LaunchError:
-                if time.monotonic() - self._answered > AWAY_S:
-                    raise
-            else:
-                self._answered = time.monotonic()
-                # Between a pod and the one that replaces it there may be none.
-                self._n_pods = 0 if status is None or _end(status) else max(1, status.get("active", 0))
-            self._next_look = time.monotonic() + LOOK_S
-        return self._n_pods
+        return self._tasks.number()
+
+    def _n_pods(self) -> int:
+        status = self._status()
+        # Between a pod and the one that replaces it there may be none.
+        return 0 if status is None or _end(status) else max(1, status.get("active", 0))
 
     def state(self) -> str:
         """How many pods are in which state, and for what they wait."""

@@ -191,6 +191,9 @@ class _Task:
         except LaunchError as error:
             self._job.stop()
             gave_up = error.exit_code, str(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is: else nobody would care for the workers, or say so
+            self._job.stop()
+            gave_up = LaunchError.exit_code, f"{type(error).__name__}: {error}"
         if gave_up is None and self._job.stopped_with() is not None:
             # Their time was up, or somebody wants this node: Ray places us again, here or elsewhere.
             ray.kill(self._me, no_restart=False)
@@ -256,6 +259,8 @@ class RayJob:
 
     def stop(self) -> None:
         """Let the actors end their workers, and end those that do not."""
+        if self._actors == {}:
+            return  # they ended before, and perhaps their Ray with them
         self._look(2 * ANSWER_S)
         with _as_launch_errors():
             # Those that wait for a place have none to end.
@@ -264,7 +269,7 @@ class RayJob:
                 ray.wait(asked, num_returns=len(asked), timeout=STOP_S)
             for actor in self._present().values():
                 ray.kill(actor)
-        self._actors = {}
+        self._actors, self._asked = {}, {}
         if self._address == RAY_HERE:
             ray.shutdown()
 

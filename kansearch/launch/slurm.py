@@ -10,27 +10,34 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
-from kansearch.errors import LaunchError
-from kansearch.launch.engine import LOOK_S, TIME_IS_UP, Engine, RefusedError, folder_of_logs, keep
+from kansearch.errors import LaunchError, UserError
+from kansearch.launch.engine import TIME_IS_UP, Engine, RefusedError, Tasks, folder_of_logs, keep
 from kansearch.launch.environment import WORKER_ENVIRONMENT
-from kansearch.launch.local import last_words
+from kansearch.launch.local import ASKED_TO_STOP, last_words
 from kansearch.launch.request import LaunchRequest, Plan
 from kansearch.specs.launch import LaunchSpec, notice
 
 _UNKNOWN = "Invalid job id"
 """What Slurm says of a job that it has forgotten, or never knew."""
 
-SLURM = Engine(refusal="Slurm refused", missing="it is one of Slurm's commands: submit where those are")
+SLURM = Engine(
+    refusal="Slurm refused",
+    missing="it is one of Slurm's commands: submit where those are",
+    look="squeue --me",
+)
+
+_ENDED_BADLY = {"FAILED", "OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "BOOT_FAIL", "DEADLINE"}
+"""Slurm's states of a task that will not begin again, and was not cancelled."""
 
 _SCRIPT = """\
 #!/bin/bash
 {directives}
 
 {setup}
+set +eu
 {python} -m kansearch {worker} --number "$SLURM_ARRAY_TASK_ID" &
 worker=$!
 # Slurm signals this shell; the workers leave at their last rung, and other tasks, or this one later, go on from there.
@@ -80,7 +87,7 @@ class SlurmLauncher:
     def _options(self, request: LaunchRequest) -> list[str]:
         spec, resources = self._spec, request.resources
         options = [
-            f"job-name=kansearch-{request.study}",
+            f"job-name={_job_name(request.study)}",
             f"array=0-{request.n_tasks - 1}",
             "nodes=1",
             "ntasks=1",
@@ -92,10 +99,10 @@ class SlurmLauncher:
         for name in ("partition", "account", "qos"):
             options += [f"{name}={value}"] if (value := getattr(spec, name)) else []
         # One log a task, whatever requeues it.
-        log = str(self._logs / f"{request.study}-%A_%a.log")
+        log = f"{str(self._logs).replace('%', '%%')}/{request.study}-%A_%a.log"
         return [
             *options,
-            f"output={log}",
+            f'output="{log}"',
             "open-mode=append",
             "requeue",
             f"signal=B:USR1@{notice(resources.seconds or 86400)}",
@@ -114,12 +121,13 @@ class SlurmLauncher:
         number = answer.strip().partition(";")[0]
         if not number.isdigit():
             raise LaunchError(f'sbatch answered "{answer.strip()[:200]}", which is no job{kept}')
-        return SlurmJob(number, self._logs / f"{plan.request.study}-{number}_*.log")
+        study = plan.request.study
+        return SlurmJob(number, _job_name(study), self._logs / f"{study}-{number}_*.log")
 
     def find(self, name: str) -> SlurmJob:
         """A job by what `SlurmJob.name` was."""
-        number, _, logs = name.partition(" ")
-        return SlurmJob(number, Path(logs))
+        number, job_name, logs = name.split(" ", 2)
+        return SlurmJob(number, job_name, Path(logs))
 
 
 class SlurmJob:
@@ -127,34 +135,39 @@ class SlurmJob:
 
     Args:
         number: Of the array.
+        job_name: Of the array: another cluster may have given its number to somebody else's.
         logs: Of its tasks, with a `*`.
 
     Attributes:
-        name: Number and logs.
+        name: All three.
         line: The job and its logs, for people.
     """
 
-    def __init__(self, number: str, logs: Path) -> None:
-        self.name = f"{number} {logs}"
+    def __init__(self, number: str, job_name: str, logs: Path) -> None:
+        self.name = f"{number} {job_name} {logs}"
         self.line = f"Slurm job {number}, logs {logs}"
-        self._number, self._logs = number, logs
-        self._n_tasks, self._next_look = 1, 0.0
+        self._number, self._job_name, self._logs = number, job_name, logs
+        self._tasks = Tasks(lambda: self._states().total())
 
     def poll(self) -> int:
-        """How many tasks run or wait, as Slurm last said: it is asked every LOOK_S seconds at most."""
-        if time.monotonic() >= self._next_look:
-            self._n_tasks = self._states().total()
-            self._next_look = time.monotonic() + LOOK_S
-        return self._n_tasks
+        """How many tasks run or wait, as Slurm last said.
+
+        Raises:
+            LaunchError: If Slurm is away for good.
+        """
+        return self._tasks.number()
 
     def state(self) -> str:
         """How many tasks are in which of Slurm's states, and why they wait."""
         return ", ".join(f"{n} {state}" for state, n in self._states().most_common()) or "ended"
 
+    def _which(self, jobs: str) -> list[str]:
+        return [f"--name={self._job_name}", f"{jobs}{self._number}"]
+
     def _states(self) -> Counter[str]:
         """Of the tasks that have not ended."""
         try:
-            answer = SLURM.ask("squeue", "--noheader", "--array", f"--jobs={self._number}", "--format=%T|%r")
+            answer = SLURM.ask("squeue", "--noheader", "--array", *self._which("--jobs="), "--format=%T|%r")
         except RefusedError as error:
             if _UNKNOWN in str(error):
                 return Counter()
@@ -163,25 +176,37 @@ class SlurmJob:
         return Counter(state if why == "none" else f"{state} ({why})" for state, why in rows)
 
     def ended_with(self) -> tuple[int, str] | None:
-        """Exit status and last words of the first task that failed."""
+        """Exit status and last words of a task that gave up, or what Slurm says of one that crashed."""
         try:
             answer = SLURM.ask("scontrol", "--oneliner", "show", "job", self._number)
         except LaunchError:
             return None
+        crashed: tuple[int, str] | None = None
         for line in answer.splitlines():
             said = dict(re.findall(r"(\w+)=(\S+)", line))
-            status = int(said.get("ExitCode", "0:0").partition(":")[0])
-            if said.get("JobState") == "FAILED" and 1 < status < 128:
-                return status, _last_words(Path(said.get("StdOut", "")))
-        return None
+            state, status = said.get("JobState", ""), int(said.get("ExitCode", "0:0").partition(":")[0])
+            if said.get("JobName") != self._job_name or state not in _ENDED_BADLY or status >= ASKED_TO_STOP:
+                continue
+            log = Path(str(self._logs).replace("*", said.get("ArrayTaskId", "")))
+            if status in (UserError.exit_code, LaunchError.exit_code):
+                return status, _last_words(log)
+            words = (
+                f"task {self._number}_{said.get('ArrayTaskId')} ended as {state}, exit status {status}; its log: {log}"
+            )
+            crashed = crashed or (LaunchError.exit_code, f"{words}\n{_last_words(log)}".strip())
+        return crashed
 
     def stop(self) -> None:
         """Cancel the array: Slurm asks its workers to end, and ends them after its KillWait."""
         try:
-            SLURM.ask("scancel", self._number)
+            SLURM.ask("scancel", *self._which(""))
         except RefusedError as error:
             if _UNKNOWN not in str(error):
                 raise
+
+
+def _job_name(study: str) -> str:
+    return f"kansearch-{study}"
 
 
 def _last_words(log: Path) -> str:

@@ -62,7 +62,7 @@ ROUND_TRIPS = 12
 """To the storage, at each rung of a pack: a look, what was measured, and the trials that begin."""
 
 NEAR_S = 1e-3
-"""A storage that answers sooner is no distance away. Only whole ones count, so that sizes do not differ by chance."""
+"""A storage that answers sooner is not away. Times are rounded down to this, so that sizes do not differ by chance."""
 
 BUDGET_IN_FLIGHT = 8
 """A pack holds no more than one in so many of a study's trials: others want to work too, and a sampler to learn."""

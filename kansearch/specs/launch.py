@@ -21,6 +21,9 @@ RAY_HERE = "local"
 RAY_ADDRESS = "RAY_ADDRESS"
 """Ray's own variable for the address of a cluster."""
 
+SLURM_END = "SLURM_JOB_END_TIME"
+"""Slurm's own variable for the time limit of a task, in seconds since 1970."""
+
 NOTICE_S = 120
 """The longest that workers leave before their task's end."""
 
@@ -77,6 +80,11 @@ def _text(pattern: str, allowed: str) -> AfterValidator:
 Word = Annotated[str, _text(r"[A-Za-z0-9][A-Za-z0-9._@/:-]{0,252}", "letters, digits and . _ @ / : -, at most 253")]
 """A name of something on a site, as it stands in a script."""
 
+Words = Annotated[
+    str, _text(r"[A-Za-z0-9][A-Za-z0-9._@/:,-]{0,252}", "names with commas between them, at most 253 signs")
+]
+"""Several such names."""
+
 Line = Annotated[str, _text(r"[^\x00-\x1f\x7f]{1,1000}", "one line of at most 1,000 characters")]
 """A line of a script."""
 
@@ -115,7 +123,7 @@ class LaunchSpec(Spec):
     time: Annotated[int, BeforeValidator(_time)] | None = None
     logs: Line | None = None
     setup: Annotated[tuple[Line, ...], Field(max_length=100)] = ()
-    partition: Word | None = None
+    partition: Words | None = None
     account: Word | None = None
     qos: Word | None = None
     address: Word | None = None

@@ -121,7 +121,7 @@ class LedgerStorage(RDBStorage):
             with self.reader.connect() as connection:
                 connection.execute(_NOTHING)  # whatever a new connection has to say
                 times = [time.perf_counter()]
-                # On a busy machine most answers lie about.
+                # On a busy machine most answers wait for other work; the quickest one did not.
                 while len(times) <= 3 or (len(times) <= 30 and times[-1] - times[0] < 0.2):
                     connection.execute(_NOTHING)
                     times.append(time.perf_counter())

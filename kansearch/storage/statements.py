@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Connection, Dialect, exc
 
 Rows = list[tuple[Any, ...]]
 
@@ -29,26 +29,44 @@ def run_many(connection: Connection, statement: Any, names: tuple[str, ...], row
 def last_writes(connection: Connection) -> Iterator[None]:
     """Commit behind what is written here; where the driver can (PostgreSQL), all of it is one round trip.
 
-    Nothing may be read here, for no statement waits for its answer. An error of any is raised by the commit at the
-    latest, and then nothing is committed.
+    Nothing may be read here, for no statement waits for its answer. An error of any is raised at the end at the latest,
+    and then nothing is committed.
 
     Args:
         connection: With a transaction, which ends here.
     """
-    driver: Any = connection.connection.driver_connection
-    with (
-        driver.pipeline() if connection.dialect.name == "postgresql" and _has_pipelines() else contextlib.nullcontext()
-    ):
+    if connection.dialect.name == "postgresql" and _has_pipelines():
+        with _as_alchemy_errors(connection), connection.connection.driver_connection.pipeline():  # type: ignore[union-attr]
+            yield
+            connection.exec_driver_sql("COMMIT")
+    else:
         yield
-        connection.commit()
+    connection.commit()
 
 
 @functools.cache
 def _has_pipelines() -> bool:
-    """Those of the system's own client library may be too old (before PostgreSQL 14)."""
+    """Whether the driver can send statements together; with a client library before PostgreSQL 14's it cannot."""
     from psycopg import Pipeline  # noqa: PLC0415 - of an extra
 
     return Pipeline.is_supported()
+
+
+@contextlib.contextmanager
+def _as_alchemy_errors(connection: Connection) -> Iterator[None]:
+    """What a pipeline raises at its end goes past SQLAlchemy, which would know whether it is the connection's loss."""
+    from psycopg import Error  # noqa: PLC0415 - of an extra
+
+    try:
+        yield
+    except Error as error:
+        is_lost = bool(connection.connection.driver_connection.broken)  # type: ignore[union-attr]
+        dialect = connection.dialect
+        if is_lost:
+            connection.invalidate(error)
+        raise exc.DBAPIError.instance(
+            None, None, error, Error, connection_invalidated=is_lost, dialect=dialect
+        ) from error
 
 
 @functools.lru_cache(maxsize=200)

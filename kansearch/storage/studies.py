@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import functools
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
@@ -29,7 +30,7 @@ WARNINGS = "kansearch:warnings"
 STOPPED = "kansearch:stopped"
 ARTIFACTS = "kansearch:artifacts"
 JOB = "kansearch:job:"
-"""Prefix of what is noted of workers that a launcher placed; its name and the job's stand behind it."""
+"""Prefix of what is noted of workers that a launcher placed; a number that stands for them follows."""
 
 HANDED_BACK = "kansearch:handed_back"
 """The attribute of a trial that failed with its worker and has, or may have had, a second try."""
@@ -107,14 +108,27 @@ class StoredStudy:
             UserError: If somebody deleted the study.
         """
         with self._present():
-            self.storage.ledger.set_study_user_attr(self.study_id, f"{JOB}{launcher}:{name}", line)
+            self.storage.ledger.set_study_user_attr(self.study_id, _job_key(launcher, name), [launcher, name, line])
+
+    def forget_job(self, launcher: str, name: str) -> None:
+        """Forget workers that have ended.
+
+        Args:
+            launcher: That placed them.
+            name: As it was noted.
+
+        Raises:
+            UserError: If somebody deleted the study.
+        """
+        with self._present():
+            self.storage.ledger.set_study_user_attr(self.study_id, _job_key(launcher, name), None)
 
     def jobs(self) -> list[tuple[str, str, str]]:
         """What was noted of jobs: the launcher, the job's name and its line."""
         with self._present():
             attrs = self.storage.ledger.get_study_user_attrs(self.study_id)
-        noted = [(key.removeprefix(JOB).split(":", 1), line) for key, line in attrs.items() if key.startswith(JOB)]
-        return [(launcher, name, str(line)) for (launcher, name), line in noted]
+        noted = [value for key, value in attrs.items() if key.startswith(JOB) and value is not None]
+        return [(launcher, name, line) for launcher, name, line in noted]
 
     def counts(self) -> dict[str, int]:
         """Trials by state, in small letters; `broken` counts those that failed by themselves, not with their worker."""
@@ -308,6 +322,11 @@ def open_studies(storage: Storage) -> list[StoredStudy]:
             if counts[study_id]["broken"] < study.spec.budget.failures:
                 studies.append(study)
     return studies
+
+
+def _job_key(launcher: str, name: str) -> str:
+    """Of the attribute; the job's name may be longer than keys are."""
+    return f"{JOB}{hashlib.sha256(f'{launcher}:{name}'.encode()).hexdigest()[:16]}"
 
 
 def _n_done(counts: Mapping[str, int]) -> int:

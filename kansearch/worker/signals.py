@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from types import FrameType
 
-from kansearch.specs.launch import notice
+from kansearch.specs.launch import SLURM_END, notice
 
 LAUNCHER_LOOK_S = 1.0
 """Between two looks whether the launcher still runs."""
@@ -28,7 +28,7 @@ class StopSignals:
 
     Whoever is `interruptible` and does not look at `requested` in time gets StopRequestedError at any instruction, and
     so does everybody who is asked a second time; elsewhere, where the storage may be in the middle of a write, a
-    request only waits.
+    request only waits. SIGUSR1 says that time is nearly up, and may be said by several: a second one changes nothing.
 
     Args:
         launcher_pid: Process number of whoever started the worker and cares for it: when that is killed, the worker is
@@ -70,7 +70,8 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            self._time_is_up(number, frame)
+            if number != signal.SIGUSR1:
+                self._time_is_up(number, frame)
             return
         self.requested = True
         self.exit_code = 128 + number
@@ -81,10 +82,6 @@ class StopSignals:
         if self._interruptible:
             self._interruptible = False
             raise StopRequestedError
-
-
-SLURM_END = "SLURM_JOB_END_TIME"
-"""Slurm's word for it, in seconds since 1970."""
 
 
 def leave_at(seconds: float | None) -> None:

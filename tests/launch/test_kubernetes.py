@@ -247,9 +247,8 @@ def test_a_study_is_sent_watched_and_cancelled(study_file: Path, storage: str, k
     assert "cancelled" in done.stdout, done.stderr
     assert kubectl.asked[-1].startswith("delete job kansearch-small-x7k2p")
 
-    kubectl.answer({"get job": (0, "", "")})  # it is gone
-    done = run_in(study_file.parent, "stop", "small", "--cancel", **environment)
-    assert (done.returncode, kubectl.asked[-1].split()[0]) == (0, "get")
+    done = run_in(study_file.parent, "stop", "small", "--cancel", **environment)  # it is forgotten
+    assert (done.returncode, kubectl.asked[-1].split()[0]) == (0, "delete")
     assert "Kubernetes" not in run_in(study_file.parent, "status", "small", **environment).stdout
 
 
@@ -398,7 +397,7 @@ def test_a_watched_job_survives_a_control_plane_that_restarts(
     """While kubectl gets no answer the last one holds; after ten minutes of that it is an error. Questions are few."""
     monkeypatch.setenv("PATH", kubectl.path)
     now = 0.0
-    monkeypatch.setattr("kansearch.launch.kubernetes.time.monotonic", lambda: now)
+    monkeypatch.setattr("kansearch.launch.engine.time.monotonic", lambda: now)
     job = KubernetesJob("lab", "small")
     kubectl.answer({"get job": (0, json.dumps({"status": {"active": 4}}), "")})
     assert [job.poll() for _ in range(3)] == [4, 4, 4]

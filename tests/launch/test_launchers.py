@@ -64,7 +64,7 @@ def test_processes_of_this_machine_keep_the_contract(tmp_path: Path) -> None:
         ("launcher: slurm\nmemory: 1Gx", 'memory  is "1Gx"; write an amount such as 500M or 8G'),
         ("launcher: slurm\npartion: gold", 'partion  unknown key; did you mean "partition"?'),
         ("launcher: slurm\ntime: soon", 'time  is "soon"; write a time such as 30m'),
-        ("launcher: slurm\npartition: a b", 'partition  is "a b"; allowed: letters'),
+        ("launcher: slurm\npartition: a b", 'partition  is "a b"; allowed: names with commas'),
         ("launcher: ray\nautoscaling: maybe", "autoscaling  "),
         ("launcher: ray\npartition: gold", "partition  means nothing to launcher ray; it is for: slurm"),
         ("- slurm", "is no cluster file: it has no keys"),

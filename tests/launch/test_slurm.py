@@ -24,12 +24,14 @@ from tests.servers import MissingPartError, Server
 
 pytestmark = pytest.mark.slow
 
+LOGS = "logs of 5% more"
+
 SITE = """
 launcher: slurm
 workers: 4
 cpus: 2
 time: 10m
-logs: logs
+logs: logs of 5% more
 """
 
 
@@ -66,7 +68,7 @@ def test_tasks_of_slurm_keep_the_contract(
     """As all launchers do."""
     for name, value in slurm.environment.items():
         monkeypatch.setenv(name, value)
-    spec = LaunchSpec(launcher="slurm", logs=str(tmp_path / "logs"))
+    spec = LaunchSpec(launcher="slurm", logs=str(tmp_path / LOGS))
     check_contract(launcher(spec), tmp_path, postgres.new_database())
 
 
@@ -93,7 +95,7 @@ def test_a_study_outlives_all_that_slurm_does_to_its_tasks(slurm: Slurm, postgre
     assert handed_back
     assert any(record.resumed_at for record in records)
     # One log a task, whatever happened to it.
-    assert len(list((folder / "logs").glob("storm-*_*.log"))) == 4
+    assert len(list((folder / LOGS).glob("storm-*_*.log"))) == 4
 
 
 def test_ctrl_c_leaves_the_workers_and_one_command_ends_them(slurm: Slurm, postgres: Server, folder: Path) -> None:
@@ -141,7 +143,7 @@ def test_a_job_that_cannot_begin_says_why(slurm: Slurm, postgres: Server, folder
     words.touch()
     flags = ("--cluster", "site.yaml")
     with Command(folder, "optimize", "storm.yaml", *flags, environment=environment, words=words) as command:
-        command.wait_until(lambda: "No trial has begun yet: 4 pending (partitionconfig)" in words.read_text())
+        command.wait_until(lambda: "No trial is being trained: 4 pending (partitionconfig)" in words.read_text())
     assert run_in(folder, "stop", "storm", "--cancel", **environment).returncode == 0
     wait_until(lambda: not slurm.tasks("PENDING"))
 
@@ -160,5 +162,5 @@ def test_what_slurm_refuses_is_said_in_its_words(
     assert done.returncode == 3
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
-    assert f"the script is kept: {folder / 'logs' / 'storm.sbatch'}" in done.stderr
+    assert f"the script is kept: {folder / LOGS / 'storm.sbatch'}" in done.stderr
     assert not slurm.tasks("PENDING")
