@@ -6,13 +6,14 @@ import gc
 import os
 import sys
 
+from kansearch.errors import KansearchError
+
 
 def main() -> None:
     """Run the command line; ends the process with the exit code that the errors' family gives."""
-    from kansearch.cli.app import app
-    from kansearch.errors import KansearchError
-
     try:
+        from kansearch.cli.app import app
+
         app()
     except KansearchError as error:
         print(f"kansearch: {error}", file=sys.stderr)

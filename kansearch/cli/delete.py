@@ -6,9 +6,10 @@ import sys
 
 import typer
 
+from kansearch.cli.jobs import cancel_jobs
 from kansearch.cli.places import artifacts_place
 from kansearch.cli.tables import console, say
-from kansearch.errors import UserError
+from kansearch.errors import LaunchError, UserError
 from kansearch.report.summary import STATES
 from kansearch.report.words import count
 from kansearch.storage.artifacts import artifacts_at
@@ -38,6 +39,12 @@ def delete_for_good(study: StoredStudy, *, sure: bool) -> None:
             typer.echo("Nothing was deleted.")
             return
     out = console()
+    if study.jobs():
+        study.stop()
+        try:
+            cancel_jobs(study)
+        except LaunchError as error:
+            say(out, str(error))
     if workers:
         say(out, f"Waiting up to {LEAVE_S:.0f} s for {count(len(workers), 'worker')} to leave study {name} ...")
     named = artifacts_place(None)

@@ -33,7 +33,7 @@ def cancel_jobs(study: StoredStudy) -> None:
     for name, number, line in study.jobs():
         try:
             job = _job(name, number)
-            if job.state() != "ended":
+            if _may_be_there(job):
                 job.stop()
                 say(out, f"{line}: cancelled")
                 study.forget_job(name, number)
@@ -41,6 +41,14 @@ def cancel_jobs(study: StoredStudy) -> None:
             failures.append(f"{line}: not cancelled: {error}")
     if failures:
         raise LaunchError("\n".join(failures))
+
+
+def _may_be_there(job: Job) -> bool:
+    """Whether a job has not ended, as far as is known."""
+    try:
+        return job.state() != "ended"
+    except LaunchError:
+        return True
 
 
 def _job(name: str, number: str) -> Job:

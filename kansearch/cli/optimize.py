@@ -18,6 +18,7 @@ from kansearch.cli.results import report_study
 from kansearch.cli.studies import enter_study
 from kansearch.cli.tables import console, say, table
 from kansearch.errors import KansearchError, LaunchError, UserError
+from kansearch.launch.engine import ElsewhereError
 from kansearch.launch.launchers import launcher
 from kansearch.launch.request import Job, Launcher, LaunchRequest, Plan, Resources
 from kansearch.report.render import check_writable
@@ -233,8 +234,8 @@ class Optimize:
                 continue
             try:
                 state = (job := place.find(number)).state()
-            except LaunchError:
-                continue  # it was on a cluster that is gone; where it is this one, sending says so
+            except ElsewhereError:
+                continue
             if state != "ended":
                 say(self.console, f"There are workers already: {state}; no more are sent")
                 return job

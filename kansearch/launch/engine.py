@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from kansearch.errors import LaunchError
+from kansearch.errors import LaunchError, UserError
 from kansearch.specs.launch import LaunchSpec
 
 LOGS = Path("kansearch-logs")
@@ -32,8 +33,15 @@ TIME_IS_UP = 128 + signal.SIGUSR1
 
 
 def folder_of_logs(spec: LaunchSpec) -> Path:
-    """Where a site wants logs, and what was sent."""
-    return Path(spec.logs or LOGS).expanduser().absolute()
+    """Where a site wants logs, and what was sent.
+
+    Raises:
+        UserError: If it names a user who does not exist.
+    """
+    try:
+        return Path(spec.logs or LOGS).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"logs is {spec.logs}, and there is no such user") from None
 
 
 @dataclass(frozen=True)
@@ -88,8 +96,28 @@ class Engine:
             return done.stdout
         lines = (done.stderr.strip() or done.stdout.strip()).splitlines()
         lines = [line for line in lines if not re.match(self.noise, line)] or lines
-        words = " ".join(" ".join(lines).split()) or f"exit status {done.returncode}"
-        raise RefusedError(f"{self.refusal}: {words[:500]}{kept}")
+        words = said("\n".join(lines), secrets) or f"exit status {done.returncode}"
+        raise RefusedError(f"{self.refusal}: {words}{kept}")
+
+
+def said(answer: str, secrets: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What an engine answered, in one line for people, without the passwords that it may have repeated."""
+    for secret in secrets.values():
+        answer = answer.replace(secret, "***")
+    return re.sub(r"(://[^\s/:@]*:)\S+@", r"\1***@", " ".join(answer.split()))[:500]
+
+
+@contextlib.contextmanager
+def understood(program: str) -> Iterator[None]:
+    """Code that reads what a program of an engine answered.
+
+    Raises:
+        LaunchError: If that is not what such a program answers.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise LaunchError(f"nobody understands what {program} answers ({type(error).__name__}: {error})") from None
 
 
 class Tasks:
@@ -118,6 +146,10 @@ class Tasks:
                     raise
             self._next_look = time.monotonic() + LOOK_S
         return self._n
+
+
+class ElsewhereError(LaunchError):
+    """A job of another cluster than the one that was asked."""
 
 
 class RefusedError(LaunchError):

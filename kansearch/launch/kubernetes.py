@@ -18,7 +18,7 @@ import yaml
 
 from kansearch import __version__
 from kansearch.errors import LaunchError
-from kansearch.launch.engine import TIME_IS_UP, Engine, RefusedError, Tasks, folder_of_logs, keep
+from kansearch.launch.engine import TIME_IS_UP, Engine, RefusedError, Tasks, folder_of_logs, keep, said, understood
 from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.launch.request import LaunchRequest, Plan
 from kansearch.specs.launch import LaunchSpec, notice
@@ -146,13 +146,13 @@ class KubernetesLauncher:
         Raises:
             LaunchError: If it cannot be written, the Secret is not there, or the cluster does not answer or refuses.
         """
-        file = keep(self._logs, f"{plan.request.study}.yaml", plan.text)
+        file = keep(self._logs, f"{plan.request.study}.job.yaml", plan.text)
         kept = f"; the manifest is kept: {file}"
         self._check_secret(plan.request, kept)
         where = "jsonpath={.metadata.namespace}/{.metadata.name}"
         answer = _kubectl("create", f"--filename={file}", f"--output={where}", kept=kept).strip()
         if not re.fullmatch(r"[a-z0-9-]+/[a-z0-9.-]+", answer):
-            raise LaunchError(f'kubectl answered "{answer[:200]}", which is no Job{kept}')
+            raise LaunchError(f'kubectl answered "{said(answer)}", which is no Job{kept}')
         return self.find(answer)
 
     def _check_secret(self, request: LaunchRequest, kept: str) -> None:
@@ -207,18 +207,20 @@ class KubernetesJob:
         return self._tasks.number()
 
     def _n_pods(self) -> int:
-        status = self._status()
-        # Between a pod and the one that replaces it there may be none.
-        return 0 if status is None or _end(status) else max(1, status.get("active", 0))
+        with understood("kubectl"):
+            status = self._status()
+            # Between a pod and the one that replaces it there may be none.
+            return 0 if status is None or _end(status) else max(1, int(status.get("active", 0)))
 
     def state(self) -> str:
         """How many pods are in which state, and for what they wait."""
-        status = self._status()
-        if status is None or _end(status):
-            return "ended"
-        if _is_so(status, "Suspended"):
-            return "suspended"
-        counts = Counter(_state(pod) for pod in self._list_pods())
+        with understood("kubectl"):
+            status = self._status()
+            if status is None or _end(status):
+                return "ended"
+            if _is_so(status, "Suspended"):
+                return "suspended"
+            counts = Counter(_state(pod) for pod in self._list_pods())
         for ended in ("succeeded", "failed"):
             counts.pop(ended, None)
         return ", ".join(f"{n} {state}" for state, n in counts.most_common()) or "no pods yet"
@@ -226,11 +228,14 @@ class KubernetesJob:
     def ended_with(self) -> tuple[int, str] | None:
         """Exit code and last words of the first pod that failed, where that ended the Job."""
         try:
-            status = self._status()
-            end = None if status is None else _end(status)
-            if end is None or end["type"] != "Failed":
-                return None
-            failed = [(pod["metadata"]["name"], *_exit(pod)) for pod in self._list_pods() if _state(pod) == "failed"]
+            with understood("kubectl"):
+                status = self._status()
+                end = None if status is None else _end(status)
+                if end is None or end["type"] != "Failed":
+                    return None
+                failed = [
+                    (pod["metadata"]["name"], *_exit(pod)) for pod in self._list_pods() if _state(pod) == "failed"
+                ]
         except LaunchError:
             return None
         # What a person can mend goes first: pods that crashed may have been its victims.

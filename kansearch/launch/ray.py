@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from kansearch.errors import LaunchError, MissingExtraError
-from kansearch.launch.engine import folder_of_logs
+from kansearch.launch.engine import ElsewhereError, folder_of_logs
 from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.launch.local import LocalJob
 from kansearch.launch.request import LaunchRequest, Plan, Resources
@@ -140,6 +140,8 @@ class RayLauncher:
     def find(self, name: str) -> RayJob:
         """A job by what `RayJob.name` was."""
         address, prefix, n_tasks, logs = name.split(" ", 3)
+        if address != self._address and self._address not in (RAY_HERE, "auto"):
+            raise ElsewhereError(f"{prefix} is of the Ray cluster at {address}")
         return RayJob(address, prefix, int(n_tasks), logs)
 
 

@@ -119,4 +119,8 @@ class Launcher(Protocol):
         """
 
     def find(self, name: str) -> Job:
-        """A job that was started before, which need not exist any more."""
+        """A job that was started before, which need not exist any more.
+
+        Raises:
+            ElsewhereError: If it is known to be of another cluster.
+        """

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 
 from kansearch.errors import LaunchError, UserError
-from kansearch.launch.engine import TIME_IS_UP, Engine, RefusedError, Tasks, folder_of_logs, keep
+from kansearch.launch.engine import TIME_IS_UP, Engine, RefusedError, Tasks, folder_of_logs, keep, said, understood
 from kansearch.launch.environment import WORKER_ENVIRONMENT
 from kansearch.launch.local import ASKED_TO_STOP, last_words
 from kansearch.launch.request import LaunchRequest, Plan
@@ -99,6 +99,8 @@ class SlurmLauncher:
         for name in ("partition", "account", "qos"):
             options += [f"{name}={value}"] if (value := getattr(spec, name)) else []
         # One log a task, whatever requeues it.
+        if re.search(r'["\\]', str(self._logs)):
+            raise UserError(f"logs is {self._logs}; Slurm writes to no path with a quote or a backslash")
         log = f"{str(self._logs).replace('%', '%%')}/{request.study}-%A_%a.log"
         return [
             *options,
@@ -117,11 +119,21 @@ class SlurmLauncher:
         """
         script = keep(self._logs, f"{plan.request.study}.sbatch", plan.text)
         kept = f"; the script is kept: {script}"
-        answer = SLURM.ask("sbatch", "--parsable", str(script), secrets=plan.request.secrets, kept=kept)
-        number = answer.strip().partition(";")[0]
-        if not number.isdigit():
-            raise LaunchError(f'sbatch answered "{answer.strip()[:200]}", which is no job{kept}')
-        study = plan.request.study
+        study, secrets = plan.request.study, plan.request.secrets
+        try:
+            answer = SLURM.ask("sbatch", "--parsable", str(script), secrets=secrets, kept=kept)
+            # A site may greet its users first.
+            number = answer.strip().rpartition("\n")[2].partition(";")[0].strip()
+            if re.fullmatch(r"[0-9]+", number) is None:
+                raise LaunchError(f'sbatch answered "{said(answer, secrets)}", which is no job{kept}')
+        except RefusedError:
+            raise
+        except LaunchError:
+            # It may be in the queue all the same.
+            numbers = SLURM.ask("squeue", "--me", "--noheader", f"--name={_job_name(study)}", "--format=%F").split()
+            if len(set(numbers)) != 1:
+                raise
+            number = numbers[0]
         return SlurmJob(number, _job_name(study), self._logs / f"{study}-{number}_*.log")
 
     def find(self, name: str) -> SlurmJob:
@@ -172,8 +184,9 @@ class SlurmJob:
             if _UNKNOWN in str(error):
                 return Counter()
             raise
-        rows = [line.strip().lower().split("|") for line in answer.splitlines() if line.strip()]
-        return Counter(state if why == "none" else f"{state} ({why})" for state, why in rows)
+        with understood("squeue"):
+            rows = [line.strip().lower().split("|", 1) for line in answer.splitlines() if line.strip()]
+            return Counter(state if why == "none" else f"{state} ({why})" for state, why in rows)
 
     def ended_with(self) -> tuple[int, str] | None:
         """Exit status and last words of a task that gave up, or what Slurm says of one that crashed."""
@@ -183,16 +196,16 @@ class SlurmJob:
             return None
         crashed: tuple[int, str] | None = None
         for line in answer.splitlines():
-            said = dict(re.findall(r"(\w+)=(\S+)", line))
-            state, status = said.get("JobState", ""), int(said.get("ExitCode", "0:0").partition(":")[0])
-            if said.get("JobName") != self._job_name or state not in _ENDED_BADLY or status >= ASKED_TO_STOP:
+            about = dict(re.findall(r"(\w+)=(\S+)", line))
+            state, code = about.get("JobState", ""), about.get("ExitCode", "0:0")
+            status = int(code.partition(":")[0]) if re.match(r"[0-9]+:", code) else 1
+            if about.get("JobName") != self._job_name or state not in _ENDED_BADLY or status >= ASKED_TO_STOP:
                 continue
-            log = Path(str(self._logs).replace("*", said.get("ArrayTaskId", "")))
+            log = Path(str(self._logs).replace("*", about.get("ArrayTaskId", "")))
             if status in (UserError.exit_code, LaunchError.exit_code):
                 return status, _last_words(log)
-            words = (
-                f"task {self._number}_{said.get('ArrayTaskId')} ended as {state}, exit status {status}; its log: {log}"
-            )
+            why = f"{state} ({about.get('Reason', 'None')}), exit code {code}"
+            words = f"task {self._number}_{about.get('ArrayTaskId')} ended as {why}; its log: {log}"
             crashed = crashed or (LaunchError.exit_code, f"{words}\n{_last_words(log)}".strip())
         return crashed
 

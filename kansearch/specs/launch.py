@@ -28,9 +28,9 @@ NOTICE_S = 120
 """The longest that workers leave before their task's end."""
 
 _UNITS = {"K": 1 / 1024, "M": 1, "G": 1024, "T": 1024**2}
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i|iB|B)?", re.IGNORECASE)
-_TIME = re.compile(r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+)s)?")
-_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d{2}):(\d{2})")
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGT])(?:i|iB|B)?", re.IGNORECASE | re.ASCII)
+_TIME = re.compile(r"(?:(\d+)d)?\s*(?:(\d+)h)?\s*(?:(\d+)m)?\s*(?:(\d+)s)?", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d+)-)?(\d+):([0-5]\d):([0-5]\d)", re.ASCII)
 
 
 def notice(seconds: float) -> int:

@@ -128,10 +128,12 @@ def _read(path: Path, what: str = "a study file") -> str:
     try:
         if path.is_dir():
             raise UserError(f"{path} is a folder; name {what} (YAML)")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise UserError(f"{path} has {size:,} bytes; {what} has at most {MAX_BYTES:,}")
-        return path.read_text(encoding="utf-8")
+        # What is no ordinary file has no size, and perhaps no end.
+        with path.open("rb") as file:
+            text = file.read(MAX_BYTES + 1)
+        if len(text) > MAX_BYTES:
+            raise UserError(f"{path} has more than {MAX_BYTES:,} bytes; {what} has at most that")
+        return text.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; name {what} (YAML)") from None
     except UnicodeDecodeError:

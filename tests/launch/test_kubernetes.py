@@ -226,7 +226,7 @@ def test_a_study_is_sent_watched_and_cancelled(study_file: Path, storage: str, k
     code, output, errors = optimize(study_file, storage, kubectl.path, "--cluster", "site.yaml")
     assert code == 0, errors
     assert "Kubernetes Job lab/kansearch-small-x7k2p, logs: kubectl logs" in " ".join(output.split())
-    sent = study_file.parent / "sent/small.yaml"
+    sent = study_file.parent / "sent/small.job.yaml"
     assert yaml.safe_load(sent.read_text())["metadata"]["namespace"] == "lab"
     assert f"create --filename={sent}" in kubectl.asked[-1]
 

@@ -215,7 +215,7 @@ NO_STUDY: dict[str, tuple[str | bytes, str]] = {
     "control character": ("data: \x07", "{path} is not YAML: unacceptable character #x0007"),
     "UTF-16": ("data: digits".encode("utf-16"), "{path} is no text in UTF-8"),
     "surrogate": ("data: \ud800", "{path} is no text in UTF-8"),
-    "10 MB": ("x: " + "y" * 10_000_000, "{path} has 10,000,003 bytes; a study file has at most 100,000"),
+    "10 MB": ("x: " + "y" * 10_000_000, "{path} has more than 100,000 bytes; a study file has at most that"),
     "open bracket": ("data: [1, 2\n", "{path}, line 2 is not YAML: while parsing a flow sequence, expected ',' or ']'"),
     "tab": ("data: digits\nspace:\n\twidth: 4", "{path}, line 3 is not YAML: while scanning for the next token"),
     "indentation": ("data: digits\n  space: {}", "{path}, line 2 is not YAML: mapping values are not allowed here"),
@@ -700,10 +700,10 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load_study_file(tmp_path)
     path = write_study(tmp_path, PLAIN)
 
-    def refuse(self: Path, **_: object) -> str:
+    def refuse(self: Path, *_: object) -> str:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError, match=r"study.yaml cannot be read: Permission denied$"):
         load_study_file(path)
 
