@@ -22,7 +22,9 @@ MAX_ROWS = 8
 """Of a table on the terminal; the page has all."""
 
 
-def explain_trial(study: StoredStudy, number: int | None, n_curves: int, folder: Path) -> None:
+def explain_trial(
+    study: StoredStudy, number: int | None, n_curves: int, folder: Path, data: Path | None = None
+) -> None:
     """Train a trial's network again, write what it has learned, and print the most of it.
 
     Args:
@@ -30,14 +32,15 @@ def explain_trial(study: StoredStudy, number: int | None, n_curves: int, folder:
         number: Of the trial; None takes the best KAN or hybrid of the front.
         n_curves: So many of the most important curves are shown.
         folder: Of the page; made if it does not exist.
+        data: Where they lie, if elsewhere than the study says.
 
     Raises:
-        DataError: If the data changed since the study began.
+        DataError: If the data are nowhere, or changed since the study began.
         UserError: If there is no such trial, or nothing that it could have learned.
     """
     record = _explainable(study, number)
     check_writable(folder)
-    network, model, split, measured = network_of(study, record)
+    network, model, split, measured = network_of(study, record, data)
     explanation = explain(
         network,
         split,

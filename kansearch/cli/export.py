@@ -20,16 +20,17 @@ from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
 
 
-def export_trial(study: StoredStudy, number: int | None, output: Path | None) -> None:
+def export_trial(study: StoredStudy, number: int | None, output: Path | None, data: Path | None = None) -> None:
     """Train a trial's network again, write it into a file, and say where.
 
     Args:
         study: Of the trial.
         number: Of the trial; None takes that of the front which is best in the first objective.
         output: The file; None is `reports/NAME/trial-N.safetensors`.
+        data: Where they lie, if elsewhere than the study says.
 
     Raises:
-        DataError: If the data changed since the study began.
+        DataError: If the data are nowhere, or changed since the study began.
         UserError: If there is no such trial, or the file cannot be written.
     """
     if output is not None and output.suffix != NETWORK_SUFFIX:
@@ -42,7 +43,7 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
     if path.resolve() in {Path(file).resolve() for file in needed}:
         raise UserError(f"--output is {path}, a backbone of this study; name another file")
     check_writable(path.parent, "network")
-    network, model, split, measured = network_of(study, record)
+    network, model, split, measured = network_of(study, record, data)
     # A trial that was pruned may have a network that is not yet as fine as the recorded costs say.
     costs = cost(model, split.inputs, split.n_outputs)
     own = {"parameters": float(costs.parameters), "flops": float(costs.flops)}

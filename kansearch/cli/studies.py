@@ -51,7 +51,12 @@ def enter_study(spec: StudySpec, places: Places, console: Console) -> StoredStud
     study = new or known or load_study(storage, spec.name)
     if new is None:
         refuse_changes(study, spec, split.digest)
-        study.set_budget(spec.budget, places.artifacts)
+        before = study.spec.data.place
+        study.set_budget(spec.budget, places.artifacts, spec.data)
+        if before != spec.data.place:
+            say(
+                console, f"The data of {spec.name} lie at {spec.data.place} now, and lay at {before}; they are the same"
+            )
     say(console, f"Study {spec.name}{' goes on' if new is None else ''}  ({data_line})")
     for warning in study.warnings:
         say(console, f"warning: {warning}", style="yellow")

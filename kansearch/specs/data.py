@@ -203,6 +203,11 @@ class DataSpec(Spec):
         return self.path is not None and not self.path.suffix
 
     @property
+    def place(self) -> Path | None:
+        """Where their files lie; None where there are none, or in the folder of all downloads."""
+        return self.path or self.folder
+
+    @property
     def is_images(self) -> bool:
         """Whether rows are images."""
         return self.name in IMAGE_SETS or (self.is_folder and self.text is None)
