@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,17 +21,15 @@ from kansearch.data.columns import LARGEST
 from kansearch.data.encoder import Encoder, fit_encoder
 from kansearch.data.functions import FORMULAS, sample
 from kansearch.data.images import PixelEncoder, Pixels, fit_pixel_encoder, load_images
+from kansearch.data.partition import PARTS, rows_of_parts
+from kansearch.data.roles import Roles
 from kansearch.data.tabular import load_table
 from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts
 from kansearch.errors import DataError
-from kansearch.specs.data import DataSpec, ImageShape, Inputs, TextShape
+from kansearch.specs.data import ROLES, DataSpec, ImageShape, Inputs, TextShape
 from kansearch.specs.metrics import Task
 
 Target = Int64[Tensor, "N"] | Float[Tensor, "N 1"]
-Rows = Int64[np.ndarray, "N"]
-
-FEWEST = {"train": 8, "validation": 2, "test": 2}
-"""Rows that a split needs."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +50,7 @@ class Split:
         n_dropped: Rows of the file without a target.
         image_shape: Of the images that rows are; None where they are none.
         text_shape: Of the texts that rows are, likewise.
+        warnings: What the author of a study of these data should know.
     """
 
     train_x: Float[Tensor, "N I"]
@@ -73,6 +72,7 @@ class Split:
     n_dropped: int
     image_shape: ImageShape | None = None
     text_shape: TextShape | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> Inputs:
@@ -137,6 +137,7 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         n_dropped=parts.n_dropped,
         image_shape=encoder.shape if isinstance(encoder, PixelEncoder) else None,
         text_shape=encoder.shape if isinstance(encoder, TextEncoder) else None,
+        warnings=(*parts.warnings, *_absent_classes(parts)),
     )
 
 
@@ -159,7 +160,9 @@ def describe(spec: DataSpec, split: Split) -> str:
     sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
     beyond = " (beyond the domain)" if spec.is_function and FORMULAS[name].beyond else ""
     dropped = f"; {split.n_dropped} rows without a target left out" if split.n_dropped else ""
-    return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{beyond}{dropped}"
+    how = {"group": "by groups of", "order": "in the order of", "split": "as said by"}
+    by = "".join(f", {words} {column}" for key, words in how.items() if (column := getattr(spec, key)) is not None)
+    return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{by}{beyond}{dropped}"
 
 
 def _rows_in_words(spec: DataSpec, split: Split, n_rows: int) -> str:
@@ -192,6 +195,10 @@ class _Parts:
     class_names: tuple[str, ...]
     n_dropped: int
     content: str
+    warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[tuple[str, _Part]]:
+        return zip(PARTS, (self.train, self.validation, self.test), strict=True)
 
 
 def _parts(spec: DataSpec) -> _Parts:
@@ -205,17 +212,16 @@ def _parts(spec: DataSpec) -> _Parts:
         return _Parts(spec.name, train, validation, test, Task.REGRESSION, (), 0, content)
     if spec.is_images:
         images = load_images(spec)
-        rows = _rows_of_parts(images.source, images.target, images.class_names, images.n_test, spec)
+        rows = rows_of_parts(images.source, images.target, images.class_names, spec, Roles(), images.n_test)
         train, validation, test = (_Part(images.pixels[part], images.target[part]) for part in rows)
         return _Parts(
             images.source, train, validation, test, Task.CLASSIFICATION, images.class_names, 0, images.content
         )
     if spec.text is not None:
         table, n_test = load_texts(spec)
-        rows = _rows_of_parts(table.source, table.target, table.class_names, n_test, spec)
     else:
-        table = load_table(spec)
-        rows = split_rows(table.source, table.target, table.class_names, spec)
+        table, n_test = load_table(spec), 0
+    rows = rows_of_parts(table.source, table.target, table.class_names, spec, table.roles, n_test)
     train, validation, test = (_Part(table.features.iloc[part], table.target[part]) for part in rows)
     return _Parts(
         source=table.source,
@@ -226,6 +232,7 @@ def _parts(spec: DataSpec) -> _Parts:
         class_names=table.class_names,
         n_dropped=table.n_dropped,
         content=table.content,
+        warnings=table.warnings,
     )
 
 
@@ -246,6 +253,8 @@ def _digest(spec: DataSpec, content: str) -> str:
     exclude |= {"folder"} if spec.is_images else {"folder", "image_size"}
     exclude |= set() if spec.text is not None else {"text", "max_words", "vocabulary"}
     exclude |= set() if spec.is_images or spec.text is not None else {"max_rows"}
+    exclude |= {key for key in ROLES if getattr(spec, key) is None}
+    exclude |= {key for key in ("class_weights", "target_transform") if getattr(spec, key) == "none"}
     how = {
         **spec.model_dump(mode="json", exclude=exclude),
         "task": spec.resolved_task.value,
@@ -253,6 +262,23 @@ def _digest(spec: DataSpec, content: str) -> str:
     }
     # Raise the format when the same raw data are split or encoded in another way.
     return hashlib.sha256(json.dumps({"format": 1, "content": content, **how}, sort_keys=True).encode()).hexdigest()
+
+
+def _absent_classes(parts: _Parts) -> Iterator[str]:
+    """Classes that a part lacks, which a random split never lets happen.
+
+    Raises:
+        DataError: If the training rows hold one class only.
+    """
+    for name, part in parts if parts.class_names else ():
+        counts = np.bincount(part.target, minlength=len(parts.class_names))
+        absent = [f'"{parts.class_names[index]}"' for index in np.flatnonzero(counts == 0)]
+        if name == "train" and np.count_nonzero(counts) < 2:
+            only = parts.class_names[int(counts.argmax())]
+            raise DataError(f'{parts.source}: all training rows are of class "{only}"; there is nothing to tell apart')
+        if absent:
+            listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+            yield f"data: no {'training' if name == 'train' else name} row is of class {listed}"
 
 
 def _target_unit(parts: _Parts) -> tuple[float, float]:
@@ -293,99 +319,3 @@ def _tensors(
         return x, torch.from_numpy(part.target)
     mean, scale = unit
     return x, torch.from_numpy((part.target - mean) / scale).to(dtype).unsqueeze(1)
-
-
-# --- rows -------------------------------------------------------------------------------------------
-
-
-def split_rows(
-    source: str, target: np.ndarray, class_names: tuple[str, ...], spec: DataSpec
-) -> tuple[Rows, Rows, Rows]:
-    """Which rows train, which validate and which test, shuffled by the seed; by classes where there are some.
-
-    The rule is ours and not scikit-learn's, so that a study's rows stay the same from version to version;
-    and every class has a row in every split.
-
-    Raises:
-        DataError: If there are too few rows, or too few of a class.
-    """
-    n = len(target)
-    n_test, n_validation = (math.ceil(round(n * share, 6)) for share in (spec.test, spec.validation))
-    sizes = {"train": n - n_test - n_validation, "validation": n_validation, "test": n_test}
-    listed = ", ".join(f"{size} {name}" for name, size in sizes.items())
-    for name, size in sizes.items():
-        fewest = max(FEWEST[name], len(class_names))
-        if size < fewest:
-            why = f" ({len(class_names)} classes)" if fewest > FEWEST[name] else ""
-            raise DataError(
-                f"{source} has {n} rows with a target: {listed}; the {name} split needs at least {fewest}{why}"
-            )
-    order = np.random.default_rng(spec.seed).permutation(n)
-    if not class_names:
-        return order[n_test + n_validation :], order[n_test : n_test + n_validation], order[:n_test]
-
-    counts = np.bincount(target, minlength=len(class_names))
-    if counts.min() < 3:
-        rare = int(counts.argmin())
-        raise DataError(
-            f'{source}: class "{class_names[rare]}" has {counts[rare]} rows; allowed: at least 3, '
-            "one each to train, to validate and to test"
-        )
-    # One row of each class goes into each split; the rest are shared out by size.
-    spare = counts - 3
-    test = _share_out(n_test - len(counts), spare)
-    validation = _share_out(n_validation - len(counts), spare - test)
-    place = np.empty(n, dtype=np.int64)
-    for index, (in_test, in_validation) in enumerate(zip(test + 1, validation + 1, strict=True)):
-        members = order[target[order] == index]
-        place[members] = 0
-        place[members[: in_test + in_validation]] = 1
-        place[members[:in_test]] = 2
-    train_rows, validation_rows, test_rows = (order[place[order] == part] for part in range(3))
-    return train_rows, validation_rows, test_rows
-
-
-def _rows_of_parts(
-    source: str, target: np.ndarray, class_names: tuple[str, ...], n_test: int, spec: DataSpec
-) -> tuple[Rows, Rows, Rows]:
-    """Which rows train, which validate and which test; whoever made the set has the first word on the last."""
-    if not n_test:
-        train, validation, test = split_rows(source, target, class_names, spec)
-    else:
-        n_rows = len(target) - n_test
-        order = np.random.default_rng(spec.seed).permutation(n_rows)
-        train, validation = _apart(source, order, target, class_names, spec.validation)
-        test = np.arange(n_rows, len(target))
-    if spec.max_rows is not None and len(train) + len(validation) > spec.max_rows:
-        n_validation = math.ceil(round(spec.max_rows * spec.validation, 6))
-        train, validation = train[: spec.max_rows - n_validation], validation[:n_validation]
-    for name, rows in (("train", train), ("validation", validation)):
-        if len(rows) < FEWEST[name]:
-            raise DataError(f"{source}: {len(rows)} rows to {name}; the {name} split needs at least {FEWEST[name]}")
-    return train, validation, test
-
-
-def _apart(
-    source: str, order: Rows, target: np.ndarray, class_names: tuple[str, ...], share: float
-) -> tuple[Rows, Rows]:
-    """Which of some rows train and which validate: a share of every class."""
-    counts = np.bincount(target[order], minlength=len(class_names))
-    if counts.min() < 2:
-        rare = int(counts.argmin())
-        raise DataError(
-            f'{source}: class "{class_names[rare]}" has {counts[rare]} rows to train and validate; allowed: at least 2'
-        )
-    n_validation = math.ceil(round(len(order) * share, 6))
-    in_validation = 1 + _share_out(max(0, n_validation - len(counts)), counts - 2)
-    is_validation = np.zeros(len(target), dtype=bool)
-    for index, n_rows in enumerate(in_validation):
-        is_validation[order[target[order] == index][:n_rows]] = True
-    return order[~is_validation[order]], order[is_validation[order]]
-
-
-def _share_out(total: int, available: np.ndarray) -> np.ndarray:
-    """Whole parts of a total, in proportion to what is available; the largest remainders round up."""
-    whole, rest = np.divmod(available * total, max(1, int(available.sum())))
-    n_left = total - int(whole.sum())
-    whole[np.argsort(-rest, kind="stable")[:n_left]] += 1
-    return whole
