@@ -18,6 +18,7 @@ from kansearch.search.data import backbones_of
 from kansearch.specs.trial import NETWORK_SUFFIX
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
+from kansearch.training.metrics import constant_answer
 
 
 def export_trial(study: StoredStudy, number: int | None, output: Path | None, data: Path | None = None) -> None:
@@ -58,6 +59,7 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None, da
         class_names=split.class_names,
         target_mean=split.target_mean,
         target_scale=split.target_scale,
+        target_transform=split.target_transform,
         encoder=split.encoder.model_dump(mode="json"),
         study=study.spec.name,
         trial=record.number,
@@ -69,13 +71,14 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None, da
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}; name another --output") from None
     quality = study.spec.objectives[0]
-    now, then = (format_value(quality, metrics.get(quality)) for metrics in (measured, record.metrics))
+    constant = constant_answer(split).metrics
+    now, then, bar = (format_value(quality, metrics.get(quality)) for metrics in (measured, record.metrics, constant))
     out = console()
     architecture = architecture_of(study, record, model)
     say(
         out, f"Trial {record.number} of {study.spec.name}, a {family_name(record.family)}: {architecture}", style="bold"
     )
-    say(out, f"{quality} {now}, recorded {then}")
+    say(out, f"{quality} {now}, recorded {then}; a constant answer has {bar}")
     out.print(f"File: {path}", soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from kansearch.data.columns import LARGEST
+from kansearch.data.columns import LARGEST, Numbers
 from kansearch.data.encoder import Encoder, fit_encoder
 from kansearch.data.functions import FORMULAS, sample
 from kansearch.data.images import PixelEncoder, Pixels, fit_pixel_encoder, load_images
@@ -29,7 +30,13 @@ from kansearch.errors import DataError
 from kansearch.specs.data import ROLES, DataSpec, ImageShape, Inputs, TextShape
 from kansearch.specs.metrics import Task
 
+WIDE = 1000.0
+"""Times that one target in a hundred is at least larger than another one in a hundred, where errors are of few rows."""
+
 Target = Int64[Tensor, "N"] | Float[Tensor, "N 1"]
+
+
+_WEIGHTS = ("train_row_weights", "validation_row_weights", "class_weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +58,10 @@ class Split:
         image_shape: Of the images that rows are; None where they are none.
         text_shape: Of the texts that rows are, likewise.
         warnings: What the author of a study of these data should know.
+        target_transform: `log` where standardised values are those of the target's natural logarithm.
+        train_row_weights: How much each training row counts; None where all count alike.
+        validation_row_weights: Likewise; they count in what is measured too.
+        class_weights: How much each class counts in the loss; None where all rows count alike.
     """
 
     train_x: Float[Tensor, "N I"]
@@ -73,6 +84,20 @@ class Split:
     image_shape: ImageShape | None = None
     text_shape: TextShape | None = None
     warnings: tuple[str, ...] = ()
+    target_transform: Literal["none", "log"] = "none"
+    train_row_weights: Float[Tensor, " N"] | None = None
+    validation_row_weights: Float[Tensor, " V"] | None = None
+    class_weights: Float[Tensor, " C"] | None = None
+
+    @property
+    def train_weights(self) -> Float[Tensor, " N"] | None:
+        """Weight of each training row in the loss, 1 on average; None where all have the same."""
+        return _loss_weights(self.train_y, self.train_row_weights, self.class_weights)
+
+    @property
+    def validation_weights(self) -> Float[Tensor, " V"] | None:
+        """Likewise of each validation row."""
+        return _loss_weights(self.validation_y, self.validation_row_weights, self.class_weights)
 
     @property
     def inputs(self) -> Inputs:
@@ -81,7 +106,8 @@ class Split:
 
     def to(self, dtype: torch.dtype) -> Split:
         """The same rows with numbers of another type; class indices stay integers."""
-        tensors = {name: getattr(self, name) for name in ("train_x", "train_y", "validation_x", "validation_y")}
+        names = ("train_x", "train_y", "validation_x", "validation_y", *_WEIGHTS)
+        tensors = {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
         return replace(self, **{n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()})
 
     def head(self, n_rows: int) -> Split:
@@ -92,9 +118,23 @@ class Split:
             train_y=self.train_y[:n_rows],
             validation_x=self.validation_x[:n_rows],
             validation_y=self.validation_y[:n_rows],
+            train_row_weights=None if self.train_row_weights is None else self.train_row_weights[:n_rows],
+            validation_row_weights=None
+            if self.validation_row_weights is None
+            else self.validation_row_weights[:n_rows],
             n_train=min(n_rows, self.n_train),
             n_validation=min(n_rows, self.n_validation),
         )
+
+
+def _loss_weights(
+    y: Target, row_weights: Float[Tensor, " N"] | None, class_weights: Float[Tensor, " C"] | None
+) -> Float[Tensor, " N"] | None:
+    if row_weights is None and class_weights is None:
+        return None
+    weights = torch.ones(1) if class_weights is None else class_weights[y]
+    weights = weights if row_weights is None else weights * row_weights
+    return weights / weights.mean()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +153,8 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
     """
     parts = _parts(spec)
     encoder = _encoder(spec, parts)
+    spread = _wide_target(parts) if spec.target_transform == "none" else ()
+    parts = _transformed(spec, parts)
     mean, scale = _target_unit(parts)
     tensors = partial(_tensors, parts=parts, encoder=encoder, unit=(mean, scale), dtype=dtype)
     train_x, train_y = tensors(parts.train)
@@ -137,7 +179,11 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         n_dropped=parts.n_dropped,
         image_shape=encoder.shape if isinstance(encoder, PixelEncoder) else None,
         text_shape=encoder.shape if isinstance(encoder, TextEncoder) else None,
-        warnings=(*parts.warnings, *_absent_classes(parts)),
+        warnings=(*parts.warnings, *_absent_classes(parts), *spread),
+        target_transform=spec.target_transform,
+        train_row_weights=_row_weights(parts, parts.train, dtype),
+        validation_row_weights=_row_weights(parts, parts.validation, dtype),
+        class_weights=_class_weights(parts, dtype) if spec.class_weights == "balanced" else None,
     )
 
 
@@ -149,6 +195,7 @@ def load_test(spec: DataSpec, dtype: torch.dtype = torch.float32) -> HeldOut:
     """
     parts = _parts(spec)
     encoder = _encoder(spec, parts)
+    parts = _transformed(spec, parts)
     return HeldOut(*_tensors(parts.test, parts=parts, encoder=encoder, unit=_target_unit(parts), dtype=dtype))
 
 
@@ -183,6 +230,7 @@ def _rows_in_words(spec: DataSpec, split: Split, n_rows: int) -> str:
 class _Part:
     features: pd.DataFrame | Pixels
     target: np.ndarray
+    weight: Numbers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,7 +270,10 @@ def _parts(spec: DataSpec) -> _Parts:
     else:
         table, n_test = load_table(spec), 0
     rows = rows_of_parts(table.source, table.target, table.class_names, spec, table.roles, n_test)
-    train, validation, test = (_Part(table.features.iloc[part], table.target[part]) for part in rows)
+    weight = table.roles.weight
+    train, validation, test = (
+        _Part(table.features.iloc[part], table.target[part], None if weight is None else weight[part]) for part in rows
+    )
     return _Parts(
         source=table.source,
         train=train,
@@ -262,6 +313,50 @@ def _digest(spec: DataSpec, content: str) -> str:
     }
     # Raise the format when the same raw data are split or encoded in another way.
     return hashlib.sha256(json.dumps({"format": 1, "content": content, **how}, sort_keys=True).encode()).hexdigest()
+
+
+def _row_weights(parts: _Parts, part: _Part, dtype: torch.dtype) -> Float[Tensor, " N"] | None:
+    if part.weight is None:
+        return None
+    if not part.weight.any():
+        which = "training" if part is parts.train else "validation"
+        raise DataError(f"{parts.source}: the weights of all {which} rows are 0 (data.weight)")
+    return torch.from_numpy(part.weight / part.weight.mean()).to(dtype)
+
+
+def _class_weights(parts: _Parts, dtype: torch.dtype) -> Float[Tensor, " C"]:
+    """So that all classes of the training rows count alike; 1 for a class that none of these has."""
+    counts = np.bincount(parts.train.target, weights=parts.train.weight, minlength=len(parts.class_names))
+    weights = counts.sum() / (np.count_nonzero(counts) * np.where(counts, counts, 1))
+    return torch.from_numpy(np.where(counts, weights, 1.0)).to(dtype)
+
+
+def _transformed(spec: DataSpec, parts: _Parts) -> _Parts:
+    """With the targets that networks learn."""
+    if spec.target_transform == "none":
+        return parts
+    for _, part in parts:
+        if (low := part.target.min()) <= 0:
+            raise DataError(
+                f"{parts.source}: the target is {low:g} in a row; data.target_transform: log needs numbers above 0"
+            )
+    train, validation, test = (replace(part, target=np.log(part.target)) for _, part in parts)
+    return replace(parts, train=train, validation=validation, test=test)
+
+
+def _wide_target(parts: _Parts) -> Iterator[str]:
+    """Whether the errors are those of few rows: a target above 0 of very different sizes."""
+    if parts.class_names:
+        return
+    target = np.concatenate([part.target for _, part in parts])
+    if (low := target.min()) > 0:
+        few, most = np.quantile(target, (0.01, 0.99))
+        if most > WIDE * few:
+            yield (
+                f"data: the target spans {np.log10(target.max() / low):.0f} orders of magnitude ({low:.3g} to "
+                f"{target.max():.3g}), so errors in its unit are those of its few largest rows; "
+                "data.target_transform: log learns its logarithm"
+            )
 
 
 def _absent_classes(parts: _Parts) -> Iterator[str]:

@@ -15,6 +15,7 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from kansearch.errors import StudyChangedError, UserError
+from kansearch.specs.constant import ConstantAnswer
 from kansearch.specs.data import DataSpec
 from kansearch.specs.metrics import Direction
 from kansearch.specs.study import Budget, StudySpec
@@ -31,6 +32,7 @@ WARNINGS = "kansearch:warnings"
 STOPPED = "kansearch:stopped"
 ARTIFACTS = "kansearch:artifacts"
 DATA_PLACES = "kansearch:data_places"
+CONSTANT = "kansearch:constant_answer"
 JOB = "kansearch:job:"
 """Prefix of what is noted of workers that a launcher placed; its name and the job's stand behind it."""
 
@@ -83,6 +85,12 @@ class StoredStudy:
     def warnings(self) -> tuple[str, ...]:
         """What the user should know about the study's space."""
         return tuple(str(text) for text in self._attribute(WARNINGS) or ())
+
+    @functools.cached_property
+    def constant(self) -> ConstantAnswer | None:
+        """What one answer for all rows measures; None where an older version made the study."""
+        stored = self._attribute(CONSTANT)
+        return None if stored is None else ConstantAnswer.model_validate(stored)
 
     @property
     def is_stopped(self) -> bool:
@@ -150,13 +158,20 @@ class StoredStudy:
         """Whether its budget is spent and all its trials ended."""
         return _n_done(self.counts()) >= self.budget
 
-    def set_budget(self, budget: Budget, artifacts: str | None = None, data: DataSpec | None = None) -> None:
+    def set_budget(
+        self,
+        budget: Budget,
+        artifacts: str | None = None,
+        data: DataSpec | None = None,
+        constant: ConstantAnswer | None = None,
+    ) -> None:
         """Let so many trials count from now on, and workers serve it.
 
         Args:
             budget: The new one.
             artifacts: Another place for the large checkpoints of whoever begins to serve it from now on.
             data: The same data, which lie elsewhere now; where they lay is remembered.
+            constant: What one answer for all rows measures, for a study that does not know it yet.
 
         Raises:
             UserError: If more do already.
@@ -168,6 +183,9 @@ class StoredStudy:
                 places = (self.spec.data.place, *self.data_places)
                 kept = dict.fromkeys(str(place) for place in places if place not in (None, spec.data.place))
                 attrs[DATA_PLACES] = list(kept)[:MAX_PLACES]
+            if constant is not None and self.constant is None:
+                attrs[CONSTANT] = constant.model_dump(mode="json")
+                del self.constant  # it is read again
             if artifacts is not None:
                 attrs[ARTIFACTS] = artifacts
             self.storage.ledger.set_budget(self.study_id, budget.trials, attrs)
@@ -234,6 +252,7 @@ def create_study(
     versions: Mapping[str, str],
     warnings: Sequence[str] = (),
     artifacts: str | None = None,
+    constant: ConstantAnswer | None = None,
 ) -> StoredStudy:
     """Write a new study.
 
@@ -249,6 +268,7 @@ def create_study(
         STOPPED: False,
         BUDGET: spec.budget.trials,
         ARTIFACTS: artifacts,
+        CONSTANT: None if constant is None else constant.model_dump(mode="json"),
     }
     names = {METRIC_NAMES: list(spec.objectives)}
     study_id = storage.ledger.create_study(spec.name, optuna_directions(spec), attributes, names)
