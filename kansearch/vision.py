@@ -13,6 +13,8 @@ import torch
 
 from kansearch.errors import DataError
 
+DATA_ENVIRONMENT = "KANSEARCH_DATA"
+
 
 @cache
 def import_torchvision() -> ModuleType:
@@ -40,5 +42,5 @@ def import_torchvision() -> ModuleType:
 
 def cache_folder() -> Path:
     """Where files lie that are downloaded once: $KANSEARCH_DATA, or a cache in the user's home."""
-    given = os.environ.get("KANSEARCH_DATA")
+    given = os.environ.get(DATA_ENVIRONMENT)
     return Path(given) if given else Path.home() / ".cache" / "kansearch"

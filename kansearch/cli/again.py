@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from kansearch.data.splits import Split
-from kansearch.errors import DataError, UserError
+from kansearch.errors import UserError
 from kansearch.interpret.explain import train_again
 from kansearch.models.network import Network
 from kansearch.report.architecture import describe_architecture
-from kansearch.search.data import load_study_split
+from kansearch.search.data import load_known_split
 from kansearch.search.suggest import trial_spec
 from kansearch.specs.trial import End, ModelSpec, TrialRecord
 from kansearch.storage.studies import StoredStudy
@@ -35,18 +37,21 @@ def finished_trial(study: StoredStudy, number: int) -> TrialRecord:
     return record
 
 
-def network_of(study: StoredStudy, record: TrialRecord) -> tuple[Network, ModelSpec, Split, dict[str, float]]:
+def network_of(
+    study: StoredStudy, record: TrialRecord, place: Path | None = None
+) -> tuple[Network, ModelSpec, Split, dict[str, float]]:
     """The trial's network, what it is, the data it learned from, and its metrics of today.
 
+    Args:
+        study: Of the trial.
+        record: Of the trial.
+        place: Of the data, where they lie elsewhere than the study says.
+
     Raises:
-        DataError: If the data changed since the study began.
+        DataError: If the data are nowhere, or changed since the study began.
         UserError: If it diverges today, or memory does not suffice.
     """
-    split = load_study_split(study.spec)
-    if split.digest != study.data_digest:
-        raise DataError(
-            f'the data of study "{study.spec.name}" changed since it began; its trials cannot be trained again'
-        )
+    split = load_known_split(study, place)
     spec = trial_spec(study.spec, record.params)
     if record.seed is not None:
         spec = spec.model_copy(update={"seed": record.seed})

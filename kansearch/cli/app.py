@@ -42,6 +42,14 @@ PackOption = Annotated[
         min=1, max=256, metavar="N", help="Trials that a worker trains together [as many as pay, at most 16]."
     ),
 ]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where the data lie, if elsewhere than the study says: the file, or its folder [KANSEARCH_DATA].",
+    ),
+]
 DeviceOption = Annotated[Literal["cpu", "cuda"], typer.Option(help="What trials are trained on.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a study in the storage.")]
 
@@ -221,6 +229,7 @@ def worker(
     number: Annotated[int, typer.Option(min=0, help="Of this worker among the study's; decides its draws.")] = 0,
     pack: PackOption = None,
     device: DeviceOption = "cpu",
+    data: DataOption = None,
     launcher: Annotated[
         int | None, typer.Option(metavar="PID", help="Process that started this worker, which stops when that is gone.")
     ] = None,
@@ -273,9 +282,9 @@ def worker(
     where = find_device(device, number)
     opened = open_storage(storage_url(storage), patience_s=PATIENCE_S)
     if name is None:
-        work_on_all(opened, signals, pack, where, idle_exit)
+        work_on_all(opened, signals, pack, where, idle_exit, data)
     else:
-        work(load_study(opened, name), number, signals, pack, where, idle_s=idle_exit)
+        work(load_study(opened, name), number, signals, pack, where, idle_s=idle_exit, data=data)
     raise typer.Exit(signals.exit_code)
 
 
@@ -322,6 +331,7 @@ def explain(
     ] = None,
     curves: Annotated[int, typer.Option(min=1, max=96, metavar="N", help="Curves to show.")] = 24,
     storage: StorageOption = None,
+    data: DataOption = None,
     output: Annotated[Path | None, typer.Option(help="Folder of the page [reports/NAME].")] = None,
 ) -> None:
     """Show what a trial's network has learned: inputs, curves, formulas, and how many curves it needs."""
@@ -331,7 +341,7 @@ def explain(
     from kansearch.storage.url import open_storage
 
     study = load_study(open_storage(storage_url(storage), read_only=True), name)
-    explain_trial(study, trial, curves, output or Path("reports") / study.spec.name)
+    explain_trial(study, trial, curves, output or Path("reports") / study.spec.name, data)
 
 
 @app.command()
@@ -339,6 +349,7 @@ def export(
     name: NameArgument,
     trial: Annotated[int | None, typer.Option(min=0, metavar="N", help="Which trial [the best of the front].")] = None,
     storage: StorageOption = None,
+    data: DataOption = None,
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where to [reports/NAME/trial-N.safetensors].")
     ] = None,
@@ -349,7 +360,7 @@ def export(
     from kansearch.storage.studies import load_study
     from kansearch.storage.url import open_storage
 
-    export_trial(load_study(open_storage(storage_url(storage), read_only=True), name), trial, output)
+    export_trial(load_study(open_storage(storage_url(storage), read_only=True), name), trial, output, data)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -13,16 +14,19 @@ from kansearch.interpret.explain import explain
 from kansearch.report.architecture import family_name
 from kansearch.report.explanation import again, edge_name, finding
 from kansearch.report.render import check_writable, write_explanation
-from kansearch.report.words import format_value, percent
+from kansearch.report.words import CONSTANT, format_value, percent
 from kansearch.specs.explanation import Explanation
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import StoredStudy
+from kansearch.training.metrics import constant_answer
 
 MAX_ROWS = 8
 """Of a table on the terminal; the page has all."""
 
 
-def explain_trial(study: StoredStudy, number: int | None, n_curves: int, folder: Path) -> None:
+def explain_trial(
+    study: StoredStudy, number: int | None, n_curves: int, folder: Path, data: Path | None = None
+) -> None:
     """Train a trial's network again, write what it has learned, and print the most of it.
 
     Args:
@@ -30,14 +34,15 @@ def explain_trial(study: StoredStudy, number: int | None, n_curves: int, folder:
         number: Of the trial; None takes the best KAN or hybrid of the front.
         n_curves: So many of the most important curves are shown.
         folder: Of the page; made if it does not exist.
+        data: Where they lie, if elsewhere than the study says.
 
     Raises:
-        DataError: If the data changed since the study began.
+        DataError: If the data are nowhere, or changed since the study began.
         UserError: If there is no such trial, or nothing that it could have learned.
     """
     record = _explainable(study, number)
     check_writable(folder)
-    network, model, split, measured = network_of(study, record)
+    network, model, split, measured = network_of(study, record, data)
     explanation = explain(
         network,
         split,
@@ -49,7 +54,7 @@ def explain_trial(study: StoredStudy, number: int | None, n_curves: int, folder:
         n_edges=n_curves,
     )
     page = write_explanation(explanation, folder, datetime.now().astimezone())
-    _show(explanation)
+    _show(explanation, constant_answer(split).metrics)
     console().print(f"Page: {page}", soft_wrap=True)
 
 
@@ -65,7 +70,7 @@ def _explainable(study: StoredStudy, number: int | None) -> TrialRecord:
     return record
 
 
-def _show(explanation: Explanation) -> None:
+def _show(explanation: Explanation, constant: Mapping[str, float]) -> None:
     out = console()
     out.print()
     say(out, f"Trial {explanation.trial} of {explanation.study}, a {family_name(explanation.family)}: "
@@ -87,4 +92,5 @@ def _show(explanation: Explanation) -> None:
     quality = explanation.quality
     steps = [(f"{step.n_curves:,}", format_value(quality, step.metrics.get(quality))) for step in explanation.sparser]
     out.print()
+    steps.append((CONSTANT, format_value(quality, constant.get(quality))))
     out.print(table("Fewer curves", ("curves", quality), steps))

@@ -18,18 +18,20 @@ from kansearch.search.data import backbones_of
 from kansearch.specs.trial import NETWORK_SUFFIX
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
+from kansearch.training.metrics import constant_answer
 
 
-def export_trial(study: StoredStudy, number: int | None, output: Path | None) -> None:
+def export_trial(study: StoredStudy, number: int | None, output: Path | None, data: Path | None = None) -> None:
     """Train a trial's network again, write it into a file, and say where.
 
     Args:
         study: Of the trial.
         number: Of the trial; None takes that of the front which is best in the first objective.
         output: The file; None is `reports/NAME/trial-N.safetensors`.
+        data: Where they lie, if elsewhere than the study says.
 
     Raises:
-        DataError: If the data changed since the study began.
+        DataError: If the data are nowhere, or changed since the study began.
         UserError: If there is no such trial, or the file cannot be written.
     """
     if output is not None and output.suffix != NETWORK_SUFFIX:
@@ -42,7 +44,7 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
     if path.resolve() in {Path(file).resolve() for file in needed}:
         raise UserError(f"--output is {path}, a backbone of this study; name another file")
     check_writable(path.parent, "network")
-    network, model, split, measured = network_of(study, record)
+    network, model, split, measured = network_of(study, record, data)
     # A trial that was pruned may have a network that is not yet as fine as the recorded costs say.
     costs = cost(model, split.inputs, split.n_outputs)
     own = {"parameters": float(costs.parameters), "flops": float(costs.flops)}
@@ -57,6 +59,7 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
         class_names=split.class_names,
         target_mean=split.target_mean,
         target_scale=split.target_scale,
+        target_transform=split.target_transform,
         encoder=split.encoder.model_dump(mode="json"),
         study=study.spec.name,
         trial=record.number,
@@ -68,13 +71,14 @@ def export_trial(study: StoredStudy, number: int | None, output: Path | None) ->
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}; name another --output") from None
     quality = study.spec.objectives[0]
-    now, then = (format_value(quality, metrics.get(quality)) for metrics in (measured, record.metrics))
+    constant = constant_answer(split).metrics
+    now, then, bar = (format_value(quality, metrics.get(quality)) for metrics in (measured, record.metrics, constant))
     out = console()
     architecture = architecture_of(study, record, model)
     say(
         out, f"Trial {record.number} of {study.spec.name}, a {family_name(record.family)}: {architecture}", style="bold"
     )
-    say(out, f"{quality} {now}, recorded {then}")
+    say(out, f"{quality} {now}, recorded {then}; a constant answer has {bar}")
     out.print(f"File: {path}", soft_wrap=True)
 
 

@@ -22,7 +22,7 @@ from kansearch.launch.engine import ElsewhereError
 from kansearch.launch.launchers import launcher
 from kansearch.launch.request import Job, Launcher, LaunchRequest, Plan, Resources
 from kansearch.report.render import check_writable
-from kansearch.report.words import count, divergence_sentence, front_rows, verdict_sentences
+from kansearch.report.words import constant_row, count, divergence_sentence, front_rows, verdict_sentences
 from kansearch.specs.launch import MOST_WORKERS, LauncherName, LaunchSpec
 from kansearch.specs.study import StudySpec
 from kansearch.specs.study_file import load_cluster_file, load_study_file
@@ -125,7 +125,8 @@ class Optimize:
         header, rows = front_rows(summary)
         self.console.print()
         if rows:
-            self.console.print(table(f"Pareto front of {self.spec.name}: {count(len(rows), 'network')}", header, rows))
+            title = f"Pareto front of {self.spec.name}: {count(len(rows), 'network')}"
+            self.console.print(table(title, header, [*rows, *filter(None, [constant_row(summary)])]))
             for sentence in verdict_sentences(summary):
                 say(self.console, sentence)
         else:

@@ -16,7 +16,7 @@ from rich.text import Text
 from kansearch.cli.tables import duration, table
 from kansearch.report.architecture import family_name
 from kansearch.report.progress import front_of, objectives_of
-from kansearch.report.words import count, format_value, short_label
+from kansearch.report.words import CONSTANT, NONE, count, format_value, short_label
 from kansearch.specs.trial import TrialRecord
 from kansearch.storage.studies import StoredStudy
 from kansearch.storage.trials import read_records
@@ -104,6 +104,8 @@ class Progress:
             [str(r.number), family_name(r.family), *(format_value(name, r.values[name]) for name in names)]
             for r in front[:MAX_FRONT]
         ]
+        if rows and (constant := self._study.constant) is not None:
+            rows.append([NONE, CONSTANT, *(format_value(name, constant.metrics.get(name)) for name in names)])
         more = f", {MAX_FRONT} of them" if len(front) > MAX_FRONT else ""
         title = (
             f"front so far: {count(len(front), 'network')}{more}" if front else "front so far: no trial is complete yet"

@@ -9,7 +9,7 @@ from kansearch.cli.tables import console, duration, say, table
 from kansearch.errors import UserError
 from kansearch.garbage import many_objects
 from kansearch.report.summary import summarize
-from kansearch.report.words import count, divergence_sentence, front_rows, verdict_sentences
+from kansearch.report.words import constant_row, count, divergence_sentence, front_rows, verdict_sentences
 from kansearch.storage.ledger import Storage
 from kansearch.storage.studies import StoredStudy, load_study, study_names
 from kansearch.storage.trials import read_outline
@@ -104,10 +104,11 @@ def show_study(study: StoredStudy) -> None:
         say(out, f"  {sentence}")
     for warning in study.warnings:
         say(out, f"  warning: {warning}")
-    summary = summarize(study.spec, records, {}, study.versions, study.data_line, study.warnings)
+    summary = summarize(study.spec, records, {}, study.versions, study.data_line, study.warnings, study.constant)
     header, rows = front_rows(summary)
     if rows:
         out.print()
-        out.print(table(f"Front: {count(len(rows), 'network')}", header, rows))
+        every = [*rows, *filter(None, [constant_row(summary)])]
+        out.print(table(f"Front: {count(len(rows), 'network')}", header, every))
         for sentence in verdict_sentences(summary):
             say(out, sentence)

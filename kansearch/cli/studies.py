@@ -17,6 +17,7 @@ from kansearch.versions import versions
 
 if TYPE_CHECKING:
     from kansearch.data.splits import Split
+    from kansearch.specs.constant import ConstantAnswer
     from kansearch.storage.ledger import Storage
 
 
@@ -38,8 +39,10 @@ def enter_study(spec: StudySpec, places: Places, console: Console) -> StoredStud
     # Data before storage: a study whose data cannot be read must not be created.
     from kansearch.data.splits import describe
     from kansearch.search.data import load_study_split
+    from kansearch.training.metrics import constant_answer
 
     split = load_study_split(spec)
+    constant = constant_answer(split)
     if places.artifacts is not None:
         place = artifacts_at(places.artifacts)
         place.make()
@@ -47,11 +50,16 @@ def enter_study(spec: StudySpec, places: Places, console: Console) -> StoredStud
     storage = open_storage(places.storage)
     data_line = describe(spec.data, split)
     known = find_study(storage, spec.name)
-    new = None if known else _new_study(spec, storage, split, data_line, places.artifacts)
+    new = None if known else _new_study(spec, storage, split, data_line, places.artifacts, constant)
     study = new or known or load_study(storage, spec.name)
     if new is None:
         refuse_changes(study, spec, split.digest)
-        study.set_budget(spec.budget, places.artifacts)
+        before = study.spec.data.place
+        study.set_budget(spec.budget, places.artifacts, spec.data, constant)
+        if before != spec.data.place:
+            say(
+                console, f"The data of {spec.name} lie at {spec.data.place} now, and lay at {before}; they are the same"
+            )
     say(console, f"Study {spec.name}{' goes on' if new is None else ''}  ({data_line})")
     for warning in study.warnings:
         say(console, f"warning: {warning}", style="yellow")
@@ -59,13 +67,13 @@ def enter_study(spec: StudySpec, places: Places, console: Console) -> StoredStud
 
 
 def _new_study(
-    spec: StudySpec, storage: Storage, split: Split, data_line: str, artifacts: str | None
+    spec: StudySpec, storage: Storage, split: Split, data_line: str, artifacts: str | None, constant: ConstantAnswer
 ) -> StoredStudy | None:
     """The study of the file, created; None where somebody else created it at the same time."""
     from kansearch.search.effects import check_feasible, search_warnings
 
     check_feasible(spec, split.inputs, split.n_outputs)
-    warnings = search_warnings(spec, split)
+    warnings = (*split.warnings, *search_warnings(spec, split))
     try:
         return create_study(
             storage,
@@ -75,6 +83,7 @@ def _new_study(
             versions=versions(),
             warnings=warnings,
             artifacts=artifacts,
+            constant=constant,
         )
     except StudyExistsError:
         return None

@@ -46,7 +46,7 @@ def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> T
     for column, name in enumerate(header):
         # A number, perhaps with its unit; an architecture may begin with a number too.
         cells = [row[column] for row in rows]
-        numeric = bool(cells) and all(cell[:1] in "0123456789-." and cell.count(" ") < 2 for cell in cells)
+        numeric = bool(cells) and all(cell[:1] in "0123456789-.\N{EN DASH}" and cell.count(" ") < 2 for cell in cells)
         made.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         made.add_row(*row)

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from kansearch import compiled
 
-VERSION = 3
+VERSION = 4
 """Of the functions and what they take, as in trainer.c."""
 
 LEVELS = ("avx512", "avx2", "plain")
@@ -72,7 +72,11 @@ class DataPointers(Structure):
     """Rows, as trainer.c has them."""
 
     _fields_ = [
-        *((f"{part}_{what}", c_void_p) for what in ("x", "classes", "numbers") for part in ("train", "validation")),
+        *(
+            (f"{part}_{what}", c_void_p)
+            for what in ("x", "classes", "numbers", "weights")
+            for part in ("train", "validation")
+        ),
         ("n_train", c_int64),
         ("n_validation", c_int64),
     ]

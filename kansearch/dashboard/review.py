@@ -344,7 +344,7 @@ def _end(record: TrialRecord) -> str:
 
 def _summary(study: StoredStudy) -> Summary:
     records = read_records(study)
-    return summarize(study.spec, records, {}, study.versions, study.data_line, study.warnings)
+    return summarize(study.spec, records, {}, study.versions, study.data_line, study.warnings, study.constant)
 
 
 def _review(study: StoredStudy) -> Review:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -17,21 +18,25 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from kansearch.data.columns import LARGEST
+from kansearch.data.columns import LARGEST, Numbers
 from kansearch.data.encoder import Encoder, fit_encoder
 from kansearch.data.functions import FORMULAS, sample
 from kansearch.data.images import PixelEncoder, Pixels, fit_pixel_encoder, load_images
+from kansearch.data.partition import PARTS, rows_of_parts
+from kansearch.data.roles import Roles
 from kansearch.data.tabular import load_table
 from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts
 from kansearch.errors import DataError
-from kansearch.specs.data import DataSpec, ImageShape, Inputs, TextShape
+from kansearch.specs.data import ROLES, DataSpec, ImageShape, Inputs, TextShape
 from kansearch.specs.metrics import Task
 
-Target = Int64[Tensor, "N"] | Float[Tensor, "N 1"]
-Rows = Int64[np.ndarray, "N"]
+WIDE = 1000.0
+"""Times that one target in a hundred is at least larger than another one in a hundred, where errors are of few rows."""
 
-FEWEST = {"train": 8, "validation": 2, "test": 2}
-"""Rows that a split needs."""
+Target = Int64[Tensor, "N"] | Float[Tensor, "N 1"]
+
+
+_WEIGHTS = ("train_row_weights", "validation_row_weights", "class_weights")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +57,11 @@ class Split:
         n_dropped: Rows of the file without a target.
         image_shape: Of the images that rows are; None where they are none.
         text_shape: Of the texts that rows are, likewise.
+        warnings: What the author of a study of these data should know.
+        target_transform: `log` where standardised values are those of the target's natural logarithm.
+        train_row_weights: How much each training row counts; None where all count alike.
+        validation_row_weights: Likewise; they count in what is measured too.
+        class_weights: How much each class counts in the loss; None where all rows count alike.
     """
 
     train_x: Float[Tensor, "N I"]
@@ -73,6 +83,21 @@ class Split:
     n_dropped: int
     image_shape: ImageShape | None = None
     text_shape: TextShape | None = None
+    warnings: tuple[str, ...] = ()
+    target_transform: Literal["none", "log"] = "none"
+    train_row_weights: Float[Tensor, " N"] | None = None
+    validation_row_weights: Float[Tensor, " V"] | None = None
+    class_weights: Float[Tensor, " C"] | None = None
+
+    @property
+    def train_weights(self) -> Float[Tensor, " N"] | None:
+        """Weight of each training row in the loss, 1 on average; None where all have the same."""
+        return _loss_weights(self.train_y, self.train_row_weights, self.class_weights)
+
+    @property
+    def validation_weights(self) -> Float[Tensor, " V"] | None:
+        """Likewise of each validation row."""
+        return _loss_weights(self.validation_y, self.validation_row_weights, self.class_weights)
 
     @property
     def inputs(self) -> Inputs:
@@ -81,7 +106,8 @@ class Split:
 
     def to(self, dtype: torch.dtype) -> Split:
         """The same rows with numbers of another type; class indices stay integers."""
-        tensors = {name: getattr(self, name) for name in ("train_x", "train_y", "validation_x", "validation_y")}
+        names = ("train_x", "train_y", "validation_x", "validation_y", *_WEIGHTS)
+        tensors = {name: tensor for name in names if (tensor := getattr(self, name)) is not None}
         return replace(self, **{n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()})
 
     def head(self, n_rows: int) -> Split:
@@ -92,9 +118,23 @@ class Split:
             train_y=self.train_y[:n_rows],
             validation_x=self.validation_x[:n_rows],
             validation_y=self.validation_y[:n_rows],
+            train_row_weights=None if self.train_row_weights is None else self.train_row_weights[:n_rows],
+            validation_row_weights=None
+            if self.validation_row_weights is None
+            else self.validation_row_weights[:n_rows],
             n_train=min(n_rows, self.n_train),
             n_validation=min(n_rows, self.n_validation),
         )
+
+
+def _loss_weights(
+    y: Target, row_weights: Float[Tensor, " N"] | None, class_weights: Float[Tensor, " C"] | None
+) -> Float[Tensor, " N"] | None:
+    if row_weights is None and class_weights is None:
+        return None
+    weights = torch.ones(1) if class_weights is None else class_weights[y]
+    weights = weights if row_weights is None else weights * row_weights
+    return weights / weights.mean()
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +153,8 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
     """
     parts = _parts(spec)
     encoder = _encoder(spec, parts)
+    spread = _wide_target(parts) if spec.target_transform == "none" else ()
+    parts = _transformed(spec, parts)
     mean, scale = _target_unit(parts)
     tensors = partial(_tensors, parts=parts, encoder=encoder, unit=(mean, scale), dtype=dtype)
     train_x, train_y = tensors(parts.train)
@@ -137,6 +179,11 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         n_dropped=parts.n_dropped,
         image_shape=encoder.shape if isinstance(encoder, PixelEncoder) else None,
         text_shape=encoder.shape if isinstance(encoder, TextEncoder) else None,
+        warnings=(*parts.warnings, *_absent_classes(parts), *spread),
+        target_transform=spec.target_transform,
+        train_row_weights=_row_weights(parts, parts.train, dtype),
+        validation_row_weights=_row_weights(parts, parts.validation, dtype),
+        class_weights=_class_weights(parts, dtype) if spec.class_weights == "balanced" else None,
     )
 
 
@@ -148,6 +195,7 @@ def load_test(spec: DataSpec, dtype: torch.dtype = torch.float32) -> HeldOut:
     """
     parts = _parts(spec)
     encoder = _encoder(spec, parts)
+    parts = _transformed(spec, parts)
     return HeldOut(*_tensors(parts.test, parts=parts, encoder=encoder, unit=_target_unit(parts), dtype=dtype))
 
 
@@ -159,7 +207,9 @@ def describe(spec: DataSpec, split: Split) -> str:
     sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
     beyond = " (beyond the domain)" if spec.is_function and FORMULAS[name].beyond else ""
     dropped = f"; {split.n_dropped} rows without a target left out" if split.n_dropped else ""
-    return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{beyond}{dropped}"
+    how = {"group": "by groups of", "order": "in the order of", "split": "as said by"}
+    by = "".join(f", {words} {column}" for key, words in how.items() if (column := getattr(spec, key)) is not None)
+    return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{by}{beyond}{dropped}"
 
 
 def _rows_in_words(spec: DataSpec, split: Split, n_rows: int) -> str:
@@ -180,6 +230,7 @@ def _rows_in_words(spec: DataSpec, split: Split, n_rows: int) -> str:
 class _Part:
     features: pd.DataFrame | Pixels
     target: np.ndarray
+    weight: Numbers | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,6 +243,10 @@ class _Parts:
     class_names: tuple[str, ...]
     n_dropped: int
     content: str
+    warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[tuple[str, _Part]]:
+        return zip(PARTS, (self.train, self.validation, self.test), strict=True)
 
 
 def _parts(spec: DataSpec) -> _Parts:
@@ -205,18 +260,20 @@ def _parts(spec: DataSpec) -> _Parts:
         return _Parts(spec.name, train, validation, test, Task.REGRESSION, (), 0, content)
     if spec.is_images:
         images = load_images(spec)
-        rows = _rows_of_parts(images.source, images.target, images.class_names, images.n_test, spec)
+        rows = rows_of_parts(images.source, images.target, images.class_names, spec, Roles(), images.n_test)
         train, validation, test = (_Part(images.pixels[part], images.target[part]) for part in rows)
         return _Parts(
             images.source, train, validation, test, Task.CLASSIFICATION, images.class_names, 0, images.content
         )
     if spec.text is not None:
         table, n_test = load_texts(spec)
-        rows = _rows_of_parts(table.source, table.target, table.class_names, n_test, spec)
     else:
-        table = load_table(spec)
-        rows = split_rows(table.source, table.target, table.class_names, spec)
-    train, validation, test = (_Part(table.features.iloc[part], table.target[part]) for part in rows)
+        table, n_test = load_table(spec), 0
+    rows = rows_of_parts(table.source, table.target, table.class_names, spec, table.roles, n_test)
+    weight = table.roles.weight
+    train, validation, test = (
+        _Part(table.features.iloc[part], table.target[part], None if weight is None else weight[part]) for part in rows
+    )
     return _Parts(
         source=table.source,
         train=train,
@@ -226,6 +283,7 @@ def _parts(spec: DataSpec) -> _Parts:
         class_names=table.class_names,
         n_dropped=table.n_dropped,
         content=table.content,
+        warnings=table.warnings,
     )
 
 
@@ -246,6 +304,8 @@ def _digest(spec: DataSpec, content: str) -> str:
     exclude |= {"folder"} if spec.is_images else {"folder", "image_size"}
     exclude |= set() if spec.text is not None else {"text", "max_words", "vocabulary"}
     exclude |= set() if spec.is_images or spec.text is not None else {"max_rows"}
+    exclude |= {key for key in ROLES if getattr(spec, key) is None}
+    exclude |= {key for key in ("class_weights", "target_transform") if getattr(spec, key) == "none"}
     how = {
         **spec.model_dump(mode="json", exclude=exclude),
         "task": spec.resolved_task.value,
@@ -253,6 +313,67 @@ def _digest(spec: DataSpec, content: str) -> str:
     }
     # Raise the format when the same raw data are split or encoded in another way.
     return hashlib.sha256(json.dumps({"format": 1, "content": content, **how}, sort_keys=True).encode()).hexdigest()
+
+
+def _row_weights(parts: _Parts, part: _Part, dtype: torch.dtype) -> Float[Tensor, " N"] | None:
+    if part.weight is None:
+        return None
+    if not part.weight.any():
+        which = "training" if part is parts.train else "validation"
+        raise DataError(f"{parts.source}: the weights of all {which} rows are 0 (data.weight)")
+    return torch.from_numpy(part.weight / part.weight.mean()).to(dtype)
+
+
+def _class_weights(parts: _Parts, dtype: torch.dtype) -> Float[Tensor, " C"]:
+    """So that all classes of the training rows count alike; 1 for a class that none of these has."""
+    counts = np.bincount(parts.train.target, weights=parts.train.weight, minlength=len(parts.class_names))
+    weights = counts.sum() / (np.count_nonzero(counts) * np.where(counts, counts, 1))
+    return torch.from_numpy(np.where(counts, weights, 1.0)).to(dtype)
+
+
+def _transformed(spec: DataSpec, parts: _Parts) -> _Parts:
+    """With the targets that networks learn."""
+    if spec.target_transform == "none":
+        return parts
+    for _, part in parts:
+        if (low := part.target.min()) <= 0:
+            raise DataError(
+                f"{parts.source}: the target is {low:g} in a row; data.target_transform: log needs numbers above 0"
+            )
+    train, validation, test = (replace(part, target=np.log(part.target)) for _, part in parts)
+    return replace(parts, train=train, validation=validation, test=test)
+
+
+def _wide_target(parts: _Parts) -> Iterator[str]:
+    """Whether the errors are those of few rows: a target above 0 of very different sizes."""
+    if parts.class_names:
+        return
+    target = np.concatenate([part.target for _, part in parts])
+    if (low := target.min()) > 0:
+        few, most = np.quantile(target, (0.01, 0.99))
+        if most > WIDE * few:
+            yield (
+                f"data: the target spans {np.log10(target.max() / low):.0f} orders of magnitude ({low:.3g} to "
+                f"{target.max():.3g}), so errors in its unit are those of its few largest rows; "
+                "data.target_transform: log learns its logarithm"
+            )
+
+
+def _absent_classes(parts: _Parts) -> Iterator[str]:
+    """Classes that a part lacks, which a random split never lets happen.
+
+    Raises:
+        DataError: If the training rows hold one class only.
+    """
+    for name, part in parts if parts.class_names else ():
+        counts = np.bincount(part.target, minlength=len(parts.class_names))
+        absent = [f'"{parts.class_names[index]}"' for index in np.flatnonzero(counts == 0)]
+        if name == "train" and np.count_nonzero(counts) < 2:
+            only = parts.class_names[int(counts.argmax())]
+            raise DataError(f'{parts.source}: all training rows are of class "{only}"; there is nothing to tell apart')
+        if absent:
+            listed = ", ".join(absent[:5]) + (", ..." if len(absent) > 5 else "")
+            yield f"data: no {'training' if name == 'train' else name} row is of class {listed}"
 
 
 def _target_unit(parts: _Parts) -> tuple[float, float]:
@@ -293,99 +414,3 @@ def _tensors(
         return x, torch.from_numpy(part.target)
     mean, scale = unit
     return x, torch.from_numpy((part.target - mean) / scale).to(dtype).unsqueeze(1)
-
-
-# --- rows -------------------------------------------------------------------------------------------
-
-
-def split_rows(
-    source: str, target: np.ndarray, class_names: tuple[str, ...], spec: DataSpec
-) -> tuple[Rows, Rows, Rows]:
-    """Which rows train, which validate and which test, shuffled by the seed; by classes where there are some.
-
-    The rule is ours and not scikit-learn's, so that a study's rows stay the same from version to version;
-    and every class has a row in every split.
-
-    Raises:
-        DataError: If there are too few rows, or too few of a class.
-    """
-    n = len(target)
-    n_test, n_validation = (math.ceil(round(n * share, 6)) for share in (spec.test, spec.validation))
-    sizes = {"train": n - n_test - n_validation, "validation": n_validation, "test": n_test}
-    listed = ", ".join(f"{size} {name}" for name, size in sizes.items())
-    for name, size in sizes.items():
-        fewest = max(FEWEST[name], len(class_names))
-        if size < fewest:
-            why = f" ({len(class_names)} classes)" if fewest > FEWEST[name] else ""
-            raise DataError(
-                f"{source} has {n} rows with a target: {listed}; the {name} split needs at least {fewest}{why}"
-            )
-    order = np.random.default_rng(spec.seed).permutation(n)
-    if not class_names:
-        return order[n_test + n_validation :], order[n_test : n_test + n_validation], order[:n_test]
-
-    counts = np.bincount(target, minlength=len(class_names))
-    if counts.min() < 3:
-        rare = int(counts.argmin())
-        raise DataError(
-            f'{source}: class "{class_names[rare]}" has {counts[rare]} rows; allowed: at least 3, '
-            "one each to train, to validate and to test"
-        )
-    # One row of each class goes into each split; the rest are shared out by size.
-    spare = counts - 3
-    test = _share_out(n_test - len(counts), spare)
-    validation = _share_out(n_validation - len(counts), spare - test)
-    place = np.empty(n, dtype=np.int64)
-    for index, (in_test, in_validation) in enumerate(zip(test + 1, validation + 1, strict=True)):
-        members = order[target[order] == index]
-        place[members] = 0
-        place[members[: in_test + in_validation]] = 1
-        place[members[:in_test]] = 2
-    train_rows, validation_rows, test_rows = (order[place[order] == part] for part in range(3))
-    return train_rows, validation_rows, test_rows
-
-
-def _rows_of_parts(
-    source: str, target: np.ndarray, class_names: tuple[str, ...], n_test: int, spec: DataSpec
-) -> tuple[Rows, Rows, Rows]:
-    """Which rows train, which validate and which test; whoever made the set has the first word on the last."""
-    if not n_test:
-        train, validation, test = split_rows(source, target, class_names, spec)
-    else:
-        n_rows = len(target) - n_test
-        order = np.random.default_rng(spec.seed).permutation(n_rows)
-        train, validation = _apart(source, order, target, class_names, spec.validation)
-        test = np.arange(n_rows, len(target))
-    if spec.max_rows is not None and len(train) + len(validation) > spec.max_rows:
-        n_validation = math.ceil(round(spec.max_rows * spec.validation, 6))
-        train, validation = train[: spec.max_rows - n_validation], validation[:n_validation]
-    for name, rows in (("train", train), ("validation", validation)):
-        if len(rows) < FEWEST[name]:
-            raise DataError(f"{source}: {len(rows)} rows to {name}; the {name} split needs at least {FEWEST[name]}")
-    return train, validation, test
-
-
-def _apart(
-    source: str, order: Rows, target: np.ndarray, class_names: tuple[str, ...], share: float
-) -> tuple[Rows, Rows]:
-    """Which of some rows train and which validate: a share of every class."""
-    counts = np.bincount(target[order], minlength=len(class_names))
-    if counts.min() < 2:
-        rare = int(counts.argmin())
-        raise DataError(
-            f'{source}: class "{class_names[rare]}" has {counts[rare]} rows to train and validate; allowed: at least 2'
-        )
-    n_validation = math.ceil(round(len(order) * share, 6))
-    in_validation = 1 + _share_out(max(0, n_validation - len(counts)), counts - 2)
-    is_validation = np.zeros(len(target), dtype=bool)
-    for index, n_rows in enumerate(in_validation):
-        is_validation[order[target[order] == index][:n_rows]] = True
-    return order[~is_validation[order]], order[is_validation[order]]
-
-
-def _share_out(total: int, available: np.ndarray) -> np.ndarray:
-    """Whole parts of a total, in proportion to what is available; the largest remainders round up."""
-    whole, rest = np.divmod(available * total, max(1, int(available.sum())))
-    n_left = total - int(whole.sum())
-    whole[np.argsort(-rest, kind="stable")[:n_left]] += 1
-    return whole

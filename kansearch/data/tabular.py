@@ -8,7 +8,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from kansearch.data.columns import MISSING, Numbers, as_numbers, as_texts, column_values, shown
+from kansearch.data.leaks import leak_warnings
+from kansearch.data.roles import Roles, read_roles
 from kansearch.errors import DataError
-from kansearch.specs.data import TABLE_SUFFIXES, DataSpec
+from kansearch.specs.data import ROLES, TABLE_SUFFIXES, DataSpec
 from kansearch.specs.metrics import Task
 
 Classes = Int64[np.ndarray, "N"]
@@ -40,6 +42,8 @@ class Table:
         class_names: In the order of their indices; () in regression.
         n_dropped: Rows of the file without a target.
         content: SHA-256 of the raw data, in hex.
+        roles: What columns that are no inputs say of each row.
+        warnings: What its author should know.
     """
 
     source: str
@@ -48,6 +52,8 @@ class Table:
     class_names: tuple[str, ...]
     n_dropped: int
     content: str
+    roles: Roles = field(default_factory=Roles)
+    warnings: tuple[str, ...] = ()
 
 
 def load_table(spec: DataSpec) -> Table:
@@ -84,7 +90,11 @@ def _from_file(spec: DataSpec) -> Table:
     table = _parse(spec.path, raw)
     _look_up(table, [spec.target], f"{source} has no column", "data.target")
     _look_up(table, spec.ignore, f"{source} has no column to ignore called", "data.ignore")
-    names = [name for name in table.columns if name != spec.target and name not in spec.ignore]
+    roles = {key: name for key in ROLES if (name := getattr(spec, key)) is not None}
+    for key, name in roles.items():
+        _look_up(table, [name], f"{source} has no column", f"data.{key}")
+    unseen = {spec.target, *spec.ignore, *roles.values()}
+    names = [name for name in table.columns if name not in unseen]
     if spec.text is not None:
         _look_up(table, [spec.text], f"{source} has no column", "data.text")
         names = [spec.text]
@@ -115,6 +125,8 @@ def _from_file(spec: DataSpec) -> Table:
         class_names=class_names,
         n_dropped=int((~present).sum()),
         content=hashlib.sha256(raw).hexdigest(),
+        roles=read_roles(table, present, spec, source),
+        warnings=leak_warnings(table[present], target[present], spec),
     )
 
 

@@ -36,6 +36,7 @@ class SavedNetwork(Spec):
         class_names: In the order of the outputs; () in regression.
         target_mean: Added to `target_scale` times an output it gives the value; 0 in classification.
         target_scale: 1 in classification.
+        target_transform: `log` where that value is the target's natural logarithm.
         encoder: How rows became numbers.
         study: Of the trial.
         trial: Its number.
@@ -53,6 +54,7 @@ class SavedNetwork(Spec):
     class_names: tuple[str, ...]
     target_mean: float
     target_scale: float
+    target_transform: Literal["none", "log"] = "none"
     encoder: dict[str, Any]
     study: str
     trial: int

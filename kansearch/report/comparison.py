@@ -10,6 +10,8 @@ import numpy as np
 
 from kansearch.report.architecture import describe_architecture
 from kansearch.report.progress import Objective, counts_for_front, front_volume
+from kansearch.specs.constant import ConstantAnswer
+from kansearch.specs.metrics import METRICS, Direction
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import TrialRecord
 
@@ -55,8 +57,8 @@ class Against:
 
     Attributes:
         gain: How much better it is in the first objective; negative where it is worse.
-        relative_gain: The gain as a share of the plain network's error (1 - r2 for r2); None for accuracy, and
-            where that error is 0.
+        relative_gain: The gain as a share of the plain network's error (1 - r2 for r2); None for metrics from 0 to 1,
+            such as accuracy, and where that error is 0.
         examples: The gain in validation examples, about; None where it cannot be told.
         equal: No difference larger than one validation example, or than NEGLIGIBLE of the error.
         parameter_ratio: The plain network's parameters over its own; above 1 where it is smaller.
@@ -163,7 +165,9 @@ def compare(study: StudySpec, records: Sequence[TrialRecord], objectives: Sequen
     compared = {family: _first(mine, fair) for family, mine in of_family.items()}
     bests = {family: best_of(mine, objectives[0]) for family, mine in compared.items()}
     plain = bests.get("mlp")
-    step = accuracy_step(records) if objectives[0].name == "accuracy" else None
+    # Where rows count differently no distance is that of one example.
+    is_plain = objectives[0].name == "accuracy" and study.data.weight is None
+    step = accuracy_step(records) if is_plain else None
     results = []
     for family in families:
         best, mine = bests[family], compared[family]
@@ -205,8 +209,8 @@ def _against(
     name, sign = objective.name, 1 if objective.maximize else -1
     bar = plain.values[name]
     gain = sign * (best.values[name] - bar)
-    error = {"accuracy": 0.0, "r2": 1 - bar}.get(name, bar)
-    relative = gain / error if error > 0 else None
+    error = _error(name, bar)
+    relative = gain / error if error > 0 and not METRICS[name].is_share else None
     margin = (step or 0.0) if name == "accuracy" else NEGLIGIBLE * max(error, 0.0)
     # A thousandth more, for values that were rounded on their way through the storage.
     slack = 1.001 * margin
@@ -232,6 +236,32 @@ def _against(
         smallest_match=network(smallest, study) if smallest else None,
         match_ratio=ratio(smallest),
     )
+
+
+def _error(name: str, value: float) -> float:
+    """What is left to be gained in a quality."""
+    return 1 - value if METRICS[name].direction is Direction.MAXIMIZE else value
+
+
+def beats_constant(
+    front: Sequence[TrialRecord], objectives: Sequence[Objective], constant: ConstantAnswer | None
+) -> bool | None:
+    """Whether a trial of the front is better in a quality than one answer for all rows, and not only about as good.
+
+    About as good is a difference of one validation example for accuracy, and of NEGLIGIBLE of the error for others.
+    None where the front is empty, or the constant answer not known.
+    """
+    known = {} if constant is None else constant.metrics
+    bars = [(o, known[o.name]) for o in objectives if not o.is_cost and o.name in known]
+    if not front or constant is None or not bars:
+        return None
+    for objective, bar in bars:
+        margin = 1 / constant.n_validation if objective.name == "accuracy" else NEGLIGIBLE * _error(objective.name, bar)
+        gains = (record.values[objective.name] - bar for record in front)
+        # A thousandth more, as above.
+        if any(gain * (1 if objective.maximize else -1) > 1.001 * max(margin, 0.0) for gain in gains):
+            return True
+    return False
 
 
 def accuracy_step(records: Sequence[TrialRecord]) -> float | None:

@@ -36,10 +36,14 @@ def to_json(summary: Summary, now: datetime) -> dict[str, Any]:
                 "logarithmic": objective.logarithmic,
                 "best": objective.best,
                 "worst": objective.worst,
+                "constant": None if summary.constant is None else summary.constant.metrics.get(objective.name),
             }
             for objective in summary.objectives
         ],
         "front": [_network(member) for member in summary.front],
+        "constant_answer": None
+        if summary.constant is None
+        else {**summary.constant.model_dump(mode="json"), "is_beaten": summary.is_better_than_constant},
         "baseline": _network(summary.baseline),
         "best_kan": _network(summary.best_kan),
         "best_hybrid": _network(summary.best_hybrid),

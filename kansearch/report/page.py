@@ -23,6 +23,7 @@ from kansearch.report.summary import Summary
 from kansearch.report.words import (
     CAVEAT,
     NONE,
+    constant_row,
     count,
     finding,
     footnotes,
@@ -132,7 +133,7 @@ def _tiles(summary: Summary) -> list[_Tile]:
             _Tile(
                 f"Best {short_label(quality.name)}",
                 format_value(quality.name, best.values[quality.name]),
-                f"trial {best.trial}, {family_name(best.family)}",
+                f"trial {best.trial}, {family_name(best.family)}{_beside(summary)}",
             )
         )
         cost = next((objective for objective in summary.objectives if objective.is_cost), None)
@@ -162,6 +163,13 @@ def _tiles(summary: Summary) -> list[_Tile]:
     return tiles
 
 
+def _beside(summary: Summary) -> str:
+    """The constant answer beside the best quality."""
+    name = summary.objectives[0].name
+    value = None if summary.constant is None else summary.constant.metrics.get(name)
+    return "" if value is None else f"; a constant answer {format_value(name, value)}"
+
+
 def _front(summary: Summary) -> dict[str, Any]:
     header, rows = front_rows(summary)
     hidden = len(rows) - MAX_ROWS
@@ -172,6 +180,7 @@ def _front(summary: Summary) -> dict[str, Any]:
         "caption": f"{count(len(rows), 'network')} that no other one beats in every objective, {order}"
         if len(rows) > 1
         else "The best network",
+        "constant": constant_row(summary),
         "hidden": f"{hidden:,} more are in report.json." if hidden > 0 else "",
     }
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from kansearch.report.comparison import Comparison, Network, best_of, compare, network
+from kansearch.report.comparison import Comparison, Network, beats_constant, best_of, compare, network
 from kansearch.report.progress import HistoryPoint, Objective, front_of, front_volume, objectives_of, progress
+from kansearch.specs.constant import ConstantAnswer
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import Curve, TrialRecord
 
@@ -104,6 +105,8 @@ class Summary:
         learning_curves: Of all trials, or of MAX_CURVES of them; the front is always among them.
         n_curves: Trials that have a learning curve.
         activations: Of the best KAN or hybrid; None where there is none.
+        constant: What one answer for all rows measures; None where it is not known.
+        is_better_than_constant: Whether a network of the front beats it in a quality; None where that cannot be told.
     """
 
     study: StudySpec
@@ -128,6 +131,8 @@ class Summary:
     learning_curves: tuple[LearningCurve, ...]
     n_curves: int
     activations: Activations | None
+    constant: ConstantAnswer | None
+    is_better_than_constant: bool | None
 
     @property
     def seconds(self) -> float:
@@ -147,6 +152,7 @@ def summarize(
     versions: Mapping[str, str],
     data: str,
     warnings: Sequence[str],
+    constant: ConstantAnswer | None = None,
 ) -> Summary:
     """Sum up a study.
 
@@ -157,6 +163,7 @@ def summarize(
         versions: Of the software, by name.
         data: A line that describes the data, with their digest.
         warnings: Sentences for whoever reads the report.
+        constant: What one answer for all rows measures; None where it is not known.
     """
     ordered = tuple(sorted(records, key=lambda record: record.number))
     objectives = objectives_of(study.objectives, ordered)
@@ -191,6 +198,8 @@ def summarize(
         learning_curves=_learning_curves(ordered, numbers),
         n_curves=sum(bool(record.points) for record in ordered),
         activations=_activations(ordered, numbers, objectives[0], study),
+        constant=constant,
+        is_better_than_constant=beats_constant(on_front, objectives, constant),
     )
 
 

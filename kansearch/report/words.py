@@ -17,6 +17,8 @@ CAVEAT = (
 )
 """What must stand beside every comparison."""
 
+CONSTANT = "constant answer"
+
 NONE = "\N{EN DASH}"
 """Stands in a table for what does not exist."""
 
@@ -24,6 +26,10 @@ _WHOLE = ("parameters", "flops")
 _SHORT = {
     "accuracy": "accuracy",
     "cross_entropy": "cross entropy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "average_precision": "average precision",
     "rmse": "RMSE",
     "mae": "MAE",
     "r2": "R²",
@@ -35,6 +41,13 @@ _SHORT = {
 _NOTES = {
     "accuracy": "Accuracy is the share of validation examples whose class is right, from 0 to 1.",
     "cross_entropy": "Cross entropy is the mean negative log-probability of the true class, in nats; less is better.",
+    "balanced_accuracy": "Balanced accuracy is the mean over classes of the share of their validation examples that "
+    "are recognised: all classes count alike.",
+    "f1": "Macro F1 is the mean over classes of F1, the harmonic mean of precision and recall.",
+    "roc_auc": "ROC AUC is the area under the receiver operating characteristic of each class against all others, "
+    "averaged over classes: how often an example of the class is ranked above one that is not; 0.5 is chance.",
+    "average_precision": "Average precision is the area under the precision-recall curve of each class against all "
+    "others, averaged over classes.",
     "rmse": "RMSE is the root of the mean squared error on the validation split, in units of the target.",
     "mae": "MAE is the mean absolute error on the validation split, in units of the target.",
     "r2": "R² is the share of the target's variance that is explained: 1 is perfect, 0 is as good as the mean.",
@@ -56,7 +69,7 @@ def format_value(name: str, value: float | None) -> str:
         return NONE
     if name in _WHOLE or (value == int(value) and abs(value) >= 1000):
         return f"{value:,.0f}"
-    if name == "accuracy":
+    if name in METRICS and METRICS[name].is_share:
         return f"{value:.4f}"
     return f"{value:.4g}"
 
@@ -97,8 +110,41 @@ def front_rows(summary: Summary) -> tuple[tuple[str, ...], list[tuple[str, ...]]
     return header, rows
 
 
+def constant_row(summary: Summary) -> tuple[str, ...] | None:
+    """What the constant answer measures, as one more row of the front's table; None where it is not known."""
+    if summary.constant is None:
+        return None
+    header, _ = front_rows(summary)
+    names = [objective.name for objective in summary.objectives]
+    values = [format_value(name, summary.constant.metrics.get(name)) for name in names]
+    rest = [NONE] * (len(header) - 3 - len(values))
+    return (NONE, CONSTANT, *values, *rest, "the same for every row")
+
+
+def constant_sentence(summary: Summary) -> str:
+    """The bar that a constant answer sets, and whether anything passes it; empty where it is not known."""
+    if summary.constant is None:
+        return ""
+    names = [o.name for o in summary.objectives if not o.is_cost and o.name in summary.constant.metrics]
+    if not names:
+        return ""
+    values = _and([f"{short_label(name)} {format_value(name, summary.constant.metrics[name])}" for name in names])
+    if summary.is_better_than_constant is False:
+        which = "No network of the front is" if len(summary.front) > 1 else "The best network is not"
+        return (
+            f"{which} better than a constant answer, which is the same for every row and has {values}: nothing that "
+            "helps was learned from the inputs."
+        )
+    return f"A constant answer, the same for every row, has {values}."
+
+
 def finding(summary: Summary) -> str:
-    """What came out, in one sentence."""
+    """What came out, in one sentence; in two where it is no better than a constant answer."""
+    found = _finding(summary)
+    return f"{found} {constant_sentence(summary)}" if summary.is_better_than_constant is False else found
+
+
+def _finding(summary: Summary) -> str:
     counts, front = summary.counts, summary.front
     if not counts["complete"]:
         words = {"pruned": ("was pruned", "were pruned"), "fail": ("failed", "failed")}
@@ -162,7 +208,11 @@ def verdict(summary: Summary) -> str:
 
 
 def verdict_sentences(summary: Summary) -> list[str]:
-    """The verdict in pieces: the baseline, each family against it, all objectives together."""
+    """The verdict in pieces: a constant answer, the baseline, each family against it, all objectives together."""
+    return [*filter(None, [constant_sentence(summary)]), *_family_sentences(summary)]
+
+
+def _family_sentences(summary: Summary) -> list[str]:
     comparison = summary.comparison
     families = {result.family: result for result in comparison.families}
     if len(families) == 1:
@@ -217,7 +267,7 @@ def _how(against: Against, name: str) -> str:
     if against.equal:
         return "as good: no difference larger than " + ("one validation example" if name == "accuracy" else "1%")
     word = "better" if against.gain > 0 else "worse"
-    if name == "accuracy":
+    if METRICS[name].is_share:
         by = f"{abs(against.gain) * 100:.1f} points"
         return f"{word} by {by}" + (
             f" (about {count(abs(against.examples), 'validation example')})" if against.examples else ""
@@ -249,6 +299,12 @@ def footnotes(summary: Summary) -> list[str]:
     notes = [
         _NOTES[name] for name in (*names, *(["parameters"] if "parameters" not in names else [])) if name in METRICS
     ]
+    if summary.constant is not None:
+        notes.append(
+            "A constant answer is the best one that is the same for every row, as the training rows have it: their "
+            "most frequent class (for probabilities the shares of their classes), or the mean of their targets (for "
+            "MAE the median). Whoever does not pass it has learned nothing."
+        )
     notes.append(
         "A trial is on the front when it was trained to its end, meets every constraint, and no other such trial is "
         "at least as good in every objective and better in one."

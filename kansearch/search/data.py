@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from kansearch.data.splits import Split, load_split
 from kansearch.errors import DataError
 from kansearch.models.pretrained import NAMES, weights_file
 from kansearch.models.saved import backbones_from, read_about
-from kansearch.specs.data import TextShape
+from kansearch.specs.data import DataSpec, TextShape
 from kansearch.specs.study import StudySpec
+from kansearch.storage.studies import StoredStudy
+from kansearch.vision import DATA_ENVIRONMENT
 
 
 def load_study_split(spec: StudySpec) -> Split:
@@ -38,6 +41,68 @@ def load_study_split(spec: StudySpec) -> Split:
                 content = hashlib.file_digest(opened, "sha256").hexdigest()
             digest = hashlib.sha256(f"{digest} {content}".encode()).hexdigest()
     return replace(split, digest=digest)
+
+
+def load_known_split(study: StoredStudy, place: Path | None = None) -> Split:
+    """What the trials of a study in the storage see: the rows with which it began, wherever they lie now.
+
+    They are looked for at `place`, where the study says, where it said before, and in $KANSEARCH_DATA. The digest
+    decides whether they are the same, and no path.
+
+    Args:
+        study: Whose data they are.
+        place: The file or the folder, or a folder that holds it under the name that it had.
+
+    Raises:
+        DataError: If they are nowhere, or changed since the study began; as `load_study_split`.
+    """
+    spec = study.spec
+    changed: list[DataSpec] = []
+    unreadable: DataError | None = None
+    for data in _candidates(study, place):
+        try:
+            split = load_study_split(spec.model_copy(update={"data": data}))
+        except DataError as error:
+            unreadable = unreadable or error
+            continue
+        if split.digest == study.data_digest:
+            return split
+        changed.append(data)
+    if changed:
+        where = f" ({changed[0].place})" if changed[0].place else ""
+        raise DataError(
+            f'the data of study "{spec.name}"{where} changed since it began; its trials would not compare with others'
+        )
+    if unreadable is not None:
+        raise unreadable
+    listed = ", ".join(str(path) for path in (place, spec.data.place, *study.data_places) if path is not None)
+    raise DataError(
+        f'the data of study "{spec.name}" are not where they may be ({listed}); say where they lie now: --data PATH, '
+        f"or {DATA_ENVIRONMENT}=FOLDER"
+    )
+
+
+def _candidates(study: StoredStudy, place: Path | None) -> list[DataSpec]:
+    """The data of a study at each of the places where something lies, the likeliest first."""
+    data = study.spec.data
+    key = "folder" if data.path is None else "path"
+    known = [path for path in (data.place, *study.data_places) if path is not None]
+    found = [] if place is None else [*(place / path.name for path in known[:1]), place]
+    found += known
+    if (given := os.environ.get(DATA_ENVIRONMENT)) and data.place is not None:
+        # What stands before the data differs from machine to machine; what stands right before them less so.
+        found += [Path(given, *path.parts[-n:]) for path in known for n in range(len(path.parts) - 1, 0, -1)]
+        found += [Path(given)] if data.path is None else []
+    there = [data.model_copy(update={key: path.absolute()}) for path in dict.fromkeys(found) if _is_there(path)]
+    # Sets that can be downloaded need not be anywhere.
+    return there if data.path is not None else [*there, data]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # behind a folder that we may not enter
+        return False
 
 
 def backbones_of(spec: StudySpec) -> tuple[str, ...]:

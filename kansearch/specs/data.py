@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -41,6 +41,12 @@ DEFAULT_IMAGE_SIZE = 32
 DEFAULT_MAX_WORDS = 128
 DEFAULT_VOCABULARY = 5000
 TEXT_FILES = "files"
+
+SPLITTERS = ("group", "order", "split")
+"""Keys that name the column by which rows are split."""
+
+ROLES = (*SPLITTERS, "weight")
+"""Keys that name a column of a table which is no input, but says something of each row."""
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
@@ -81,6 +87,14 @@ class DataSpec(Spec):
         target: The column of the file that is predicted.
         task: What kind of column that is; needed with a table, known otherwise.
         ignore: Columns of the file that no network sees.
+        group: The column that says which rows belong together, such as those of a person: no group is in two parts.
+        order: The column, numbers or dates, by which training rows come before validation rows, and those before test
+            rows.
+        split: The column that says in which part a row is: train, validation or test. A part that it never names is
+            drawn from its training rows.
+        weight: The column that says how much a row counts, in the loss and in what is measured; numbers from 0 on.
+        class_weights: `balanced` lets all classes count alike in the loss, however few rows they have.
+        target_transform: `log` lets networks learn the logarithm of a target above 0; errors stay in its own unit.
         validation: Share of the rows that judge trials. Not used by formulas.
         test: Share of the rows that no trial ever sees. Not used by formulas.
         seed: Of the split, and of the samples of a formula.
@@ -101,6 +115,12 @@ class DataSpec(Spec):
     target: str | None = None
     task: Task | None = None
     ignore: tuple[str, ...] = ()
+    group: str | None = None
+    order: str | None = None
+    split: str | None = None
+    weight: str | None = None
+    class_weights: Literal["none", "balanced"] = "none"
+    target_transform: Literal["none", "log"] = "none"
     validation: Share = 0.2
     test: Share = 0.2
     seed: Annotated[Whole, Field(ge=0, lt=2**32)] = 0
@@ -173,6 +193,7 @@ class DataSpec(Spec):
                 raise PydanticCustomError(
                     "not_here", "{key} belongs to {owner}", {"key": key, "owner": owner, "at": key}
                 )
+        self._check_roles()
         if self.text is not None and self.text == self.target:
             raise PydanticCustomError("text_is_target", "is the target column", {"at": "text"})
         if self.validation + self.test >= 0.9:
@@ -182,6 +203,30 @@ class DataSpec(Spec):
                 {"share": round(self.validation + self.test, 4)},
             )
         return self
+
+    def _check_roles(self) -> None:
+        given = {key: name for key in ROLES if (name := getattr(self, key)) is not None}
+        for key, name in given.items():
+            if self.path is None or self.is_folder:
+                raise PydanticCustomError("not_here", "{key} belongs to a table", {"key": key, "at": key})
+            if name in (self.target, self.text):
+                which = "target" if name == self.target else "text"
+                raise PydanticCustomError("role_taken", "is the {which} column", {"which": which, "at": key})
+        splitters = [key for key in SPLITTERS if key in given]
+        if len(splitters) > 1:
+            raise PydanticCustomError(
+                "one_splitter",
+                "stands beside {other}; allowed: one of {allowed}",
+                {"other": splitters[0], "allowed": ", ".join(SPLITTERS), "at": splitters[1]},
+            )
+        task = self.resolved_task
+        for key, needed in (("class_weights", Task.CLASSIFICATION), ("target_transform", Task.REGRESSION)):
+            if getattr(self, key) != "none" and task is not needed:
+                raise PydanticCustomError(
+                    "not_for_this_task",
+                    "is for {needed}, and the task is {task}",
+                    {"needed": needed.value, "task": task.value, "at": key},
+                )
 
     def _only_in_tables(self) -> None:
         if self.target is not None or self.ignore or self.task is Task.REGRESSION:
@@ -201,6 +246,11 @@ class DataSpec(Spec):
     def is_folder(self) -> bool:
         """Whether the data are files in a folder that is named."""
         return self.path is not None and not self.path.suffix
+
+    @property
+    def place(self) -> Path | None:
+        """Where their files lie; None where there are none, or in the folder of all downloads."""
+        return self.path or self.folder
 
     @property
     def is_images(self) -> bool:

@@ -30,6 +30,7 @@ class Metric:
         tasks: The tasks for which it exists.
         label: For people, with its unit.
         is_cost: A cost of the network, not a quality on the validation split.
+        is_share: From 0 to 1, and 1 is perfect.
         known_before_training: It follows from the architecture alone, by a closed formula.
         repeatable: The same trial always measures the same value; times are not so.
     """
@@ -39,15 +40,24 @@ class Metric:
     label: str
     tasks: tuple[Task, ...] = (Task.CLASSIFICATION, Task.REGRESSION)
     is_cost: bool = False
+    is_share: bool = False
     known_before_training: bool = False
     repeatable: bool = True
+
+
+def _share(name: str, label: str) -> Metric:
+    return Metric(name, Direction.MAXIMIZE, label, (Task.CLASSIFICATION,), is_share=True)
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", Direction.MAXIMIZE, "accuracy", (Task.CLASSIFICATION,)),
+        _share("accuracy", "accuracy"),
         Metric("cross_entropy", Direction.MINIMIZE, "cross entropy (nats)", (Task.CLASSIFICATION,)),
+        _share("balanced_accuracy", "balanced accuracy"),
+        _share("f1", "macro F1"),
+        _share("roc_auc", "area under the ROC curve"),
+        _share("average_precision", "average precision"),
         Metric("rmse", Direction.MINIMIZE, "root mean squared error", (Task.REGRESSION,)),
         Metric("mae", Direction.MINIMIZE, "mean absolute error", (Task.REGRESSION,)),
         Metric("r2", Direction.MAXIMIZE, "coefficient of determination", (Task.REGRESSION,)),

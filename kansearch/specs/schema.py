@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, IMAGE_SETS, TABLE_SUFFIXES, DataSpec
+from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, IMAGE_SETS, ROLES, TABLE_SUFFIXES, DataSpec
 from kansearch.specs.launch import LaunchSpec
 from kansearch.specs.metrics import METRICS
 from kansearch.specs.space import Hyperparameter, Space, hyperparameters
@@ -89,7 +89,7 @@ def _data() -> Schema:
     table, folder = rf"\.({suffixes})$", r"(^|/)[^./]+/?$"
     properties["path"] |= {"type": "string", "anyOf": [{"pattern": table}, {"pattern": folder}]}
     properties["name"].pop("anyOf")
-    never = dict.fromkeys(("path", "target", "ignore"), False)
+    never = dict.fromkeys(("path", "target", "ignore", *ROLES), False)
     schema["oneOf"] = [
         {"required": ["name"], "properties": never},
         {
@@ -98,7 +98,10 @@ def _data() -> Schema:
         },
         {
             "required": ["path"],
-            "properties": {"path": {"pattern": folder}, **dict.fromkeys(("name", "target", "ignore", "folder"), False)},
+            "properties": {
+                "path": {"pattern": folder},
+                **dict.fromkeys(("name", "target", "ignore", "folder", *ROLES), False),
+            },
         },
     ]
     return schema

@@ -8,6 +8,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from optuna.study import StudyDirection
@@ -15,6 +16,8 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from kansearch.errors import StudyChangedError, UserError
+from kansearch.specs.constant import ConstantAnswer
+from kansearch.specs.data import DataSpec
 from kansearch.specs.metrics import Direction
 from kansearch.specs.study import Budget, StudySpec
 from kansearch.specs.trial import TrialRecord
@@ -29,11 +32,19 @@ DATA = "kansearch:data"
 WARNINGS = "kansearch:warnings"
 STOPPED = "kansearch:stopped"
 ARTIFACTS = "kansearch:artifacts"
+DATA_PLACES = "kansearch:data_places"
+CONSTANT = "kansearch:constant_answer"
 JOB = "kansearch:job:"
 """Prefix of what is noted of workers that a launcher placed; a number that stands for them follows."""
 
 HANDED_BACK = "kansearch:handed_back"
 """The attribute of a trial that failed with its worker and has, or may have had, a second try."""
+
+PLACES = ("data.path", "data.folder")
+"""Where data lie is no part of a study; what they are is, and the digest knows that."""
+
+MAX_PLACES = 8
+"""Former places of the data that are remembered."""
 
 METRIC_NAMES = "study:metric_names"
 """What Optuna and its dashboard call the objectives."""
@@ -76,6 +87,12 @@ class StoredStudy:
         """What the user should know about the study's space."""
         return tuple(str(text) for text in self._attribute(WARNINGS) or ())
 
+    @functools.cached_property
+    def constant(self) -> ConstantAnswer | None:
+        """What one answer for all rows measures; None where an older version made the study."""
+        stored = self._attribute(CONSTANT)
+        return None if stored is None else ConstantAnswer.model_validate(stored)
+
     @property
     def is_stopped(self) -> bool:
         """Whether somebody wants no worker to serve it."""
@@ -86,6 +103,11 @@ class StoredStudy:
         """Where its large checkpoints were kept when this process first asked; None where all lie in the database."""
         place = self._attribute(ARTIFACTS)
         return None if place is None else str(place)
+
+    @property
+    def data_places(self) -> tuple[Path, ...]:
+        """Where its data lay before they were moved to where the spec says, the last place first."""
+        return tuple(Path(place) for place in self._attribute(DATA_PLACES) or ())
 
     def stop(self) -> None:
         """Let all workers leave it, and none come, until somebody sets its budget anew.
@@ -150,19 +172,34 @@ class StoredStudy:
         """Whether its budget is spent and all its trials ended."""
         return _n_done(self.counts()) >= self.budget
 
-    def set_budget(self, budget: Budget, artifacts: str | None = None) -> None:
+    def set_budget(
+        self,
+        budget: Budget,
+        artifacts: str | None = None,
+        data: DataSpec | None = None,
+        constant: ConstantAnswer | None = None,
+    ) -> None:
         """Let so many trials count from now on, and workers serve it.
 
         Args:
             budget: The new one.
             artifacts: Another place for the large checkpoints of whoever begins to serve it from now on.
+            data: The same data, which lie elsewhere now; where they lay is remembered.
+            constant: What one answer for all rows measures, for a study that does not know it yet.
 
         Raises:
             UserError: If more do already.
         """
-        spec = self.spec.model_copy(update={"budget": budget})
+        spec = self.spec.model_copy(update={"budget": budget, "data": data or self.spec.data})
         try:
             attrs: dict[str, Any] = {SPEC: spec.model_dump_json(), STOPPED: False}
+            if spec.data.place != self.spec.data.place:
+                places = (self.spec.data.place, *self.data_places)
+                kept = dict.fromkeys(str(place) for place in places if place not in (None, spec.data.place))
+                attrs[DATA_PLACES] = list(kept)[:MAX_PLACES]
+            if constant is not None and self.constant is None:
+                attrs[CONSTANT] = constant.model_dump(mode="json")
+                del self.constant  # it is read again
             if artifacts is not None:
                 attrs[ARTIFACTS] = artifacts
             self.storage.ledger.set_budget(self.study_id, budget.trials, attrs)
@@ -229,6 +266,7 @@ def create_study(
     versions: Mapping[str, str],
     warnings: Sequence[str] = (),
     artifacts: str | None = None,
+    constant: ConstantAnswer | None = None,
 ) -> StoredStudy:
     """Write a new study.
 
@@ -244,6 +282,7 @@ def create_study(
         STOPPED: False,
         BUDGET: spec.budget.trials,
         ARTIFACTS: artifacts,
+        CONSTANT: None if constant is None else constant.model_dump(mode="json"),
     }
     names = {METRIC_NAMES: list(spec.objectives)}
     study_id = storage.ledger.create_study(spec.name, optuna_directions(spec), attributes, names)
@@ -336,7 +375,8 @@ def _n_done(counts: Mapping[str, int]) -> int:
 def refuse_changes(study: StoredStudy, spec: StudySpec, digest: str) -> None:
     """Make sure that a study file still describes the study in the storage.
 
-    The budget of trials may differ: that is how a study goes on.
+    The budget of trials may differ: that is how a study goes on. So may the place of its data, if the digest says that
+    they are the same.
 
     Raises:
         StudyChangedError: Listing every difference.
@@ -344,6 +384,7 @@ def refuse_changes(study: StoredStudy, spec: StudySpec, digest: str) -> None:
     differences = [
         f"  {path}: {_text(stored)} in the storage, {_text(filed)} in the file"
         for path, stored, filed in study.spec.differences(spec)
+        if path not in PLACES or study.data_digest != digest
     ]
     if study.data_digest != digest and not any(line.startswith("  data") for line in differences):
         differences.append(

@@ -56,6 +56,7 @@ class NormalEquations:
         specs: Sequence[ModelSpec],
         x: Float[Tensor, "B _"],
         y: Float[Tensor, "B 1"],
+        row_weights: Float[Tensor, " B"] | None = None,
         *,
         prepared: bool = False,
     ) -> Float[Tensor, "P N1 N1"]:
@@ -66,6 +67,7 @@ class NormalEquations:
             specs: Likewise.
             x: Inputs, or what `Stack.prepare` made of them.
             y: Targets.
+            row_weights: Of the rows in the means, 1 on average; None where all count alike.
             prepared: Which of them `x` is.
         """
         n_rows = min(self._n_rows, -(-len(y) // self._multiple) * self._multiple)
@@ -79,7 +81,8 @@ class NormalEquations:
         for begin in range(0, len(y), n_rows):
             there = torch.arange(begin, begin + n_rows, device=y.device)
             rows = there.clamp(max=len(y) - 1)
-            share = ((there < len(y)).to(weights.dtype) / len(y)).sqrt()
+            share = (there < len(y)).to(weights.dtype) / len(y)
+            share = (share if row_weights is None else share * row_weights[rows]).sqrt()
             seen = x[rows] if prepared else self._stack.prepare(x[rows])
             total += self._of_rows(seen, y[rows], share, len(specs))
         return total

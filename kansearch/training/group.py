@@ -194,7 +194,7 @@ class Group:
         trainees, tables = self.trainees, self._tables
         train_losses = self._polish_epoch() if self._kind.phase.is_polishing else self._batches_of_epoch()
         outputs = self._all_outputs(tables.validation_x, self._split.n_validation)
-        validation_losses = self._data_losses(outputs, tables.validation_y)
+        validation_losses = self._data_losses(outputs, tables.validation_y, tables.validation_weights)
         of_training, of_validation = train_losses.cpu().tolist(), validation_losses.cpu().tolist()
         seconds = (time.perf_counter() - begin) / len(trainees)
         for row, trainee in enumerate(trainees):
@@ -224,16 +224,17 @@ class Group:
             assert self._split.image_shape is not None
             x = moved(x, batch.moves[turn], self._split.image_shape)
         y = tables.train_y.index_select(0, rows.flatten()).view(*rows.shape, *tables.train_y.shape[1:])
+        shares = batch.shares if tables.train_weights is None else batch.shares * tables.train_weights[rows]
         prepared = x if tables.are_prepared else self._stack.prepare(x)
         if self._kind.has_penalty:
             outputs, amplitudes = self._stack.mix_with_amplitudes(prepared, batch.shares)
-            of_trials = objectives = losses(outputs, y, task, batch.shares)
+            of_trials = objectives = losses(outputs, y, task, shares)
             for a, real in zip(amplitudes, self._stack.real_edges, strict=True):
                 objectives = objectives + self._l1[turn] * a.sum((-2, -1))
                 if self._kind.has_entropy:
                     objectives = objectives + self._entropy[turn] * entropy(a, real)
         else:
-            of_trials = objectives = losses(self._stack.mix(prepared), y, task, batch.shares)
+            of_trials = objectives = losses(self._stack.mix(prepared), y, task, shares)
         # Frozen stages of a backbone are no part of what was computed.
         gradients = torch.autograd.grad(objectives.sum(), self._parameters, materialize_grads=True)
         self._gradients[turn] = torch.cat([gradient.flatten(1) for gradient in gradients], dim=1)
@@ -285,14 +286,15 @@ class Group:
         def work(turn: slice) -> Tensor:
             specs = [trainee.model for trainee in self.trainees[turn]]
             weights = self._rows.weights[turn]
-            return equations.of(weights, specs, tables.train_x, tables.train_y, prepared=tables.are_prepared)
+            x, y = tables.train_x, tables.train_y
+            return equations.of(weights, specs, x, y, tables.train_weights, prepared=tables.are_prepared)
 
         return self._in_turns(work, n, n)
 
     def _squared_errors(self) -> Float[Tensor, " P"]:
         """Mean squared errors on all training rows."""
         outputs = self._all_outputs(self._tables.whole_train_x, self._split.n_train)
-        return self._data_losses(outputs, self._tables.train_y)
+        return self._data_losses(outputs, self._tables.train_y, self._tables.train_weights)
 
     # --- outputs ----------------------------------------------------------------------------------------
 
@@ -313,9 +315,12 @@ class Group:
         return torch.cat(outputs, dim=1)
 
     @torch.no_grad()
-    def _data_losses(self, outputs: Float[Tensor, "P B O"], y: Tensor) -> Float[Tensor, " P"]:
+    def _data_losses(
+        self, outputs: Float[Tensor, "P B O"], y: Tensor, weights: Float[Tensor, " B"] | None
+    ) -> Float[Tensor, " P"]:
         """Mean losses of all trials on the data."""
-        return losses(outputs, y.expand(len(self.trainees), *y.shape), self._split.task, even_shares(outputs))
+        shares = even_shares(outputs) if weights is None else even_shares(outputs) * weights
+        return losses(outputs, y.expand(len(self.trainees), *y.shape), self._split.task, shares)
 
     # --- turns ------------------------------------------------------------------------------------------
 

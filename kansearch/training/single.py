@@ -82,6 +82,8 @@ class Columns:
             targets = "numbers" if y.dtype.kind == "f" else "classes"
             self._note(f"{part}_x", x.T.astype(dtype))
             self._note(f"{part}_{targets}", y.ravel().astype(dtype if targets == "numbers" else np.int64))
+            if (weights := getattr(split, f"{part}_weights")) is not None:
+                self._note(f"{part}_weights", weights.numpy().astype(dtype))
         self.pointers.n_train, self.pointers.n_validation = split.n_train, split.n_validation
 
     def _note(self, name: str, values: NDArray[Any]) -> None:

@@ -47,6 +47,8 @@ class Tables:
         train_y: Their targets.
         validation_x: Of the validation rows, and of what fills them up.
         validation_y: Their targets.
+        train_weights: Of the training rows in the loss; None where all count alike.
+        validation_weights: Likewise.
         are_prepared: Whether they are what `Stack.prepare` gives; otherwise they are inputs.
         are_features: Whether a backbone made them, so that also the networks of trials can go on from them.
     """
@@ -65,6 +67,10 @@ class Tables:
         self._split, self._padding = split, padding
         self.train_x, self.train_y = split.train_x.to(device), split.train_y.to(device)
         self.validation_x, self.validation_y = split.validation_x.to(device), split.validation_y.to(device)
+        self.train_weights, self.validation_weights = (
+            None if weights is None else weights.to(device)
+            for weights in (split.train_weights, split.validation_weights)
+        )
         self.validation_x = padding.filled(self.validation_x)
         self.are_prepared = not has_moves and _is_worth_it(stack, self.train_x, len(self.validation_x))
         self.are_features = self.are_prepared and stack.backbone is not None

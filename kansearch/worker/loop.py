@@ -7,12 +7,13 @@ import time
 import traceback
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import torch
 
 from kansearch.data.splits import Split
-from kansearch.errors import DataError, KansearchError
-from kansearch.search.data import load_study_split
+from kansearch.errors import KansearchError
+from kansearch.search.data import load_known_split
 from kansearch.search.pack_size import pack_size
 from kansearch.search.study_pack import BROKEN, OpenPack, StudyPack, describe
 from kansearch.storage.artifacts import artifacts_at, sweep
@@ -44,6 +45,7 @@ def work(
     device: torch.device = CPU,
     open_pack: OpenPack | None = None,
     idle_s: float | None = None,
+    data: Path | None = None,
 ) -> None:
     """Train trials of a study until its budget is done, or it is stopped.
 
@@ -55,14 +57,15 @@ def work(
         device: On which they are trained.
         open_pack: Makes the pack that trains them; None makes one on that device.
         idle_s: Seconds without a trial after which it leaves; None for however long it takes.
+        data: Where they lie, if elsewhere than the study says.
 
     Raises:
         BrokenStudyError: If the study's ceiling of failures is reached.
-        DataError: If the data changed since the study began.
+        DataError: If the data are nowhere, or changed since the study began.
         UserError: If no network of the space keeps to the limits.
     """
     with Presence(study.storage.ledger, what_trains(device)) as presence:
-        serve(study, number, stop, presence, size, device, open_pack=open_pack, idle_s=idle_s)
+        serve(study, number, stop, presence, size, device, open_pack=open_pack, idle_s=idle_s, data=data)
 
 
 def serve(
@@ -75,6 +78,7 @@ def serve(
     is_over: Callable[[], bool] = lambda: False,
     open_pack: OpenPack | None = None,
     idle_s: float | None = None,
+    data: Path | None = None,
 ) -> None:
     """Train trials of a study until its budget is done, or it is stopped, or it is time for another one.
 
@@ -88,6 +92,7 @@ def serve(
         is_over: Asked now and then: whether this worker is to leave the study.
         open_pack: Makes the pack that trains them; None makes one on that device.
         idle_s: As for `work`.
+        data: Likewise.
 
     Raises:
         KansearchError: As `work`.
@@ -100,7 +105,7 @@ def serve(
     next_look, why = 0.0, "its worker gave up"
     busy_at = time.monotonic()
     try:
-        split = _load_split(study)
+        split = _load_split(study, data)
         n_together = size or pack_size(study.spec, split, device, study.storage.ledger.round_trip_s())
         pack = StudyPack(study, split, number, n_together, open_pack or partial(Pack, device=device))
         while not stop.requested:
@@ -132,11 +137,9 @@ def serve(
         presence.serve(None)
 
 
-def _load_split(study: StoredStudy) -> Split:
+def _load_split(study: StoredStudy, data: Path | None) -> Split:
     """The data of a study, if they and its places are as they should be."""
-    split = load_study_split(study.spec)
-    if split.digest != study.data_digest:
-        raise DataError(f'the data of study "{study.spec.name}" changed since it began; its trials would not compare')
+    split = load_known_split(study, data)
     if study.artifacts is not None:
         artifacts_at(study.artifacts).check()
     sweep(study.storage.ledger)

@@ -8,6 +8,7 @@ import time
 import zlib
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -40,6 +41,7 @@ def work_on_all(
     size: int | None = None,
     device: torch.device = CPU,
     idle_s: float | None = None,
+    data: Path | None = None,
 ) -> None:
     """Train trials of all open studies until somebody asks us to stop.
 
@@ -49,6 +51,7 @@ def work_on_all(
         size: Trials that are trained together; None lets each study decide.
         device: On which they are trained.
         idle_s: Seconds without a study after which it leaves; None for however long it takes.
+        data: Where those of a study lie, if elsewhere than it says.
     """
     busy_at = time.monotonic()
     number = zlib.crc32(worker_name().encode())
@@ -65,7 +68,7 @@ def work_on_all(
             rota.begin(study)
             try:
                 is_over = partial(rota.is_needed_elsewhere, study)
-                serve(study, number, stop, presence, size, device, is_over, idle_s=idle_s)
+                serve(study, number, stop, presence, size, device, is_over, idle_s=idle_s, data=data)
                 busy_at = time.monotonic()
             except KansearchError as error:
                 # Others may be able to serve it, and whoever submitted it looks at its status.

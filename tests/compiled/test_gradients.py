@@ -95,6 +95,16 @@ def test_gradients_of_an_embedding_are_those_of_autograd(level: None) -> None:
         _compare(network, 40, 1e-2 * (family != "mlp"), 0.0, 0.0, texts)
 
 
+def test_gradients_of_weighted_rows_are_those_of_autograd(level: None) -> None:
+    """Of classes and of numbers; a row of weight 0 teaches nothing."""
+    weights = 3 * torch.rand(N_ROWS, generator=zoo.random(4), dtype=torch.float64)
+    weights[::7] = 0
+    for n_outputs in (1, 4):
+        network = build(ModelSpec(family="hybrid", depth=3, width=6), 5, n_outputs, zoo.random(1), torch.float64)
+        zoo.stir(network)
+        _compare(network, 37, 1e-2, 0.0, 0.0, weights=weights)
+
+
 def _compare(
     network: Network,
     n_rows: int,
@@ -102,6 +112,7 @@ def _compare(
     weight_of_entropy: float,
     dropout: float,
     inputs: torch.Tensor | None = None,
+    weights: torch.Tensor | None = None,
 ) -> None:
     n_outputs = network.n_outputs
     x = zoo.normal(N_ROWS, network.n_inputs) if inputs is None else inputs
@@ -117,6 +128,7 @@ def _compare(
     for part in ("train", "validation"):
         setattr(data, f"{part}_x", pointer(columns))
         setattr(data, f"{part}_{kind}", pointer(targets))
+        setattr(data, f"{part}_weights", None if weights is None else pointer(weights.numpy()))
     plan = trainer.PlanPointers(keep=1 - dropout, l1=l1, entropy=weight_of_entropy, n_drawn=n_rows)
     of_rows = (ctypes.c_void_p * len(uniforms))(*(drawn.data_ptr() for drawn in uniforms))
     if dropout:
@@ -136,13 +148,13 @@ def _compare(
     network._mask = lambda _: next(masks)  # type: ignore[method-assign]
     network.train()
     given, amplitudes = network.forward_with_amplitudes(x[rows])
-    of_data = _loss(given, y[rows])
+    of_data = _loss(given, y[rows], None if weights is None else weights[rows])
     objective = of_data + sum(l1 * a.sum() + weight_of_entropy * entropy(a) for a in amplitudes)
     parameters = list(network.parameters())
     wanted = torch.autograd.grad(objective, parameters, materialize_grads=True)
     network.eval()
     assert loss == pytest.approx(of_data.item(), rel=1e-10)
-    assert validation_loss == pytest.approx(_loss(network(x), y).item(), rel=1e-10)
+    assert validation_loss == pytest.approx(_loss(network(x), y, weights).item(), rel=1e-10)
     torch.testing.assert_close(torch.from_numpy(outputs.T), network(x).detach(), rtol=1e-9, atol=1e-10)
     largest = max(gradient.abs().max().item() for gradient in wanted)
     program.read(gradients, network)
@@ -150,5 +162,8 @@ def _compare(
         torch.testing.assert_close(found.detach(), gradient, rtol=0, atol=1e-10 * largest, msg=lambda m, n=name: n + m)
 
 
-def _loss(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    return (outputs - y).square().mean() if y.dim() > 1 else functional.cross_entropy(outputs, y)
+def _loss(outputs: torch.Tensor, y: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+    of_rows = (
+        (outputs - y).square().squeeze(1) if y.dim() > 1 else functional.cross_entropy(outputs, y, reduction="none")
+    )
+    return (of_rows if weights is None else weights * of_rows).mean()

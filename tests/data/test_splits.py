@@ -12,7 +12,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kansearch.data.splits import Split, describe, load_split, load_test, split_rows
+from kansearch.data.partition import split_rows
+from kansearch.data.splits import Split, describe, load_split, load_test
 from kansearch.errors import DataError
 from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, DataSpec
 from kansearch.specs.metrics import Task

@@ -17,7 +17,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kansearch.data.splits import describe, load_split, load_test, split_rows
+from kansearch.data.partition import split_rows
+from kansearch.data.splits import describe, load_split, load_test
 from kansearch.data.tabular import load_table, read_table
 from kansearch.errors import DataError
 from kansearch.specs.metrics import Task

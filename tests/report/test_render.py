@@ -22,8 +22,10 @@ from kansearch.report.figures import activation_plots, curves_plot, front_plot, 
 from kansearch.report.json_export import to_json
 from kansearch.report.page import to_html
 from kansearch.report.render import check_writable, write_report
+from kansearch.specs.constant import ConstantAnswer
 
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
+CONSTANT = ConstantAnswer(metrics={"accuracy": 0.101, "cross_entropy": 2.301}, n_validation=287)
 STUDIES = {
     "one": ["accuracy"],
     "two": ["accuracy", "parameters"],
@@ -86,14 +88,15 @@ def test_report_of_trials_that_measured_nothing_yet(builder: Any) -> None:
 def test_json_is_as_approved(builder: Any, golden: Callable[[str, str], None]) -> None:
     """The whole JSON document of a small study is the one that a person has read."""
     study = builder.study(constraints=("parameters <= 100000",))
-    summary = builder.summary(study, builder.records(study, 14), warnings=["a warning"])
+    summary = builder.summary(study, builder.records(study, 14), warnings=["a warning"], constant=CONSTANT)
     golden("report.json", json.dumps(to_json(summary, NOW), indent=1, ensure_ascii=False) + "\n")
 
 
 def test_texts_of_the_page_are_as_approved(builder: Any, golden: Callable[[str, str], None]) -> None:
     """What the page says about a small study, line by line, is what a person has read."""
     study = builder.study()
-    page = to_html(builder.summary(study, builder.records(study, 14), warnings=["a warning"]), NOW)
+    summary = builder.summary(study, builder.records(study, 14), warnings=["a warning"], constant=CONSTANT)
+    page = to_html(summary, NOW)
     golden("report.txt", text_of(page))
 
 

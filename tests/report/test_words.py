@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from kansearch.report.study_text import study_yaml
-from kansearch.report.words import CAVEAT, finding, format_value, front_rows, percent, verdict
+from kansearch.report.words import (
+    CAVEAT,
+    constant_row,
+    finding,
+    format_value,
+    front_rows,
+    percent,
+    short_label,
+    verdict,
+)
+from kansearch.specs.constant import ConstantAnswer
 from kansearch.specs.data import DataSpec
 from kansearch.specs.space import Choice, Fixed, Range, Space
 from kansearch.specs.study_file import load_study_file
@@ -24,6 +34,55 @@ def test_finding_names_both_ends_of_the_front(builder: Any) -> None:
         "2 of 2 trials are on the front: from accuracy 0.8000 and 1,200 parameters (a plain network) to "
         "accuracy 0.9500 and 9,000 parameters (a hybrid)."
     )
+
+
+@pytest.mark.parametrize(
+    ("objectives", "bar", "is_better"),
+    [
+        (["accuracy", "parameters"], {"accuracy": 0.5}, True),
+        (["accuracy", "parameters"], {"accuracy": 0.81}, False),
+        (["accuracy", "parameters"], {"accuracy": 0.79}, False),  # one of 100 examples
+        (["rmse", "parameters"], {"rmse": 0.806}, False),  # less than one percent
+        (["rmse", "parameters"], {"rmse": 0.9}, True),
+        (["accuracy", "cross_entropy"], {"accuracy": 0.81, "cross_entropy": 2.0}, True),
+    ],
+)
+def test_a_front_that_a_constant_answer_reaches_is_said_to_be_so(
+    builder: Any, objectives: list[str], bar: dict[str, float], is_better: bool
+) -> None:
+    """Its value stands below the front and opens the verdict; where nothing is better, that is what came out."""
+    records = [builder.record(0, dict.fromkeys(objectives, 0.8), family="mlp")]
+    constant = ConstantAnswer(metrics=bar, n_validation=100)
+    summary = builder.summary(builder.study(objectives), records, constant=constant)
+    row = constant_row(summary)
+    assert row is not None
+    assert row[2] == format_value(objectives[0], bar[objectives[0]])
+    assert len(row) == len(front_rows(summary)[0])
+    known = f"{short_label(objectives[0])} {row[2]}"
+    said = verdict(summary)
+    assert known in said
+    assert (f"A constant answer, the same for every row, has {known}" in said) == is_better
+    assert ("The best network is not better than a constant answer" in said) != is_better
+    assert ("not better than a constant answer" in finding(summary)) != is_better
+
+
+def test_without_a_constant_answer_nothing_is_said_of_it(builder: Any) -> None:
+    """Studies of older versions do not know it."""
+    summary = builder.summary(records=[builder.record(0, {"accuracy": 0.8, "parameters": 1.0}, family="mlp")])
+    assert constant_row(summary) is None
+    assert "constant" not in verdict(summary) + finding(summary)
+
+
+def test_shares_are_compared_in_points(builder: Any) -> None:
+    """Metrics from 0 to 1 are not said to be better by a percentage of what they are."""
+    records = [
+        builder.record(0, {"roc_auc": 0.90, "parameters": 1000.0}, family="mlp"),
+        builder.record(1, {"roc_auc": 0.95, "parameters": 1000.0}),
+        builder.record(2, {"roc_auc": 0.9005, "parameters": 1000.0}, family="hybrid"),
+    ]
+    said = verdict(builder.summary(builder.study(["roc_auc", "parameters"]), records))
+    assert "The best KAN (trial 1, 0.9500) is better by 5.0 points" in said
+    assert "The best hybrid (trial 2, 0.9005) is as good: no difference larger than 1%" in said
 
 
 @pytest.mark.parametrize(

@@ -372,7 +372,7 @@ WRONG: dict[str, tuple[str, str, str]] = {
     "objective of another task": (
         with_plain("objectives: [rmse, parameters]"),
         "objectives[0]",
-        "rmse does not exist for classification; allowed: accuracy, cross_entropy, parameters",
+        "rmse does not exist for classification; allowed: accuracy, cross_entropy, balanced_accuracy, f1, roc_auc",
     ),
     "cost first": (with_plain("objectives: [parameters]"), "objectives[0]", "a cost; name a quality first: accuracy"),
     "objective twice": (with_plain("objectives: [accuracy, accuracy]"), "objectives[1]", "accuracy stands here twice"),

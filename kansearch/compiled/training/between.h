@@ -107,14 +107,14 @@ static void between_backward(const Job *job, int dropped, const real *of_next, r
     if (l->norm >= 0) norm_backward(job, of_y, gradients);
 }
 
-/* Targets of some rows: classes, or numbers where there are none. */
+/* Targets of some rows: classes, or numbers where there are none; and how much each counts, where not all count alike. */
 typedef struct {
     const int64_t *classes;
-    const real *numbers;
+    const real *numbers, *weights;
 } Targets;
 
-/* The summed loss of the real rows: cross entropy in nats of C classes, or squared errors of one output; and, if it is
-   wanted, the gradient of the mean. `nodes` has room for two rows. */
+/* The summed loss of the real rows, each times its weight: cross entropy in nats of C classes, or squared errors of one
+   output; and, if it is wanted, the gradient of the mean. `nodes` has room for two rows. */
 static double loss(int64_t C, int64_t B, int64_t n, const real *y, Targets targets, real *of_y, real *nodes) {
     double total = 0;
     if (!targets.classes) {
@@ -124,6 +124,13 @@ static double loss(int64_t C, int64_t B, int64_t n, const real *y, Targets targe
             if (of_y) of_y[r] = 2 * error / n;
         }
         for (int64_t r = n; r < B && of_y; r++) of_y[r] = 0;
+        if (!targets.weights) return total;
+        total = 0;
+        for (int64_t r = 0; r < n; r++) {
+            const real error = y[r] - targets.numbers[r];
+            total += targets.weights[r] * error * error;
+            if (of_y) of_y[r] *= targets.weights[r];
+        }
         return total;
     }
     real *top = nodes, *sum = nodes + B;
@@ -137,12 +144,19 @@ static double loss(int64_t C, int64_t B, int64_t n, const real *y, Targets targe
             sum[r] += share;
             if (of_y) of_y[c * B + r] = share;
         }
-    for (int64_t r = 0; r < n; r++) total += log(sum[r]) + top[r] - y[targets.classes[r] * B + r];
+    if (targets.weights)
+        for (int64_t r = 0; r < n; r++)
+            total += targets.weights[r] * (log(sum[r]) + top[r] - y[targets.classes[r] * B + r]);
+    else
+        for (int64_t r = 0; r < n; r++) total += log(sum[r]) + top[r] - y[targets.classes[r] * B + r];
     if (!of_y) return total;
     for (int64_t r = 0; r < B; r++) sum[r] = r < n ? 1 / (sum[r] * n) : 0;
     for (int64_t c = 0; c < C; c++)
         ROWS for (int64_t r = 0; r < B; r++) of_y[c * B + r] *= sum[r];
     for (int64_t r = 0; r < n; r++) of_y[targets.classes[r] * B + r] -= (real)1 / n;
+    if (targets.weights)
+        for (int64_t c = 0; c < C; c++)
+            ROWS for (int64_t r = 0; r < n; r++) of_y[c * B + r] *= targets.weights[r];
     return total;
 }
 

@@ -17,7 +17,7 @@
 
 /* To be raised with every change of what a function takes, and of any order of names: kansearch/compiled/trainer.py
    refuses other versions. */
-enum { VERSION = 3, ALIGNMENT = 64 };
+enum { VERSION = 4, ALIGNMENT = 64 };
 
 /* Numbers of a row that are trained alike: `count` pieces of `size` numbers that begin `apart` numbers from each other. */
 typedef struct {
@@ -36,6 +36,7 @@ typedef struct {
     const real *train_x, *validation_x;
     const int64_t *train_classes, *validation_classes;
     const real *train_numbers, *validation_numbers; /* where there are no classes */
+    const real *train_weights, *validation_weights; /* 1 on average; or nothing where all rows count alike */
     int64_t n_train, n_validation;
 } Data;
 
@@ -67,7 +68,7 @@ typedef struct {
     Pass passes[MOST_LAYERS];
     Scratch scratch;
     int64_t *classes; /* of a batch */
-    real *numbers;
+    real *numbers, *weights;
 } Memory;
 
 /* --- memory ------------------------------------------------------------------------------------------------------- */
@@ -116,6 +117,7 @@ static int64_t lay_out(const Program *program, char *begin, Memory *memory) {
         .nodes = taken(&free, 2 * B),
     };
     memory->numbers = taken(&free, B);
+    memory->weights = taken(&free, B);
     memory->classes = (int64_t *)taken(&free, B * (sizeof(int64_t) / sizeof(real)));
     return free - begin;
 }
@@ -197,13 +199,17 @@ static double learn(const Program *program, Memory *memory, const real *row, con
     const int64_t B = filled(n, ROW_MULTIPLE), last = program->n_layers - 1, C = program->layers[last].n_outputs;
     Scratch *scratch = &memory->scratch;
     gather(program->layers[0].n_inputs, data->train_x, data->n_train, rows, n, B, memory->passes[0].x);
-    Targets targets = {0, 0};
+    Targets targets = {0};
     if (data->train_classes) {
         for (int64_t r = 0; r < n; r++) memory->classes[r] = data->train_classes[rows[r]];
         targets.classes = memory->classes;
     } else {
         for (int64_t r = 0; r < n; r++) memory->numbers[r] = data->train_numbers[rows[r]];
         targets.numbers = memory->numbers;
+    }
+    if (data->train_weights) {
+        for (int64_t r = 0; r < n; r++) memory->weights[r] = data->train_weights[rows[r]];
+        targets.weights = memory->weights;
     }
     forward(program, memory, row, B, n, 1, is_penalised(penalties), dropout);
     const double total = loss(C, B, n, memory->passes[last].y, targets, scratch->of_y, scratch->nodes);
@@ -266,7 +272,8 @@ static double look(const Program *program, Memory *memory, const real *row, cons
         const real *y = memory->passes[last].y;
         for (int64_t o = 0; o < C; o++) memcpy(outputs + o * n_all + begin, y + o * B, n * sizeof(real));
         const Targets targets = {data->validation_classes ? data->validation_classes + begin : 0,
-                                 data->validation_numbers ? data->validation_numbers + begin : 0};
+                                 data->validation_numbers ? data->validation_numbers + begin : 0,
+                                 data->validation_weights ? data->validation_weights + begin : 0};
         total += loss(C, B, n, y, targets, 0, memory->scratch.nodes);
     }
     return total;
