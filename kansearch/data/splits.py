@@ -50,6 +50,8 @@ class Split:
         digest: SHA-256, in hex, of the raw data and of all that decides how they are split.
         n_test: Rows kept apart; only `load_test` reads them.
         n_dropped: Rows of the file without a target.
+        left_out: Files of a folder that are no rows, counted by kind; "" where there are none.
+        warnings: What the author of a study should know of the data.
         image_shape: Of the images that rows are; None where they are none.
         text_shape: Of the texts that rows are, likewise.
     """
@@ -71,6 +73,8 @@ class Split:
     n_validation: int
     n_test: int
     n_dropped: int
+    left_out: str = ""
+    warnings: tuple[str, ...] = ()
     image_shape: ImageShape | None = None
     text_shape: TextShape | None = None
 
@@ -135,6 +139,8 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         n_validation=len(validation_y),
         n_test=len(parts.test.target),
         n_dropped=parts.n_dropped,
+        left_out=parts.left_out,
+        warnings=parts.warnings,
         image_shape=encoder.shape if isinstance(encoder, PixelEncoder) else None,
         text_shape=encoder.shape if isinstance(encoder, TextEncoder) else None,
     )
@@ -159,7 +165,8 @@ def describe(spec: DataSpec, split: Split) -> str:
     sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
     beyond = " (beyond the domain)" if spec.is_function and FORMULAS[name].beyond else ""
     dropped = f"; {split.n_dropped} rows without a target left out" if split.n_dropped else ""
-    return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{beyond}{dropped}"
+    left_out = f"; files left out: {split.left_out}" if split.left_out else ""
+    return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{beyond}{dropped}{left_out}"
 
 
 def _rows_in_words(spec: DataSpec, split: Split, n_rows: int) -> str:
@@ -192,6 +199,8 @@ class _Parts:
     class_names: tuple[str, ...]
     n_dropped: int
     content: str
+    left_out: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def _parts(spec: DataSpec) -> _Parts:
@@ -208,7 +217,16 @@ def _parts(spec: DataSpec) -> _Parts:
         rows = _rows_of_parts(images.source, images.target, images.class_names, images.n_test, spec)
         train, validation, test = (_Part(images.pixels[part], images.target[part]) for part in rows)
         return _Parts(
-            images.source, train, validation, test, Task.CLASSIFICATION, images.class_names, 0, images.content
+            images.source,
+            train,
+            validation,
+            test,
+            Task.CLASSIFICATION,
+            images.class_names,
+            0,
+            images.content,
+            images.left_out,
+            images.warnings,
         )
     if spec.text is not None:
         table, n_test = load_texts(spec)
