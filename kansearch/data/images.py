@@ -316,7 +316,7 @@ def _read(files: Sequence[Path], folder: Path, size: int) -> tuple[Pixels, bytes
                 f"pictures of one depth, or a value of {BRIGHT:,} and more"
             )
         if not deep and 0 < brightest < DIM:
-            remarks.append(f"the pictures have 8 bits and show no value above {brightest} of 255")
+            remarks.append(f"data: the pictures have 8 bits and show no value above {brightest} of 255")
             pixels, raw = _in_floating_point(files, size, mode)
     else:
         pixels, raw = _in_floating_point(files, size, mode)
@@ -324,15 +324,15 @@ def _read(files: Sequence[Path], folder: Path, size: int) -> tuple[Pixels, bytes
         few, most = np.quantile(pixels.reshape(-1)[:: pixels.size // MANY + 1], (0.05, 0.95)).tolist()
         if few < most < few + (high - low) / CROWDED:
             remarks.append(
-                f"nine tenths of all pixels lie between {few:g} and {most:g} and the others reach from {low:g} to "
-                f"{high:g}, beside which the former look alike; where such an extreme stands for no value, give it one "
-                "near the others"
+                f"data: nine tenths of all pixels lie between {few:g} and {most:g} and the others reach from {low:g} "
+                f"to {high:g}, beside which the former look alike; where such an extreme stands for no value, give it "
+                "one near the others"
             )
     remarks = [*_remarks_on_blank(files, folder, pixels), *remarks]
     if many := [file for file, look in zip(files, looks, strict=True) if look.n_frames > 1]:
         remarks.append(
-            f"{len(many)} of {len(files)} pictures, such as {many[0].relative_to(folder)}, have more than one frame or "
-            "page; the first one is read"
+            f"data: {len(many)} of {len(files)} pictures, such as {many[0].relative_to(folder)}, have more than one "
+            "frame or page; the first one is read"
         )
     return pixels, raw, tuple(remarks)
 
@@ -353,8 +353,8 @@ def _remarks_on_blank(files: Sequence[Path], folder: Path, pixels: Pixels) -> It
         )
     if blank.any():
         yield (
-            f"{blank.sum()} of {len(files)} pictures, such as {files[blank.argmax()].relative_to(folder)}, show one "
-            "value everywhere, with white where they are transparent"
+            f"data: {blank.sum()} of {len(files)} pictures, such as {files[blank.argmax()].relative_to(folder)}, show "
+            "one value everywhere, with white where they are transparent"
         )
 
 

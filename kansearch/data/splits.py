@@ -22,7 +22,7 @@ from kansearch.data.encoder import Encoder, fit_encoder
 from kansearch.data.functions import FORMULAS, sample
 from kansearch.data.images import PixelEncoder, Pixels, fit_pixel_encoder, load_images
 from kansearch.data.tabular import load_table
-from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts
+from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts, unknown_words
 from kansearch.errors import DataError
 from kansearch.specs.data import DataSpec, ImageShape, Inputs, TextShape
 from kansearch.specs.metrics import Task
@@ -140,7 +140,7 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         n_test=len(parts.test.target),
         n_dropped=parts.n_dropped,
         left_out=parts.left_out,
-        warnings=parts.warnings,
+        warnings=(*parts.warnings, *(unknown_words(validation_x) if isinstance(encoder, TextEncoder) else ())),
         image_shape=encoder.shape if isinstance(encoder, PixelEncoder) else None,
         text_shape=encoder.shape if isinstance(encoder, TextEncoder) else None,
     )
@@ -229,10 +229,10 @@ def _parts(spec: DataSpec) -> _Parts:
             images.warnings,
         )
     if spec.text is not None:
-        table, n_test = load_texts(spec)
+        table, n_test, left_out = load_texts(spec)
         rows = _rows_of_parts(table.source, table.target, table.class_names, n_test, spec)
     else:
-        table = load_table(spec)
+        table, left_out = load_table(spec), ""
         rows = split_rows(table.source, table.target, table.class_names, spec)
     train, validation, test = (_Part(table.features.iloc[part], table.target[part]) for part in rows)
     return _Parts(
@@ -244,6 +244,7 @@ def _parts(spec: DataSpec) -> _Parts:
         class_names=table.class_names,
         n_dropped=table.n_dropped,
         content=table.content,
+        left_out=left_out,
     )
 
 

@@ -291,7 +291,7 @@ def test_colours_of_ink_and_what_is_under_transparent_parts(tmp_path: Path) -> N
     images = load_images(DataSpec(path=tmp_path, image_size=4))
     expected = [colour for _, (_, colour) in sorted(pictures.items())]
     assert np.abs(images.pixels[: len(expected), :, 0, 0].astype(int) - expected).max() <= 2
-    assert images.warnings[0].startswith("12 of 12 pictures, such as a/alpha.png, show one value everywhere")
+    assert images.warnings[0].startswith("data: 12 of 12 pictures, such as a/alpha.png, show one value everywhere")
 
 
 def test_pictures_that_show_nothing_are_refused(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_pictures_that_show_nothing_are_refused(tmp_path: Path) -> None:
         load_split(spec)
     black = write_shapes(tmp_path / "half", lambda mask: in_alpha(mask) if mask.all(axis=0).any() else white(mask))
     (warning,) = load_split(black).warnings
-    assert warning.startswith("12 of 24 pictures, such as lying/0.png, show one value everywhere")
+    assert warning.startswith("data: 12 of 24 pictures, such as lying/0.png, show one value everywhere")
     deep = write_shapes(tmp_path / "deep", lambda mask: Image.fromarray(np.full(mask.shape, 700, dtype=np.uint16)))
     with pytest.raises(DataError, match="every picture is 700 everywhere"):
         load_split(deep)
@@ -332,7 +332,7 @@ def test_depths_that_do_not_compare(tmp_path: Path) -> None:
         return Image.fromarray(values.astype(np.uint16))
 
     (warning,) = load_split(write_shapes(tmp_path / "stretched", stretched)).warnings
-    assert warning.startswith("nine tenths of all pixels lie between ")
+    assert warning.startswith("data: nine tenths of all pixels lie between ")
     empty = write_shapes(tmp_path / "nan", lambda mask: Image.fromarray(np.where(mask, np.nan, 0).astype(np.float32)))
     with pytest.raises(DataError, match=r"0\.tiff is no image, or a broken one: its pixels are not all finite numbers"):
         load_split(empty)
@@ -363,7 +363,7 @@ def test_files_that_are_no_pictures_are_counted_by_kind(tmp_path: Path) -> None:
     assert split.n_train + split.n_validation + split.n_test == 27
     assert describe(spec, split).endswith("; files left out: 3 .heic, 1 .csv, 1 .png, 1 hidden, 1 without a suffix")
     assert split.warnings[-1] == (
-        "1 of 27 pictures, such as cat/moving.gif, have more than one frame or page; the first one is read"
+        "data: 1 of 27 pictures, such as cat/moving.gif, have more than one frame or page; the first one is read"
     )
     for file in (folder / "cat").glob("*.png"):
         file.rename(file.with_suffix(".heic"))
