@@ -54,11 +54,14 @@ DIM = 32
 BRIGHT = 2**15
 """Beside pictures of 8 bits, those of 16 must be as bright somewhere: then the whole range is theirs, too."""
 
-CROWDED = 50
-"""A range this many times that of nine tenths of its pixels is stretched by a few of them."""
+EMPTY = 0.9
+"""Share of a range of deep pictures above which a gap without any value leaves too little for the values beside it."""
+
+FEW = 3
+"""Values below which pictures are masks, whose gaps say nothing."""
 
 MANY = 1_000_000
-"""Pixels suffice to see where nine tenths of all lie."""
+"""Pixels suffice to see which values there are."""
 
 WHITE = 2**16 - 1
 """In pictures of 16 bits."""
@@ -317,17 +320,10 @@ def _read(files: Sequence[Path], folder: Path, size: int) -> tuple[Pixels, bytes
             )
         if not deep and 0 < brightest < DIM:
             remarks.append(f"data: the pictures have 8 bits and show no value above {brightest} of 255")
-            pixels, raw = _in_floating_point(files, size, mode)
+            pixels, raw, _ = _in_floating_point(files, size, mode)
     else:
-        pixels, raw = _in_floating_point(files, size, mode)
-        low, high = float(pixels.min()), float(pixels.max())
-        few, most = np.quantile(pixels.reshape(-1)[:: pixels.size // MANY + 1], (0.05, 0.95)).tolist()
-        if few < most < few + (high - low) / CROWDED:
-            remarks.append(
-                f"data: nine tenths of all pixels lie between {few:g} and {most:g} and the others reach from {low:g} "
-                f"to {high:g}, beside which the former look alike; where such an extreme stands for no value, give it "
-                "one near the others"
-            )
+        pixels, raw, seen = _in_floating_point(files, size, mode)
+        remarks += _remarks_on_range(seen)
     remarks = [*_remarks_on_blank(files, folder, pixels), *remarks]
     if many := [file for file, look in zip(files, looks, strict=True) if look.n_frames > 1]:
         remarks.append(
@@ -358,19 +354,37 @@ def _remarks_on_blank(files: Sequence[Path], folder: Path, pixels: Pixels) -> It
         )
 
 
-def _in_floating_point(files: Sequence[Path], size: int, mode: str) -> tuple[Float32[np.ndarray, "N C H W"], bytes]:
-    """Pictures whose values are kept as they are, and a digest of those in their files."""
+def _remarks_on_range(seen: np.ndarray) -> Iterator[str]:
+    """What there is to say of the values of deep pictures, each once and rising."""
+    gaps = np.diff(seen.astype(np.float64))
+    if len(seen) >= FEW and gaps.max() > EMPTY * (seen[-1] - seen[0]):
+        place = gaps.argmax()
+        yield (
+            f"data: no pixel lies between {seen[place]:g} and {seen[place + 1]:g}, and beside this gap the others look "
+            "alike; where the values on one side of it stand for no value, give them one near the others"
+        )
+
+
+def _in_floating_point(
+    files: Sequence[Path], size: int, mode: str
+) -> tuple[Float32[np.ndarray, "N C H W"], bytes, np.ndarray]:
+    """Pictures whose values are kept as they are; a digest of those in their files, and some of these, rising."""
     from PIL import Image  # noqa: PLC0415 - it takes a while, and tables need it not
 
     content = hashlib.sha256()
+    n_seen = MANY // len(files) + 1
+    seen: list[np.ndarray] = []
 
     def resized(image: Any) -> Float32[np.ndarray, "C H W"]:
         values = _raw(image, mode)
         content.update(f"{values.shape} {values.dtype.name} ".encode() + values.tobytes())
+        some = values.reshape(-1)[:: values.size // n_seen + 1]
+        seen.append(np.unique(np.append(some, [values.min(), values.max()])))
         channels = (Image.fromarray(channel.astype(np.float32)) for channel in values)
         return np.stack([np.asarray(c.resize((size, size), Image.Resampling.BILINEAR)) for c in channels])
 
-    return np.stack([_opened(file, resized) for file in files]), content.digest()
+    pixels = np.stack([_opened(file, resized) for file in files])
+    return pixels, content.digest(), np.unique(np.concatenate(seen))
 
 
 def _look(image: Any) -> _Look:
