@@ -536,7 +536,7 @@ def test_a_family_of_few_networks_leaves_its_turns_to_the_others(make_study: Mak
     [
         ("{family: mlp, width: 4}", 1),
         ("{family: [mlp, kan], width: [4, 8], dropout: {low: 0, high: 0.3, step: 0.1}}", 16),
-        ("{family: mlp, width: {low: 2, high: 9, step: 3}, depth: {low: 1, high: 3}, batch_size: [8, 16]}", 18),
+        ("{family: mlp, width: {low: 2, high: 8, step: 3}, depth: {low: 1, high: 3}, batch_size: [8, 16]}", 18),
         ("{family: mlp, width: {low: 1, high: 200}, batch_size: {low: 1, high: 200}}", None),
         ("{family: mlp, dropout: {low: 0, high: 0.5}}", None),
     ],
