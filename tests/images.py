@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import pickle
 import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,3 +64,45 @@ def write_cifar10(folder: Path) -> tuple[np.ndarray, Callable[[pytest.MonkeyPatc
         monkeypatch.setattr(cifar, "meta", {"filename": meta, "key": "label_names", "md5": checksum})
 
     return pixels, accept
+
+
+def png16(pixels: np.ndarray, transparent: tuple[int, ...] = ()) -> bytes:
+    """A PNG of 16 bits of pixels of shape (height, width, 1 to 4 channels), one of whose values may be transparent."""
+    height, width, n_channels = pixels.shape
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    colours = {1: 0, 2: 4, 3: 2, 4: 6}[n_channels]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return b"".join(
+        (
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colours, 0, 0, 0)),
+            chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if transparent else b"",
+            chunk(b"IDAT", zlib.compress(rows)),
+            chunk(b"IEND", b""),
+        )
+    )
+
+
+def tiff16(pixels: np.ndarray, order: str, *, compressed: bool) -> bytes:
+    """A TIFF of 16 bits of pixels of shape (height, width, 3), in an order of bytes (< or >)."""
+    height, width, n_channels = pixels.shape
+    content = pixels.astype(f"{order}u2").tobytes()
+    content = zlib.compress(content) if compressed else content
+    bits_at = 8 + len(content) + len(content) % 2
+    tags_at = bits_at + 2 * n_channels
+    shorts = {256: width, 257: height, 259: 8 if compressed else 1, 262: 2, 277: n_channels, 278: height}
+    longs = {273: 8, 279: len(content)}
+    tags = {tag: struct.pack(f"{order}HHIHH", tag, 3, 1, value, 0) for tag, value in shorts.items()}
+    tags |= {tag: struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in longs.items()}
+    tags[258] = struct.pack(f"{order}HHII", 258, 3, n_channels, bits_at)
+    return b"".join(
+        (
+            (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", tags_at),
+            content.ljust(bits_at - 8, b"\0"),
+            struct.pack(f"{order}{n_channels}H", *[16] * n_channels),
+            struct.pack(f"{order}H", len(tags)) + b"".join(tags[tag] for tag in sorted(tags)) + bytes(4),
+        )
+    )

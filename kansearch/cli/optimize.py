@@ -121,6 +121,8 @@ class Optimize:
             return INTERRUPTED
         if self.options.detach and not study.is_done:
             return 0
+        if study.ended is not None:
+            say(self.console, study.ended)
         summary, page = report_study(study, self.output)
         header, rows = front_rows(summary)
         self.console.print()

@@ -25,7 +25,7 @@ from kansearch.data.images import PixelEncoder, Pixels, fit_pixel_encoder, load_
 from kansearch.data.partition import PARTS, rows_of_parts
 from kansearch.data.roles import Roles
 from kansearch.data.tabular import load_table
-from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts
+from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts, unknown_words
 from kansearch.errors import DataError
 from kansearch.specs.data import ROLES, DataSpec, ImageShape, Inputs, TextShape
 from kansearch.specs.metrics import Task
@@ -55,9 +55,10 @@ class Split:
         digest: SHA-256, in hex, of the raw data and of all that decides how they are split.
         n_test: Rows kept apart; only `load_test` reads them.
         n_dropped: Rows of the file without a target.
+        left_out: Files of a folder that are no rows, counted by kind; "" where there are none.
+        warnings: What the author of a study should know of the data.
         image_shape: Of the images that rows are; None where they are none.
         text_shape: Of the texts that rows are, likewise.
-        warnings: What the author of a study of these data should know.
         target_transform: `log` where standardised values are those of the target's natural logarithm.
         train_row_weights: How much each training row counts; None where all count alike.
         validation_row_weights: Likewise; they count in what is measured too.
@@ -81,9 +82,10 @@ class Split:
     n_validation: int
     n_test: int
     n_dropped: int
+    left_out: str = ""
+    warnings: tuple[str, ...] = ()
     image_shape: ImageShape | None = None
     text_shape: TextShape | None = None
-    warnings: tuple[str, ...] = ()
     target_transform: Literal["none", "log"] = "none"
     train_row_weights: Float[Tensor, " N"] | None = None
     validation_row_weights: Float[Tensor, " V"] | None = None
@@ -159,6 +161,7 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
     tensors = partial(_tensors, parts=parts, encoder=encoder, unit=(mean, scale), dtype=dtype)
     train_x, train_y = tensors(parts.train)
     validation_x, validation_y = tensors(parts.validation)
+    unknown = unknown_words(validation_x) if isinstance(encoder, TextEncoder) else ()
     return Split(
         train_x=train_x,
         train_y=train_y,
@@ -177,9 +180,10 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         n_validation=len(validation_y),
         n_test=len(parts.test.target),
         n_dropped=parts.n_dropped,
+        left_out=parts.left_out,
         image_shape=encoder.shape if isinstance(encoder, PixelEncoder) else None,
         text_shape=encoder.shape if isinstance(encoder, TextEncoder) else None,
-        warnings=(*parts.warnings, *_absent_classes(parts), *spread),
+        warnings=(*parts.warnings, *_absent_classes(parts), *spread, *unknown),
         target_transform=spec.target_transform,
         train_row_weights=_row_weights(parts, parts.train, dtype),
         validation_row_weights=_row_weights(parts, parts.validation, dtype),
@@ -209,7 +213,8 @@ def describe(spec: DataSpec, split: Split) -> str:
     dropped = f"; {split.n_dropped} rows without a target left out" if split.n_dropped else ""
     how = {"group": "by groups of", "order": "in the order of", "split": "as said by"}
     by = "".join(f", {words} {column}" for key, words in how.items() if (column := getattr(spec, key)) is not None)
-    return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{by}{beyond}{dropped}"
+    left_out = f"; files left out: {split.left_out}" if split.left_out else ""
+    return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{by}{beyond}{dropped}{left_out}"
 
 
 def _rows_in_words(spec: DataSpec, split: Split, n_rows: int) -> str:
@@ -243,6 +248,7 @@ class _Parts:
     class_names: tuple[str, ...]
     n_dropped: int
     content: str
+    left_out: str = ""
     warnings: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[tuple[str, _Part]]:
@@ -263,12 +269,21 @@ def _parts(spec: DataSpec) -> _Parts:
         rows = rows_of_parts(images.source, images.target, images.class_names, spec, Roles(), images.n_test)
         train, validation, test = (_Part(images.pixels[part], images.target[part]) for part in rows)
         return _Parts(
-            images.source, train, validation, test, Task.CLASSIFICATION, images.class_names, 0, images.content
+            images.source,
+            train,
+            validation,
+            test,
+            Task.CLASSIFICATION,
+            images.class_names,
+            0,
+            images.content,
+            images.left_out,
+            images.warnings,
         )
     if spec.text is not None:
-        table, n_test = load_texts(spec)
+        table, n_test, left_out = load_texts(spec)
     else:
-        table, n_test = load_table(spec), 0
+        table, n_test, left_out = load_table(spec), 0, ""
     rows = rows_of_parts(table.source, table.target, table.class_names, spec, table.roles, n_test)
     weight = table.roles.weight
     train, validation, test = (
@@ -284,6 +299,7 @@ def _parts(spec: DataSpec) -> _Parts:
         n_dropped=table.n_dropped,
         content=table.content,
         warnings=table.warnings,
+        left_out=left_out,
     )
 
 

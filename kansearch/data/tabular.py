@@ -27,6 +27,9 @@ from kansearch.specs.metrics import Task
 
 Classes = Int64[np.ndarray, "N"]
 
+# A text may be longer than the 131,072 characters that Python's CSV reader lets a field have.
+csv.field_size_limit(2**31 - 1)
+
 MAX_CLASSES = 1000
 """Of a classification target; more of them are numbers in disguise."""
 

@@ -26,9 +26,11 @@ def load_study_split(spec: StudySpec) -> Split:
     other weights are another study.
 
     Raises:
-        DataError: As `load_split`; if a backbone cannot be read, or knows other columns or words than the data have.
+        DataError: As `load_split`; if a metric that the study asks for does not exist on the validation rows; if a
+            backbone cannot be read, or knows other columns or words than the data have.
     """
     split = load_split(spec.data, getattr(torch, max(spec.space.words("dtype"))))
+    _refuse_undefined(spec, split)
     digest = split.digest
     for backbone in backbones_of(spec):
         if backbone in NAMES and split.image_shape is None:
@@ -108,6 +110,19 @@ def _is_there(path: Path) -> bool:
 def backbones_of(spec: StudySpec) -> tuple[str, ...]:
     """Those that trials of a study may begin with: names of torchvision's, and files."""
     return spec.space.words("backbone") if "backbone" in spec.space.words("stem") else ()
+
+
+def _refuse_undefined(spec: StudySpec, split: Split) -> None:
+    """Refuse a metric that no network could have: every trial would fail for want of it."""
+    needed = {*spec.objectives, *(constraint.metric for constraint in spec.constraints)}
+    target = split.validation_y
+    needs_two = [name for name in ("r2", "roc_auc", "average_precision") if name in needed]
+    if needs_two and target.min() == target.max():
+        others = "rmse or mae" if needs_two == ["r2"] else "accuracy or cross_entropy"
+        raise DataError(
+            f"{needs_two[0]} does not exist on the validation rows: all {len(target)} of them have the same target; "
+            f"allowed: {others}, or other validation rows (data.seed, data.validation)"
+        )
 
 
 def _refuse_strange(path: str, split: Split) -> None:

@@ -51,8 +51,9 @@ Losses = list[tuple[float, float]]
 def search_warnings(spec: StudySpec, split: Split) -> tuple[str, ...]:
     """What the author of a study should know before it runs."""
     if not spec.space.searched():
-        return ("space: nothing is searched, so all trials are the same; give a list, or low and high",)
-    return (*_sampler_warnings(spec), *_effect_warnings(spec, split))
+        nothing = "space: nothing is searched, so there is one network; give a list, or low and high"
+        return (*split.warnings, nothing)
+    return (*split.warnings, *_sampler_warnings(spec), *_effect_warnings(spec, split))
 
 
 def check_feasible(spec: StudySpec, inputs: Inputs, n_outputs: int) -> None:

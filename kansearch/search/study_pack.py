@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from kansearch.data.splits import Split
 from kansearch.errors import UserError
 from kansearch.search.pruners import Decision, Judge
-from kansearch.search.suggest import suggest, trial_spec
+from kansearch.search.suggest import SpaceSpentError, suggest, trial_spec
 from kansearch.specs.trial import End, RungResult, TrialSpec
 from kansearch.storage.known import Changes
 from kansearch.storage.ledger import COUNTED, BudgetSpentError
@@ -220,7 +220,7 @@ class StudyPack:
         return self._open_pack(self._split, latency_at_rungs="latency_ms" in self._needed)
 
     def _begin(self, trials: Sequence[StoredTrial]) -> list[RunningTrial]:
-        """New trials for the free slots; fewer, or none, where the budget ends or other workers were faster."""
+        """New trials for the free slots; fewer, or none, where budget or space end or other workers were faster."""
         while True:
             n_new = min(self._size - len(self._trials), self._n_left)
             if n_new <= 0:
@@ -232,6 +232,10 @@ class StudyPack:
                 if begun := begin_trials(self._study, candidates, n_seen=len(trials)):
                     return begun
             except BudgetSpentError:
+                self._budget = None
+                return []
+            except SpaceSpentError as error:
+                self._study.end(str(error))
                 self._budget = None
                 return []
             except UserError:

@@ -22,6 +22,7 @@ from kansearch.models.build import build, why_unbuildable
 from kansearch.models.cost import cost, latency_ms
 from kansearch.models.shapes import n_numbers
 from kansearch.search.history import DRAFT_ID, History
+from kansearch.search.listing import is_finite, listed
 from kansearch.search.samplers import BLIND, StudyView, make_sampler, rivals, takes_turns
 from kansearch.search.tpe import Seen
 from kansearch.specs.data import Inputs
@@ -38,12 +39,16 @@ from refusals, and one that models the study would propose the same optimum agai
 
 RANDOM = SamplerSpec(name="random")
 
-FEW_REPEATS, MAX_REPEATS = 20, 200
-"""Networks that were trained already and that a sampler may propose in a row, before the next are drawn at random; and
-before one of them is trained again, for it seems that there are no others."""
+FEW_REPEATS, MAX_REPEATS = 20, 2000
+"""Networks that were trained already and that a sampler may propose in a row, before one of the others is taken from
+a list; and, where the space is too large for a list, at random, before it seems that there are no others."""
 
 MAX_DRAWS = 2000
 """Draws before we say that no network keeps to the limits."""
+
+
+class SpaceSpentError(Exception):
+    """All networks of a space that keep to the limits were trained; the message says so."""
 
 
 def suggest(
@@ -58,8 +63,8 @@ def suggest(
 
     Candidates that do not are drawn again at once: they use no budget, leave no trace in the storage, and
     teach the sampler nothing (counting them as bad would teach it that shallow is good). In a space of finitely many
-    networks none is trained twice before it is hard to find another one: the same seed gives the same result. Each of
-    several candidates is drawn as if those before it were running already.
+    networks none is trained twice: the same seed gives the same result. Each of several candidates is drawn as if those
+    before it were running already.
 
     Args:
         study: Of the candidates.
@@ -67,9 +72,10 @@ def suggest(
         inputs: Of the networks.
         n_outputs: Of the networks.
         worker: Number of this worker; workers draw from different random streams.
-        n_candidates: How many.
+        n_candidates: How many, at most: fewer where the space holds no more.
 
     Raises:
+        SpaceSpentError: If there is none that was not trained.
         UserError: If no candidate of MAX_DRAWS keeps to the limits.
     """
     known = _known.get(study)
@@ -78,14 +84,19 @@ def suggest(
     history = known.history
     history.look(trials)
     looks: dict[str | None, _Look] = {}
-    candidates = []
-    for _ in range(n_candidates):
-        family = next_family(study.spec, history.family_epochs)
+    candidates: list[Candidate] = []
+    while len(candidates) < n_candidates and (open_families := known.open_families()):
+        family = next_family(study.spec, open_families)
         if family not in looks:
             looks[family] = _Look(study, known, trials, family)
         draft = _draw(study, looks[family], inputs, n_outputs, (worker, history.n_drawn))
+        if draft is None:
+            known.spent.add(family)
+            continue
         looks[family].add(draft)
         candidates.append(draft.candidate())
+    if not candidates:
+        raise SpaceSpentError(known.why_spent)
     return candidates
 
 
@@ -94,11 +105,44 @@ class _Known:
 
     Args:
         spec: Of the study.
+
+    Attributes:
+        history: Of its trials.
+        spent: Families of which there is no other network; None stands for all.
+        is_finite: Whether its space holds finitely many networks.
     """
 
     def __init__(self, spec: StudySpec) -> None:
         self.history = History(spec)
+        self.spent: set[str | None] = set()
+        self.is_finite = is_finite(spec.space)
+        self._spec = spec
         self._seen: dict[str | None, Seen] = {}
+
+    def open_families(self) -> dict[str, int]:
+        """Epochs that each family got of which there may be other networks."""
+        return (
+            {} if None in self.spent else {f: n for f, n in self.history.family_epochs.items() if f not in self.spent}
+        )
+
+    @functools.cached_property
+    def others(self) -> list[dict[str, Scalar]] | None:
+        """The networks of the space that were perhaps not tried, in random order; None where they are too many to list.
+
+        Whoever finds that one was tried, or refuses it, takes it out.
+        """
+        found = listed(self._spec.space)
+        if found is not None:
+            np.random.default_rng(self._spec.search.seed).shuffle(found)
+        return found
+
+    @property
+    def why_spent(self) -> str:
+        """Why there is no other candidate, in a sentence."""
+        if self.others is None:
+            return f"space: {MAX_REPEATS:,} draws in a row were of networks that were trained already"
+        limits = " that keeps to the limits" if self._spec.constraints else ""
+        return f"space: every network{limits} was trained"
 
     def seen(self, family: str | None) -> Seen:
         """What TPE sees of a family's trials."""
@@ -117,7 +161,7 @@ class _Look:
     def __init__(self, study: StoredStudy, known: _Known, trials: Sequence[StoredTrial], family: str | None) -> None:
         self.history = known.history
         self.family = family
-        self._known = known
+        self.known = known
         self._study = study
         self._at_the_look = trials
         self._drafts: list[_Draft] = []
@@ -130,7 +174,7 @@ class _Look:
     @functools.cached_property
     def seen(self) -> Seen:
         """The same as TPE sees it."""
-        return self._known.seen(self.family)
+        return self.known.seen(self.family)
 
     @functools.cached_property
     def _rivals(self) -> list[FrozenTrial]:
@@ -141,8 +185,11 @@ class _Look:
         return [*self._rivals, *(draft.frozen for draft in self._drafts)]
 
 
-def _draw(study: StoredStudy, look: _Look, inputs: Inputs, n_outputs: int, stream: tuple[int, int]) -> _Draft:
-    """A draft that keeps to the limits and was not tried; the stream of random numbers is the study's of that name."""
+def _draw(study: StoredStudy, look: _Look, inputs: Inputs, n_outputs: int, stream: tuple[int, int]) -> _Draft | None:
+    """A draft that keeps to the limits and was not tried, if there is one.
+
+    The stream of random numbers is the study's of that name.
+    """
     spec = study.spec
     seed = int(np.random.SeedSequence([spec.search.seed, *stream]).generate_state(1)[0])
     sampler_spec = spec.search.sampler
@@ -153,15 +200,18 @@ def _draw(study: StoredStudy, look: _Look, inputs: Inputs, n_outputs: int, strea
         return make_sampler(of, its_seed, spec.search.seed, lambda: look.seen)
 
     sampler = sampler_of(sampler_spec, seed)
-    is_finite = _is_finite(spec)
     refusals: dict[str, int] = {}
     n_rejected = n_repeats = 0
     while n_rejected < MAX_DRAWS:
         draft = _Draft(study, sampler, look, n_rejected)
-        if is_finite and n_repeats < MAX_REPEATS and look.history.has(draft.params):
+        if look.known.is_finite and look.history.has(draft.params):
             n_repeats += 1
             if n_repeats == FEW_REPEATS:
+                if look.known.others is not None:
+                    return _other(study, sampler, look, inputs, n_outputs, n_rejected)
                 sampler = sampler_of(RANDOM, seed + 1)
+            if n_repeats == MAX_REPEATS:
+                return None
             continue
         reason = refusal(spec, draft.trial.model, inputs, n_outputs)
         if reason is None:
@@ -170,16 +220,29 @@ def _draw(study: StoredStudy, look: _Look, inputs: Inputs, n_outputs: int, strea
         refusals[reason] = refusals.get(reason, 0) + 1
         if n_rejected == MAX_REFUSALS:
             sampler = sampler_of(RANDOM, seed)
+    if look.known.others is not None and (draft_of_list := _other(study, sampler, look, inputs, n_outputs, n_rejected)):
+        return draft_of_list
+    if n_repeats or look.history.n_trials:
+        return None
     commonest = max(refusals, key=lambda text: refusals[text])
     raise UserError(f"no network of the space keeps to the limits: of {MAX_DRAWS} candidates most broke: {commonest}")
 
 
-def _is_finite(spec: StudySpec) -> bool:
-    """Whether a space has finitely many networks; those of a range of floats never repeat."""
-    return not any(
-        isinstance(domain, Range) and not domain.integer and domain.step is None and domain.low < domain.high
-        for domain in spec.space.domains.values()
-    )
+def _other(
+    study: StoredStudy, sampler: BaseSampler, look: _Look, inputs: Inputs, n_outputs: int, n_rejected: int
+) -> _Draft | None:
+    """A draft from the list of networks that were perhaps not tried, if there is one of the family."""
+    others = look.known.others
+    assert others is not None
+    for params in tuple(others):
+        if look.family not in (None, params.get("family")):
+            continue
+        if not look.history.has(params):
+            draft = _Draft(study, sampler, look, n_rejected, params)
+            if refusal(study.spec, draft.trial.model, inputs, n_outputs) is None:
+                return draft
+        others.remove(params)
+    return None
 
 
 def next_family(spec: StudySpec, spent: Mapping[str, int]) -> str | None:
@@ -242,7 +305,14 @@ def refusal(spec: StudySpec, model: ModelSpec, inputs: Inputs, n_outputs: int) -
 class _Draft:
     """Hyperparameters being drawn for a trial that does not exist yet; mirrors optuna.Trial's suggesting."""
 
-    def __init__(self, study: StoredStudy, sampler: BaseSampler, look: _Look, n_rejected: int) -> None:
+    def __init__(
+        self,
+        study: StoredStudy,
+        sampler: BaseSampler,
+        look: _Look,
+        n_rejected: int,
+        given: Mapping[str, Scalar] | None = None,
+    ) -> None:
         self._n_rejected = n_rejected
         self._stored = study
         self._spec = study.spec
@@ -254,7 +324,7 @@ class _Draft:
         self._noted: dict[str, Any] = {}
         self.params: dict[str, Any] = {}
         self.distributions: dict[str, BaseDistribution] = {}
-        self.trial = _trial_spec(self._spec, self._draw_all())
+        self.trial = _trial_spec(self._spec, self._draw_all() if given is None else self._take(given))
 
     def candidate(self) -> Candidate:
         """What was drawn."""
@@ -310,6 +380,16 @@ class _Draft:
             return value
 
         return self._spec.space.assign(draw)
+
+    def _take(self, given: Mapping[str, Scalar]) -> dict[str, Scalar]:
+        """Take the hyperparameters that are given."""
+        self.params = dict(given)
+        self.distributions = {name: self._distributions[name] for name in given}
+
+        def value(name: str, domain: Domain) -> Scalar:
+            return domain.value if isinstance(domain, Fixed) else given[name]
+
+        return self._spec.space.assign(value)
 
 
 def _first_value(domain: Domain) -> Scalar:

@@ -243,19 +243,26 @@ class LedgerStorage(RDBStorage):
                 elif "trial_id" in table.columns:
                     session.execute(delete(table).where(table.c.trial_id.in_(trials)))
 
-    def set_budget(self, study_id: int, n_trials: int, user_attrs: Mapping[str, Any]) -> None:
+    def set_budget(self, study_id: int, n_trials: int | None, user_attrs: Mapping[str, Any]) -> None:
         """Let so many trials count from now on, and write these attributes of the study, in one transaction.
+
+        Args:
+            study_id: Of the study.
+            n_trials: As many as do already where it is None.
+            user_attrs: By name.
 
         Raises:
             BudgetSpentError: If more do already.
+            KeyError: If there is no such study.
         """
         with self.session() as session:
             self._lock_study(session.connection(), study_id)
+            models.StudyModel.find_or_raise_by_id(study_id, session)
             _, n_counted = self._budget(session, study_id)
-            if n_counted > n_trials:
+            if n_trials is not None and n_counted > n_trials:
                 raise BudgetSpentError(n_counted)
             upsert = _upsert(self.engine.name, models.StudyUserAttributeModel, ("study_id", "key", "value_json"))
-            attrs = {**user_attrs, BUDGET: n_trials}
+            attrs = {**user_attrs, BUDGET: n_counted if n_trials is None else n_trials}
             rows = [{"study_id": study_id, "key": k, "value_json": json.dumps(value)} for k, value in attrs.items()]
             session.execute(upsert, rows)
 

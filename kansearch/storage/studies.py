@@ -31,6 +31,9 @@ VERSIONS = "kansearch:versions"
 DATA = "kansearch:data"
 WARNINGS = "kansearch:warnings"
 STOPPED = "kansearch:stopped"
+ENDED = "kansearch:ended"
+"""Why a study ended before its budget; null while it did not."""
+
 ARTIFACTS = "kansearch:artifacts"
 DATA_PLACES = "kansearch:data_places"
 CONSTANT = "kansearch:constant_answer"
@@ -84,8 +87,18 @@ class StoredStudy:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the user should know about the study's space."""
-        return tuple(str(text) for text in self._attribute(WARNINGS) or ())
+        """What the user should know about the study's data and space, and why it ended before its budget."""
+        noted = tuple(str(text) for text in self._attribute(WARNINGS) or ())
+        return noted if self.ended is None else (*noted, self.ended)
+
+    @property
+    def ended(self) -> str | None:
+        """Why it ended before its budget, in a sentence; None where it did not, or goes on since."""
+        why = self._attribute(ENDED)
+        if why is None:
+            return None
+        budget = json.loads(self._attribute(SPEC))["budget"]["trials"]
+        return f"{why}; the study ended after {self.budget} of {budget} trials"
 
     @functools.cached_property
     def constant(self) -> ConstantAnswer | None:
@@ -172,6 +185,18 @@ class StoredStudy:
         """Whether its budget is spent and all its trials ended."""
         return _n_done(self.counts()) >= self.budget
 
+    def end(self, why: str) -> None:
+        """Let no more trials count than do now, until somebody sets its budget anew.
+
+        Args:
+            why: In a sentence without its full stop.
+
+        Raises:
+            UserError: If somebody deleted it.
+        """
+        with self._present():
+            self.storage.ledger.set_budget(self.study_id, None, {ENDED: why})
+
     def set_budget(
         self,
         budget: Budget,
@@ -188,11 +213,11 @@ class StoredStudy:
             constant: What one answer for all rows measures, for a study that does not know it yet.
 
         Raises:
-            UserError: If more do already.
+            UserError: If more do already, or somebody deleted it.
         """
         spec = self.spec.model_copy(update={"budget": budget, "data": data or self.spec.data})
         try:
-            attrs: dict[str, Any] = {SPEC: spec.model_dump_json(), STOPPED: False}
+            attrs: dict[str, Any] = {SPEC: spec.model_dump_json(), STOPPED: False, ENDED: None}
             if spec.data.place != self.spec.data.place:
                 places = (self.spec.data.place, *self.data_places)
                 kept = dict.fromkeys(str(place) for place in places if place not in (None, spec.data.place))
@@ -202,7 +227,8 @@ class StoredStudy:
                 del self.constant  # it is read again
             if artifacts is not None:
                 attrs[ARTIFACTS] = artifacts
-            self.storage.ledger.set_budget(self.study_id, budget.trials, attrs)
+            with self._present():
+                self.storage.ledger.set_budget(self.study_id, budget.trials, attrs)
         except BudgetSpentError as error:
             raise UserError(
                 f'budget.trials (--trials) is {budget.trials}; study "{self.spec.name}" has {error.n_counted} trials '

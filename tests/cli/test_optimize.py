@@ -168,6 +168,20 @@ def test_a_searched_hyperparameter_without_effect_is_reported(run: Run, study_fi
     assert "space.learning_rate" not in done.stdout
 
 
+def test_a_study_ends_with_its_space(run: Run, study_file: Path) -> None:
+    """Two networks, six trials: the command says why it ended sooner, and so do status and report."""
+    settings = ["space={family: mlp, width: [2, 4]}", "budget.epochs=1"]
+    done = run("optimize", study_file, "--workers", "1", *(part for text in settings for part in ("--set", text)))
+    assert done.returncode == 0, done.stderr
+    sentence = "space: every network was trained; the study ended after 2 of 6 trials"
+    assert sentence in done.stdout
+    status = run("status", "small").stdout
+    assert "2/2 trials" in status
+    assert f"warning: {sentence}" in status
+    report = json.loads((study_file.parent / "reports/small/report.json").read_text())
+    assert sentence in report["warnings"]
+
+
 def test_the_file_alone_is_the_storage(searched: Searched, tmp_path: Path) -> None:
     """When the search is over its write-ahead log is folded in: whoever copies the file has everything."""
     assert not list(searched.folder.glob("kansearch.db-*"))

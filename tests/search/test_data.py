@@ -128,3 +128,21 @@ def test_a_network_of_other_words_is_refused(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text(text.replace("a", "b"))
     with pytest.raises(DataError, match="knows other words than these texts"):
         load_study_split(given)
+
+
+@pytest.mark.parametrize("asks", ["objectives: [r2]", "objectives: [rmse]\nconstraints: [r2 >= 0.5]"])
+def test_a_metric_that_cannot_exist_is_refused_before_any_trial(asks: str, tmp_path: Path) -> None:
+    """Of a constant there is no coefficient of determination; the other errors there are."""
+    rows = [f"{n},{n % 7},{float(n in (4, 50))}" for n in range(60)]
+    (tmp_path / "t.csv").write_text("a,b,y\n" + "\n".join(rows))
+
+    def spec(asks: str) -> StudySpec:
+        text = f"data: {{path: t.csv, target: y, task: regression}}\nspace: {{width: [4, 8]}}\n{asks}"
+        (tmp_path / "study.yaml").write_text(text)
+        return load_study_file(tmp_path / "study.yaml")
+
+    with pytest.raises(
+        DataError, match="r2 does not exist on the validation rows: all 12 of them have the same target; allowed: rmse"
+    ):
+        load_study_split(spec(asks))
+    assert load_study_split(spec("objectives: [rmse, mae]")).n_validation == 12

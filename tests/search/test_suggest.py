@@ -33,6 +33,7 @@ from kansearch.search.data import load_study_split
 from kansearch.search.effects import check_feasible, search_warnings
 from kansearch.search.history import History
 from kansearch.search.importance import importances
+from kansearch.search.listing import listed
 from kansearch.search.samplers import rivals
 from kansearch.search.study_pack import StudyPack
 from kansearch.search.suggest import MAX_REFUSALS, next_family, suggest, trial_spec
@@ -496,16 +497,64 @@ def train_one(study: StoredStudy, split: Split) -> None:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
 @pytest.mark.parametrize("size", [1, 4])
-def test_a_network_that_was_trained_is_not_trained_again(make_study: MakeStudy, sampler: str, size: int) -> None:
-    """Of six networks six trials train all; more trials than networks repeat some, and the budget is exact."""
+def test_a_study_ends_when_all_networks_were_trained(make_study: MakeStudy, sampler: str, size: int) -> None:
+    """Of six networks ten trials train each once, and the study says that it ended; a larger budget changes nothing."""
     space = "space={family: mlp, width: {low: 2, high: 4}, batch_size: [8, 16]}"
     study = make_study(f"search.sampler={sampler}", space, "budget.trials=6", "budget.epochs=1")
     search(study, size=size)
-    networks = [tuple(sorted(record.params.items())) for record in read_records(study)]
-    assert len(set(networks)) == len(networks) == 6
-    study.set_budget(study.spec.budget.model_copy(update={"trials": 8}))
-    search(study, size=size)
-    assert len(read_records(study)) == 8
+    assert study.ended is None
+    for n_trials in (10, 12):
+        study.set_budget(study.spec.budget.model_copy(update={"trials": n_trials}))
+        assert not study.is_done
+        search(study, size=size)
+        assert study.is_done
+        sentence = f"space: every network was trained; the study ended after 6 of {n_trials} trials"
+        assert study.ended == study.warnings[-1] == sentence
+        networks = [tuple(sorted(record.params.items())) for record in read_records(study)]
+        assert len(set(networks)) == len(networks) == 6
+
+
+def test_a_family_of_few_networks_leaves_its_turns_to_the_others(make_study: MakeStudy) -> None:
+    """With conditions and a limit: the three plain networks that keep to it and all KANs, each once."""
+    space = "space={family: [mlp, kan], width: [2, 3, 200], activation: {choices: [tanh, relu], when: {width: 2}},"
+    study = make_study(
+        space + " n_basis: {low: 2, high: 5}}",
+        "constraints=['parameters <= 150']",
+        "budget.trials=60",
+        "budget.epochs=1",
+    )
+    search(study, size=3)
+    networks = Counter(record.family for record in read_records(study))
+    assert networks == {"mlp": 3, "kan": 8}, networks
+    assert study.ended == (
+        "space: every network that keeps to the limits was trained; the study ended after 11 of 60 trials"
+    )
+
+
+@pytest.mark.parametrize(
+    ("space", "n_networks"),
+    [
+        ("{family: mlp, width: 4}", 1),
+        ("{family: [mlp, kan], width: [4, 8], dropout: {low: 0, high: 0.3, step: 0.1}}", 16),
+        ("{family: mlp, width: {low: 2, high: 8, step: 3}, depth: {low: 1, high: 3}, batch_size: [8, 16]}", 18),
+        ("{family: mlp, width: {low: 1, high: 200}, batch_size: {low: 1, high: 200}}", None),
+        ("{family: mlp, dropout: {low: 0, high: 0.5}}", None),
+    ],
+)
+def test_the_networks_of_small_spaces_are_listed(
+    make_spec: MakeSpec, make_study: MakeStudy, space: str, n_networks: int | None
+) -> None:
+    """As samplers draw them, each once; those of large spaces are too many."""
+    found = listed(make_spec(f"space={space}").space)
+    assert (None if found is None else len(found)) == n_networks
+    if found is not None:
+        history = History(make_spec(f"space={space}"))
+        for params in found:
+            assert not history.has(params)
+            history.add(params)
+        study = make_study(f"space={space}", "search.sampler=random", "budget.trials=20")
+        for drawn in draws(study, 3 if n_networks > 3 else 1):
+            assert history.has(drawn)
 
 
 def test_several_candidates_are_drawn_as_one_after_the_other(make_study: MakeStudy) -> None:
