@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
-from kansearch.data.files import files_left_out, is_hidden
+from kansearch.data.folders import files_left_out, is_hidden
 from kansearch.errors import DataError
 from kansearch.specs.base import Spec
 from kansearch.specs.data import DEFAULT_IMAGE_SIZE, DataSpec, ImageShape

@@ -22,7 +22,7 @@ import regex
 from jaxtyping import Float64
 from torch import Tensor
 
-from kansearch.data.files import files_left_out, is_hidden
+from kansearch.data.folders import files_left_out, is_hidden
 from kansearch.data.tabular import Table, load_table
 from kansearch.errors import DataError
 from kansearch.specs.base import Spec
