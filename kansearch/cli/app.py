@@ -103,6 +103,26 @@ def _root(
 
 
 @app.command()
+def init(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A table (CSV, TSV, Parquet), or a folder with a folder for each class.")
+    ],
+    target: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="The column of the table to predict [a guess, which is said].")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="The study file [the data's name with .yaml].")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the study file if it is there.")] = False,
+) -> None:
+    """Look at data and write a study file for them, with comments, which `optimize` runs as it is."""
+    with large_imports():
+        from kansearch.cli.init import write_study
+
+    write_study(data, target, output, force=force)
+
+
+@app.command()
 def optimize(
     study_file: StudyFileArgument,
     name: StudyNameOption = None,

@@ -1,0 +1,43 @@
+"""`kansearch init`: from data to a study file that runs as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kansearch.cli.studies import MOST_COLUMNS
+from kansearch.cli.tables import console, say, table
+from kansearch.data.proposal import propose
+from kansearch.errors import UserError
+from kansearch.report.words import column_rows
+from kansearch.specs.study_file import load_study_file
+
+
+def write_study(data: Path, target: str | None, output: Path | None, *, force: bool) -> None:
+    """Look at data, say what was seen, and write a study file.
+
+    Args:
+        data: The file or folder.
+        target: The column to predict; None guesses it.
+        output: The study file; None is one of the data's name in the current folder.
+        force: Whether a file that is there may be overwritten.
+
+    Raises:
+        KansearchError: If the data cannot be learned from, or the file is there or cannot be written.
+    """
+    file = output or Path(f"{data.resolve().stem}.yaml")
+    if file.exists() and not force:
+        raise UserError(f"{file} exists; --force overwrites it, -o FILE writes another")
+    proposal = propose(data, target, file.parent)
+    out = console()
+    if proposal.columns:
+        header, rows, more = column_rows(proposal.columns, MOST_COLUMNS)
+        out.print(table(f"Columns of {data.name}", header, rows))
+        say(out, more)
+    for sentence in proposal.sentences:
+        say(out, sentence)
+    try:
+        file.write_text(proposal.text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written: {error.strerror}") from None
+    load_study_file(file)
+    say(out, f"Wrote {file}: look at it, then  kansearch optimize {file}")
