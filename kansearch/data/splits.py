@@ -18,12 +18,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from kansearch.data.columns import LARGEST
-from kansearch.data.encoder import Encoder, fit_encoder
+from kansearch.data.encoder import Encoder, fit_encoder, told
 from kansearch.data.functions import FORMULAS, sample
 from kansearch.data.images import PixelEncoder, Pixels, fit_pixel_encoder, load_images
+from kansearch.data.suspicions import suspicions
 from kansearch.data.tabular import load_table
 from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts
 from kansearch.errors import DataError
+from kansearch.specs.columns import Column
 from kansearch.specs.data import DataSpec, ImageShape, Inputs, TextShape
 from kansearch.specs.metrics import Task
 
@@ -52,6 +54,8 @@ class Split:
         n_dropped: Rows of the file without a target.
         image_shape: Of the images that rows are; None where they are none.
         text_shape: Of the texts that rows are, likewise.
+        columns: Of the file, the target first, and what was done with each; () where the data are no table in a file.
+        warnings: What a person should know of the data, one sentence each.
     """
 
     train_x: Float[Tensor, "N I"]
@@ -73,6 +77,8 @@ class Split:
     n_dropped: int
     image_shape: ImageShape | None = None
     text_shape: TextShape | None = None
+    columns: tuple[Column, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> Inputs:
@@ -137,6 +143,8 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         n_dropped=parts.n_dropped,
         image_shape=encoder.shape if isinstance(encoder, PixelEncoder) else None,
         text_shape=encoder.shape if isinstance(encoder, TextEncoder) else None,
+        columns=told(parts.columns, encoder) if isinstance(encoder, Encoder) else parts.columns,
+        warnings=(*parts.warnings, *_suspicions(parts)),
     )
 
 
@@ -192,6 +200,8 @@ class _Parts:
     class_names: tuple[str, ...]
     n_dropped: int
     content: str
+    columns: tuple[Column, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _parts(spec: DataSpec) -> _Parts:
@@ -226,6 +236,8 @@ def _parts(spec: DataSpec) -> _Parts:
         class_names=table.class_names,
         n_dropped=table.n_dropped,
         content=table.content,
+        columns=table.columns,
+        warnings=table.warnings,
     )
 
 
@@ -235,7 +247,17 @@ def _encoder(spec: DataSpec, parts: _Parts) -> Encoder | PixelEncoder | TextEnco
         return fit_pixel_encoder(features)
     if spec.text is not None:
         return fit_text_encoder(spec, features, parts.source)
-    return fit_encoder(features)
+    return fit_encoder(features, parts.columns)
+
+
+def _suspicions(parts: _Parts) -> tuple[str, ...]:
+    """What inputs of a table in a file give away."""
+    train, validation = parts.train.features, parts.validation.features
+    if not parts.columns or not isinstance(train, pd.DataFrame) or not isinstance(validation, pd.DataFrame):
+        return ()
+    return suspicions(
+        parts.source, (train, parts.train.target), (validation, parts.validation.target), parts.class_names
+    )
 
 
 def _digest(spec: DataSpec, content: str) -> str:
@@ -246,6 +268,7 @@ def _digest(spec: DataSpec, content: str) -> str:
     exclude |= {"folder"} if spec.is_images else {"folder", "image_size"}
     exclude |= set() if spec.text is not None else {"text", "max_words", "vocabulary"}
     exclude |= set() if spec.is_images or spec.text is not None else {"max_rows"}
+    exclude |= {key for key in ("categories", "numbers", "dates") if not getattr(spec, key)}
     how = {
         **spec.model_dump(mode="json", exclude=exclude),
         "task": spec.resolved_task.value,
