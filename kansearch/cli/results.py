@@ -15,7 +15,13 @@ from kansearch.storage.trials import read_records
 def summarize_study(study: StoredStudy) -> Summary:
     """What the trials of a study taught us."""
     return summarize(
-        study.spec, read_records(study), importances(study), study.versions, study.data_line, study.warnings
+        study.spec,
+        read_records(study),
+        importances(study),
+        study.versions,
+        study.data_line,
+        study.warnings,
+        study.columns,
     )
 
 

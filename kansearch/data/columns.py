@@ -40,7 +40,7 @@ from kansearch.data.forms import (
     split,
 )
 from kansearch.errors import DataError
-from kansearch.specs.columns import Kind
+from kansearch.specs.columns import Column, Kind
 from kansearch.specs.data import NUMBER_FORMS
 
 Numbers = Float64[np.ndarray, "N"]
@@ -62,9 +62,9 @@ MARKERS = frozenset({
 """What programs write for a missing input, beside empty cells, ? and NaN, which always are missing."""
 
 MARKERS_AMONG_NUMBERS = frozenset({
-    "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "**", "na", "n.a.", "n. a.", "n.a", "n/a", "none", "null",
-    "nil", "missing", "unknown", "undefined", "blank", "(blank)", "empty", "not available", "not applicable", "no data",
-    "nodata", "#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!",
+    "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "**", "na", "n.a.", "n. a.", "n.a", "n/a", "none",
+    "null", "nil", "missing", "unknown", "undefined", "blank", "(blank)", "empty", "not available", "not applicable",
+    "no data", "nodata", "#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!",
 })
 """In small letters: what people and spreadsheets write for a missing number. Among texts each is a text."""
 # fmt: on
@@ -558,6 +558,13 @@ def as_names(column: pd.Series[Any], where: str) -> Texts:
         DataError: If a value is neither text, number, boolean nor date.
     """
     return names_of(cells_of(column, where), is_gap)
+
+
+def how_read(column: Column) -> str:
+    """How the numbers of a column are written, where it is not as programs write them: `read as 1.234,5, in €, `."""
+    usual = {"date": ISO, "time": CLOCK, "boolean": TRUTH}.get(column.kind, PLAIN)
+    form = "" if column.form in ("", usual) else f"read as {column.form}, "
+    return form + (f"in {column.unit}, " if column.unit else "")
 
 
 def shown(value: object) -> str:

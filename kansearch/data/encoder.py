@@ -14,8 +14,7 @@ import pandas as pd
 from jaxtyping import Float64
 from pydantic import Field
 
-from kansearch.data.columns import Numbers, Texts, as_names, as_numbers
-from kansearch.data.forms import CLOCK, ISO, PLAIN, TRUTH
+from kansearch.data.columns import Numbers, Texts, as_names, as_numbers, how_read
 from kansearch.errors import DataError
 from kansearch.specs.base import Spec
 from kansearch.specs.columns import Column
@@ -164,11 +163,8 @@ def _done(column: Column, fitted: NumberColumn | CategoryColumn) -> str:
     if column.kind == "empty" or fitted.scale == 0:
         return "1 where it is missing" if fitted.has_missing else "0 in every row: it says nothing"
     units = {"date": "days since 1970, ", "time": "hours, ", "boolean": "0 and 1, "}
-    written = {"date": ISO, "time": CLOCK, "boolean": TRUTH}.get(column.kind, PLAIN)
-    how = "" if column.form in ("", written) else f"read as {column.form}, "
-    how += f"in {column.unit}, " if column.unit else ""
     gaps = "; gaps are the median, and marked" if fitted.has_missing else ""
-    return f"{units.get(column.kind, '')}{how}standardised{gaps}"
+    return f"{units.get(column.kind, '')}{how_read(column)}standardised{gaps}"
 
 
 def _fit_numbers(name: str, numbers: Numbers) -> NumberColumn:

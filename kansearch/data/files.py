@@ -62,6 +62,11 @@ class TableFile:
     remarks: tuple[str, ...]
     content: str
 
+    @property
+    def name(self) -> str:
+        """The file without its folder, as it is called in a report."""
+        return Path(self.source).name
+
 
 def read_table(path: Path, named: Collection[str] = ()) -> TableFile:
     """The columns of a CSV, TSV or Parquet file.
@@ -159,13 +164,9 @@ def _left_out(name: str, cells: Cells, why: str) -> Column:
 def _parse_text(path: Path, raw: bytes, named: Collection[str]) -> TableFile:
     text, remarks = _decode(path, raw)
     text, separator = _without_separator_line(text)
-    if separator:
-        remarks.append(f"its first line names the separator {shown(separator)}")
-    else:
-        usual = "\t" if path.suffix.lower() == ".tsv" else ","
-        separator = _separator(text, usual)
-        if separator != usual:
-            remarks.append(f"its values are separated by {shown(separator)}, by which all its lines agree")
+    if not separator:
+        separator, others = _separator(text, "\t" if path.suffix.lower() == ".tsv" else ",")
+        remarks += [f"its values are separated by {shown(separator)}, and not by {shown(other)}" for other in others]
     if not text.strip():
         raise DataError(f"{path} is empty")
     with _any_length():
@@ -318,20 +319,21 @@ def _any_length() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _separator(text: str, usual: str) -> str:
-    """The separator by which whole records agree.
+def _separator(text: str, usual: str) -> tuple[str, list[str]]:
+    """The separator by which whole records agree, and others by which they would agree as well.
 
-    Of several the one that makes most values; of these the one that leaves fewest separators in them. Where records
-    agree by none, the usual one is taken if it is in the header at all, and its first wrong line will be named.
+    Of several the one that makes most values; of these the one that makes most numbers of them. Where records agree by
+    none, the usual one is taken if it is in the header at all, and its first wrong line will be named.
     """
     with _any_length():
         found = {sign: _shape(text, sign) for sign in (usual, *SEPARATORS)}
     agreeing = [sign for sign, (width, agrees, _) in found.items() if agrees and width > 1]
     if agreeing:
-        return max(agreeing, key=lambda sign: (found[sign][0], found[sign][2]))
+        best = max(agreeing, key=lambda sign: (found[sign][0], found[sign][2]))
+        return best, [sign for sign in agreeing if sign != best and found[sign][0] == found[best][0]]
     if found[usual][0] > 1:
-        return usual
-    return max(found, key=lambda sign: found[sign][0])
+        return usual, []
+    return max(found, key=lambda sign: found[sign][0]), []
 
 
 def _shape(text: str, separator: str) -> tuple[int, bool, float]:

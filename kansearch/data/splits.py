@@ -10,6 +10,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from kansearch.data.columns import LARGEST
+from kansearch.data.columns import LARGEST, count
 from kansearch.data.encoder import Encoder, fit_encoder, told
 from kansearch.data.functions import FORMULAS, sample
 from kansearch.data.images import PixelEncoder, Pixels, fit_pixel_encoder, load_images
@@ -166,7 +167,7 @@ def describe(spec: DataSpec, split: Split) -> str:
     kind = f"{split.n_outputs} classes" if split.class_names else "regression"
     sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
     beyond = " (beyond the domain)" if spec.is_function and FORMULAS[name].beyond else ""
-    dropped = f"; {split.n_dropped} rows without a target left out" if split.n_dropped else ""
+    dropped = f"; {count(split.n_dropped, 'row')} without a target left out" if split.n_dropped else ""
     return f"{name}: {_rows_in_words(spec, split, n_rows)}, {kind}; {sizes}{beyond}{dropped}"
 
 
@@ -256,7 +257,7 @@ def _suspicions(parts: _Parts) -> tuple[str, ...]:
     if not parts.columns or not isinstance(train, pd.DataFrame) or not isinstance(validation, pd.DataFrame):
         return ()
     return suspicions(
-        parts.source, (train, parts.train.target), (validation, parts.validation.target), parts.class_names
+        Path(parts.source).name, (train, parts.train.target), (validation, parts.validation.target), parts.class_names
     )
 
 

@@ -23,6 +23,7 @@ from kansearch.data.columns import (
     Wanted,
     count,
     decide,
+    how_read,
     is_gap,
     label,
     names_of,
@@ -135,7 +136,7 @@ def _from_file(spec: DataSpec) -> Table:
         content=content,
         columns=(target.column, *(found.column for found in inputs), *unused, *file.left_out),
         warnings=(
-            *(f"{file.source}: {remark}" for remark in file.remarks),
+            *(f"{file.name}: {remark}" for remark in file.remarks),
             *target.warnings,
             *(warning for found in inputs for warning in found.warnings),
         ),
@@ -163,9 +164,10 @@ def _name_in(file: TableFile, name: str, key: str, message: str = "has no column
     lower = {other.lower(): other for other in names}
     close = difflib.get_close_matches(wanted.lower(), lower, n=1)
     near = f'; did you mean "{lower[close[0]]}"?' if close else ""
-    why = "" if file.has_header else f"; {file.remarks[-1]}"
+    if not file.has_header:
+        raise DataError(f'{file.source} {message} "{wanted}" ({key}): {file.remarks[-1]}')
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-    raise DataError(f'{file.source} {message} "{wanted}" ({key}){near}{why}; its columns: {listed}')
+    raise DataError(f'{file.source} {message} "{wanted}" ({key}){near}; its columns: {listed}')
 
 
 # --- inputs -----------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@ def _input(file: TableFile, name: str, wanted: Wanted) -> _Read:
         values,
         _column(name, reading, values),
         f"{name}: {reading.kind} {reading.form} {reading.unit} {sorted(reading.gaps)}" if reading.is_new else "",
-        tuple(sentence(where, remark) for remark in reading.remarks),
+        tuple(sentence(f"{file.name}: column {_quoted(name)}", remark) for remark in reading.remarks),
     )
 
 
@@ -264,19 +266,21 @@ class _Target(_Read):
 
 
 def _target(file: TableFile, name: str, spec: DataSpec, wanted: Wanted) -> _Target:
-    where = f"{file.source}: target column {_quoted(name)}"
+    place = f"target column {_quoted(name)}"
+    where = f"{file.source}: {place}"
     cells = file.columns[name]
     if spec.resolved_task is Task.CLASSIFICATION:
-        return _classes(cells, name, where)
+        return _classes(cells, name, where, f"{file.name}: {place}")
     reading = decide(cells, wanted, is_target=True)
     if reading.refusal and (reading.form or wanted.kind):
         raise DataError(sentence(where, reading.refusal))
     if not reading.form:
         raise DataError(f"{where}, {_no_number(cells)}")
     values = reading.values(cells)
-    column = _column(name, reading, values).model_copy(update={"role": "target", "done": "predicted"})
+    column = _column(name, reading, values)
+    column = column.model_copy(update={"role": "target", "done": f"{how_read(column)}predicted"})
     read_as = f"target: {reading.form} {reading.unit} {sorted(reading.gaps)}" if reading.is_new else ""
-    warnings = tuple(sentence(where, remark) for remark in reading.remarks)
+    warnings = tuple(sentence(f"{file.name}: {place}", remark) for remark in reading.remarks)
     return _Target(values, column, read_as, warnings, where, ~np.isnan(values), ())
 
 
@@ -290,7 +294,7 @@ def _no_number(cells: Cells) -> str:
     return f"{cells.example({bad[0]})}; {why}"
 
 
-def _classes(cells: Cells, name: str, where: str) -> _Target:
+def _classes(cells: Cells, name: str, where: str, place: str) -> _Target:
     """Classes as they stand: numbers by value, texts by alphabet."""
     names = {text: label(text) for text in cells.texts if not is_gap(text)}
     if not names:
@@ -307,17 +311,17 @@ def _classes(cells: Cells, name: str, where: str) -> _Target:
     are_numbers = all(np.isfinite(plain(text)) for text in found)
     # Exact, since two codes of 18 digits may be the same float.
     order = sorted(found, key=lambda text: (Decimal(text), text)) if are_numbers else sorted(found)
-    place = {text: index for index, text in enumerate(order)}
-    index = np.array([place[names[text]] if text in names else -1 for text in cells.texts], dtype=np.int64)
+    places = {text: index for index, text in enumerate(order)}
+    index = np.array([places[names[text]] if text in names else -1 for text in cells.texts], dtype=np.int64)
     values: Any = index[cells.codes]
     warnings = [
-        f"{where} has {count(cells.count({text}), 'cell')} {shown(text)}, a class of its own; empty cells are missing"
+        f"{place} has {count(cells.count({text}), 'cell')} {shown(text)}, a class of its own; empty cells are missing"
         for text in cells.texts
         if text in MARKERS
     ]
     merged = sorted(text for text in names if names[text] != text and names[text] in names)
     if merged:
-        warnings.append(f"{where}: {shown(merged[0])} and {shown(names[merged[0]])} are one class, as the same number")
+        warnings.append(f"{place}: {shown(merged[0])} and {shown(names[merged[0]])} are one class, as the same number")
     column = Column(
         name=name,
         kind="category",

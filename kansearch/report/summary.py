@@ -11,6 +11,7 @@ import numpy as np
 
 from kansearch.report.comparison import Comparison, Network, best_of, compare, network
 from kansearch.report.progress import HistoryPoint, Objective, front_of, front_volume, objectives_of, progress
+from kansearch.specs.columns import Column
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import Curve, TrialRecord
 
@@ -85,6 +86,7 @@ class Summary:
         data: The line that describes the data, with their digest.
         versions: Of the software, by name.
         warnings: For whoever reads the report.
+        columns: Of the table that was learned from, and what was done with each; () where there is none.
         records: All trials, in order of their numbers.
         objectives: With the axes that the trials span.
         front: Complete, feasible trials that no other one dominates; the cheapest first, or the best first where
@@ -110,6 +112,7 @@ class Summary:
     data: str
     versions: Mapping[str, str]
     warnings: tuple[str, ...]
+    columns: tuple[Column, ...]
     records: tuple[TrialRecord, ...]
     objectives: tuple[Objective, ...]
     front: tuple[Network, ...]
@@ -147,6 +150,7 @@ def summarize(
     versions: Mapping[str, str],
     data: str,
     warnings: Sequence[str],
+    columns: Sequence[Column] = (),
 ) -> Summary:
     """Sum up a study.
 
@@ -157,6 +161,7 @@ def summarize(
         versions: Of the software, by name.
         data: A line that describes the data, with their digest.
         warnings: Sentences for whoever reads the report.
+        columns: Of the table.
     """
     ordered = tuple(sorted(records, key=lambda record: record.number))
     objectives = objectives_of(study.objectives, ordered)
@@ -173,6 +178,7 @@ def summarize(
         data=data,
         versions=dict(versions),
         warnings=tuple(warnings),
+        columns=tuple(columns),
         records=ordered,
         objectives=objectives,
         front=tuple(network(record, study) for record in on_front),

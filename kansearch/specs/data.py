@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 
@@ -86,11 +85,13 @@ Inputs = int | ImageShape | TextShape
 
 def _with_forms(value: object) -> object:
     """A list of columns stands for columns whose values show how they are written."""
-    return dict.fromkeys(value, "") if isinstance(value, (list, tuple)) and _are_names(value) else value
-
-
-def _are_names(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) for value in values)
+    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
+        return dict.fromkeys(value, "")
+    if not isinstance(value, dict):
+        raise PydanticCustomError(
+            "columns_with_forms", "must be a list of columns, or have columns as keys, each with how it is written"
+        )
+    return value
 
 
 class DataSpec(Spec):

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from kansearch.errors import StudyChangedError, UserError
+from kansearch.specs.columns import Column
 from kansearch.specs.metrics import Direction
 from kansearch.specs.study import Budget, StudySpec
 from kansearch.specs.trial import TrialRecord
@@ -26,6 +27,10 @@ DIGEST = "kansearch:data_digest"
 VERSIONS = "kansearch:versions"
 DATA = "kansearch:data"
 WARNINGS = "kansearch:warnings"
+COLUMNS = "kansearch:columns:"
+"""Prefix of what was seen in the columns of a table; a number stands behind it: a text of MySQL ends at 64 KiB."""
+
+COLUMNS_BYTES = 30_000
 STOPPED = "kansearch:stopped"
 ARTIFACTS = "kansearch:artifacts"
 JOB = "kansearch:job:"
@@ -74,6 +79,14 @@ class StoredStudy:
     def warnings(self) -> tuple[str, ...]:
         """What the user should know about the study's space."""
         return tuple(str(text) for text in self._attribute(WARNINGS) or ())
+
+    @functools.cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """What was seen in the columns of its table when the study began; () where the data are no table in a file."""
+        with self._present():
+            attrs = self.storage.ledger.get_study_user_attrs(self.study_id)
+        parts = {int(key.removeprefix(COLUMNS)): part for key, part in attrs.items() if key.startswith(COLUMNS)}
+        return tuple(Column.model_validate(column) for _, part in sorted(parts.items()) for column in part)
 
     @property
     def is_stopped(self) -> bool:
@@ -214,6 +227,7 @@ def create_study(
     data_line: str,
     versions: Mapping[str, str],
     warnings: Sequence[str] = (),
+    columns: Sequence[Column] = (),
     artifacts: str | None = None,
 ) -> StoredStudy:
     """Write a new study.
@@ -230,10 +244,25 @@ def create_study(
         STOPPED: False,
         BUDGET: spec.budget.trials,
         ARTIFACTS: artifacts,
+        **_column_attributes(columns),
     }
     names = {METRIC_NAMES: list(spec.objectives)}
     study_id = storage.ledger.create_study(spec.name, optuna_directions(spec), attributes, names)
     return StoredStudy(storage, study_id, spec)
+
+
+def _column_attributes(columns: Sequence[Column]) -> dict[str, list[dict[str, Any]]]:
+    """The columns of a table in as many attributes as they need."""
+    parts: list[list[dict[str, Any]]] = [[]]
+    n_bytes = 0
+    for column in columns:
+        document = column.model_dump(mode="json", exclude_defaults=True)
+        n_bytes += len(json.dumps(document)) + 2
+        if n_bytes > COLUMNS_BYTES and parts[-1]:
+            parts.append([])
+            n_bytes = len(json.dumps(document)) + 2
+        parts[-1].append(document)
+    return {f"{COLUMNS}{number}": part for number, part in enumerate(parts) if part}
 
 
 def optuna_directions(spec: StudySpec) -> list[StudyDirection]:
