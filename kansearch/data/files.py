@@ -125,7 +125,7 @@ _INTEGERS = {
 def _parse_parquet(path: Path, raw: bytes) -> TableFile:
     try:
         file = pq.ParquetFile(pa.BufferReader(raw))
-        names = file.schema_arrow.names
+        names = [one_line(name) for name in file.schema_arrow.names]
         _refuse_twice(path, names)
         # Its pandas metadata would turn columns into an index.
         table: pd.DataFrame = file.read().to_pandas(ignore_metadata=True, types_mapper=_INTEGERS.get)
@@ -133,6 +133,7 @@ def _parse_parquet(path: Path, raw: bytes) -> TableFile:
         raise DataError(f"{path} is no Parquet file, or a broken one: {str(error).splitlines()[0]}") from None
     if table.empty:
         raise DataError(f"{path} has no rows")
+    table.columns = pd.Index(names)
     # What cannot be read is refused where it is used: an ignored column may hold anything.
     columns = {str(name): _later(column, f'{path}: column "{name}"') for name, column in table.items()}
     index = [name for name in columns if _INDEX.fullmatch(name)]
@@ -232,8 +233,8 @@ _WIDE = ("utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be")
 _LOOKED_AT = 50_000
 """Bytes that show an encoding."""
 
-_SURE = 0.4
-"""How well words must go with a language before another encoding than that of Western Europe is taken."""
+_SURE = 0.2
+"""How well letters must go with a language before another encoding than that of Western Europe is taken."""
 
 
 def _decode(path: Path, raw: bytes) -> tuple[str, list[str]]:
@@ -288,14 +289,17 @@ def _wide(raw: bytes) -> str | None:
 
 
 def _single(raw: bytes) -> str:
-    """The encoding of a text with no signs of NUL; where all could be, that of Western Europe."""
+    """The encoding of a text without NUL: that of Western Europe unless most letters are of another script.
+
+    A few letters with accents say nothing to the library, which then names any encoding that has them.
+    """
     telling = b"\n".join(line for line in raw.splitlines() if not line.isascii())[:_LOOKED_AT]
-    found = charset_normalizer.from_bytes(telling)
-    best = found.best()
-    western = any(match.encoding in ("cp1252", "latin_1") for match in found)
-    if best is None or western or best.coherence < _SURE or any("Latin-1" in name for name in best.alphabets):
-        return "cp1252"
-    return str(best.encoding)
+    n_other = sum(byte > 0x7F for byte in telling)
+    if n_other > sum(bytes([byte]).isalpha() for byte in telling):
+        found = [match.encoding for match in charset_normalizer.from_bytes(telling) if match.coherence >= _SURE]
+        if found:  # what Windows wrote first: files of old Macs are rarer than the library knows
+            return next((encoding for encoding in found if encoding.startswith("cp125")), found[0])
+    return "cp1252"
 
 
 # --- records ----------------------------------------------------------------------------------------
