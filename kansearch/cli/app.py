@@ -105,7 +105,8 @@ def _root(
 @app.command()
 def init(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A table (CSV, TSV, Parquet), or a folder with a folder for each class.")
+        Path,
+        typer.Argument(metavar="DATA", help="A table (CSV, TSV, Parquet), or a folder with a folder for each class."),
     ],
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The column of the table to predict [a guess, which is said].")

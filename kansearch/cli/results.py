@@ -22,6 +22,7 @@ def summarize_study(study: StoredStudy) -> Summary:
         study.data_line,
         study.warnings,
         study.constant,
+        study.columns,
     )
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from kansearch.cli.places import Places
-from kansearch.cli.tables import say
+from kansearch.cli.tables import say, table
 from kansearch.errors import StudyExistsError
+from kansearch.report.words import column_rows
 from kansearch.specs.study import StudySpec
 from kansearch.storage.artifacts import artifacts_at
 from kansearch.storage.studies import StoredStudy, create_study, find_study, load_study, refuse_changes
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from kansearch.data.splits import Split
     from kansearch.specs.constant import ConstantAnswer
     from kansearch.storage.ledger import Storage
+
+
+MOST_COLUMNS = 40
+"""Of a table that a terminal shows; all are in the report."""
 
 
 def enter_study(spec: StudySpec, places: Places, console: Console) -> StoredStudy:
@@ -61,6 +66,10 @@ def enter_study(spec: StudySpec, places: Places, console: Console) -> StoredStud
                 console, f"The data of {spec.name} lie at {spec.data.place} now, and lay at {before}; they are the same"
             )
     say(console, f"Study {spec.name}{' goes on' if new is None else ''}  ({data_line})")
+    if study.columns:
+        header, rows, more = column_rows(study.columns, MOST_COLUMNS)
+        console.print(table("Columns", header, rows))
+        say(console, more)
     for warning in study.warnings:
         say(console, f"warning: {warning}", style="yellow")
     return study
@@ -73,7 +82,7 @@ def _new_study(
     from kansearch.search.effects import check_feasible, search_warnings
 
     check_feasible(spec, split.inputs, split.n_outputs)
-    warnings = search_warnings(spec, split)
+    warnings = (*split.warnings, *search_warnings(spec, split))
     try:
         return create_study(
             storage,
@@ -82,6 +91,7 @@ def _new_study(
             data_line=data_line,
             versions=versions(),
             warnings=warnings,
+            columns=split.columns,
             artifacts=artifacts,
             constant=constant,
         )

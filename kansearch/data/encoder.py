@@ -6,16 +6,18 @@ An encoder is a value: its JSON beside a network's weights is all that a predict
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 from pydantic import Field
 
-from kansearch.data.columns import Numbers, Texts, as_numbers, as_texts, shown
+from kansearch.data.columns import Numbers, Texts, as_names, as_numbers, how_read
 from kansearch.errors import DataError
 from kansearch.specs.base import Spec
+from kansearch.specs.columns import Column
 
 Encoded = Float64[np.ndarray, "N I"]
 
@@ -37,6 +39,8 @@ class NumberColumn(Spec):
         scale: Standard deviation of the training rows; 0 where they all are equal. Such a column says
             nothing and is 0 in every row.
         has_missing: Some training rows lack the value, so a second feature says where.
+        form: How a file writes the numbers; "" where its cells show it.
+        unit: What stands beside them there.
     """
 
     kind: Literal["number"] = "number"
@@ -45,6 +49,8 @@ class NumberColumn(Spec):
     mean: float
     scale: float
     has_missing: bool
+    form: str = ""
+    unit: str = ""
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -53,10 +59,7 @@ class NumberColumn(Spec):
 
     def encode(self, column: pd.Series[float], where: str) -> Encoded:
         """The features of all rows."""
-        numbers, bad = as_numbers(column, where)
-        if bad.any():
-            first = int(bad.argmax())
-            raise DataError(f"{where}, row {first + 1} is {shown(column.iloc[first])}; allowed: numbers")
+        numbers = as_numbers(column, where, self.form, self.unit)
         missing = np.isnan(numbers)
         centred = np.where(missing, self.median, numbers) - self.mean
         scaled = np.clip(centred / self.scale, -FARTHEST, FARTHEST) if self.scale else np.zeros_like(centred)
@@ -89,7 +92,7 @@ class CategoryColumn(Spec):
         places = {category: place for place, category in enumerate(self.categories)}
         other = len(self.categories)
         features = np.zeros((len(column), other + 1))
-        features[np.arange(len(column)), [places.get(text, other) for text in as_texts(column, where)]] = 1
+        features[np.arange(len(column)), [places.get(text, other) for text in as_names(column, where)]] = 1
         return features if self.has_other else features[:, :other]
 
 
@@ -120,20 +123,48 @@ class Encoder(Spec):
         return np.concatenate(features, axis=1)
 
 
-def fit_encoder(train: pd.DataFrame) -> Encoder:
+def fit_encoder(train: pd.DataFrame, columns: Sequence[Column] = ()) -> Encoder:
     """Learn an encoder from training rows.
 
     Args:
         train: Columns of float64 with NaN where a value is missing, or of str with None there.
+        columns: How a file writes them, for those who have another file to predict.
     """
-    return Encoder(
-        columns=tuple(
-            _fit_texts(str(name), column.to_numpy())
-            if column.dtype == object
-            else _fit_numbers(str(name), column.to_numpy(dtype=float))
-            for name, column in train.items()
-        )
+    written = {column.name: column for column in columns if column.role == "input"}
+
+    def fit(name: str, column: pd.Series[Any]) -> NumberColumn | CategoryColumn:
+        if column.dtype == object:
+            return _fit_texts(name, column.to_numpy())
+        fitted = _fit_numbers(name, column.to_numpy(dtype=float))
+        file = written.get(name)
+        return fitted.model_copy(update={"form": file.form, "unit": file.unit}) if file else fitted
+
+    return Encoder(columns=tuple(fit(str(name), column) for name, column in train.items()))
+
+
+def told(columns: Sequence[Column], encoder: Encoder) -> tuple[Column, ...]:
+    """The columns of a file with what an encoder does with them, in words."""
+    fitted = {column.name: column for column in encoder.columns}
+    return tuple(
+        column.model_copy(update={"done": _done(column, fitted[column.name])})
+        if column.role == "input" and column.name in fitted
+        else column
+        for column in columns
     )
+
+
+def _done(column: Column, fitted: NumberColumn | CategoryColumn) -> str:
+    if isinstance(fitted, CategoryColumn):
+        n = len(fitted.categories)
+        inputs = "1 input" if n == 1 else f"{n} inputs"
+        if not fitted.has_other:
+            return f"{inputs} of 0 and 1"
+        return f"{inputs} of 0 and 1, and one for gaps and rarer ones"
+    if column.kind == "empty" or fitted.scale == 0:
+        return "1 where it is missing" if fitted.has_missing else "0 in every row: it says nothing"
+    units = {"date": "days since 1970, ", "time": "hours, ", "boolean": "0 and 1, "}
+    gaps = "; gaps are the median, and marked" if fitted.has_missing else ""
+    return f"{units.get(column.kind, '')}{how_read(column)}standardised{gaps}"
 
 
 def _fit_numbers(name: str, numbers: Numbers) -> NumberColumn:

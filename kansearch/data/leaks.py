@@ -6,15 +6,14 @@ Letters: N rows, D different values of a column.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from pandas.api import types
 
-from kansearch.data.columns import Numbers, as_numbers
-from kansearch.data.roles import Codes
+from kansearch.data.columns import Cells, Codes, Flags, Numbers, Texts, decide
+from kansearch.data.files import TableFile
 from kansearch.errors import DataError
 from kansearch.specs.data import SPLITTERS, DataSpec
 from kansearch.specs.metrics import Task
@@ -35,36 +34,49 @@ _UNIT = re.compile(
 _TIME = re.compile(r"(?:^|_)(?:times?|timestamp|dates?|datetime|year|month|week|day|hour|minute|epoch|tick)(?:_|$)")
 
 
-def leak_warnings(table: pd.DataFrame, target: np.ndarray, spec: DataSpec) -> tuple[str, ...]:
+def leak_warnings(file: TableFile, target: np.ndarray, present: Flags, spec: DataSpec) -> tuple[str, ...]:
     """What speaks against a random split; nothing where the study names the column to split by.
 
     Args:
-        table: The file's columns, ignored ones among them, in the rows that have a target.
+        file: With all its columns, ignored ones among them.
         target: Index of the class of each row, or its value.
+        present: The rows that have a target; others do not count.
         spec: Of the data.
     """
     if any(getattr(spec, key) is not None for key in SPLITTERS):
         return ()
     unseen = (spec.target, spec.text, spec.weight)
-    names = [str(name) for name, column in table.items() if name not in unseen and not _holds_lists(column)]
-    return (*_time(table, names), *_repeated(table, names, target, spec))
+    columns = {name: column for name, cells in file.columns.items() if name not in unseen and (column := _read(cells))}
+    columns = {name: _Read(column.kind, column.rows[present]) for name, column in columns.items()}
+    return (*_time(columns), *_repeated(columns, target[present], spec))
 
 
-def _time(table: pd.DataFrame, names: list[str]) -> Iterator[str]:
-    for name in names:
-        column = table[name]
-        if types.is_bool_dtype(column) or (types.is_numeric_dtype(column) and not _TIME.search(_words(name))):
+class _Read(NamedTuple):
+    """A column, with NaN or None for a gap."""
+
+    kind: str
+    rows: Numbers | Texts
+
+
+def _read(cells: Cells) -> _Read | None:
+    try:
+        reading = decide(cells)
+        values = reading.values(cells)
+    except DataError:  # it holds lists, say
+        return None
+    return None if reading.kind in ("constant", "empty") else _Read(reading.kind, values)
+
+
+def _time(columns: Mapping[str, _Read]) -> Iterator[str]:
+    for name, column in columns.items():
+        is_time = column.kind == "date" or (column.kind in ("number", "time") and _TIME.search(_words(name)))
+        if not is_time or column.rows.dtype == object:
             continue
-        if not types.is_numeric_dtype(column) and not _looks_like_dates(column):
-            continue
-        try:
-            numbers, bad = as_numbers(column, name)
-        except DataError:
-            continue
+        numbers = column.rows.astype(float)
         numbers = numbers[~np.isnan(numbers)]
         steps = np.diff(numbers)
         is_sorted = bool((steps >= 0).all() or (steps <= 0).all())
-        if not bad.any() and is_sorted and np.count_nonzero(steps) + 1 >= FEWEST_VALUES:
+        if is_sorted and np.count_nonzero(steps) + 1 >= FEWEST_VALUES:
             yield (
                 f'data: the rows are sorted by the times in "{name}": a random split lets networks see what lay right '
                 f"before and after the rows that judge them; data.order: {name} trains on earlier rows and judges by "
@@ -73,37 +85,19 @@ def _time(table: pd.DataFrame, names: list[str]) -> Iterator[str]:
             return
 
 
-def _holds_lists(column: pd.Series[Any]) -> bool:
-    return (
-        bool(types.is_object_dtype(column))
-        and not column.head(100).map(lambda value: isinstance(value, str | float | None)).all()
-    )
-
-
-def _looks_like_dates(column: pd.Series[Any]) -> bool:
-    if types.is_datetime64_any_dtype(column):
-        return True
-    first = next((value for value in column.head(100) if isinstance(value, str) and value.strip()), "")
-    return bool(re.match(r"\d{4}-\d{2}-\d{2}", first.strip()))
-
-
-def _repeated(table: pd.DataFrame, names: list[str], target: np.ndarray, spec: DataSpec) -> Iterator[str]:
-    n_rows = len(table)
-    others: dict[str, Numbers] | None = None
-    for name in names:
-        column = table[name]
-        is_whole, is_named = types.is_integer_dtype(column), bool(_UNIT.search(_words(name))) or name in spec.ignore
-        if not is_whole and (types.is_numeric_dtype(column) or _looks_like_dates(column)):
+def _repeated(columns: Mapping[str, _Read], target: np.ndarray, spec: DataSpec) -> Iterator[str]:
+    n_rows = len(target)
+    measured = _measured(columns)
+    for name, column in columns.items():
+        is_whole = column.kind == "number" and not np.any(np.nan_to_num(column.rows.astype(float)) % 1)
+        is_named = bool(_UNIT.search(_words(name))) or name in spec.ignore
+        if not is_whole and column.kind not in ("category", "text", "other"):
             continue
-        if not is_whole and not is_named and not column.head(100).astype(str).str.contains(r"[^\W\d_]{2}").any():
-            continue  # numbers, dates or money in disguise
-        n_values = column.nunique()
+        groups, found = pd.factorize(column.rows)
+        n_values = len(found)
         if not FEWEST_VALUES <= n_values <= n_rows / 2:
             continue
-        groups = pd.factorize(column)[0].astype(np.int64)
-        if others is None:
-            others = _measured(table, names)
-        within = [_share_within(groups, numbers) for other, numbers in others.items() if other != name]
+        within = [_share_within(groups, numbers) for other, numbers in measured.items() if other != name]
         if is_whole and not is_named:
             # Whole numbers are numbers most of the time: all else must say that they are names.
             is_alike = len(within) >= 3 and max(within) < ALIKE
@@ -118,13 +112,12 @@ def _repeated(table: pd.DataFrame, names: list[str], target: np.ndarray, spec: D
             return
 
 
-def _measured(table: pd.DataFrame, names: list[str]) -> dict[str, Numbers]:
+def _measured(columns: Mapping[str, _Read]) -> dict[str, Numbers]:
     """Columns of numbers that vary, a few of them."""
     found: dict[str, Numbers] = {}
-    for name in names:
-        column = table[name]
-        if types.is_numeric_dtype(column) and not types.is_bool_dtype(column) and column.nunique() >= FEWEST_VALUES:
-            found[name] = column.to_numpy(dtype=float, na_value=np.nan)
+    for name, column in columns.items():
+        if column.kind == "number" and len(pd.unique(column.rows)) >= FEWEST_VALUES:
+            found[name] = column.rows.astype(float)
         if len(found) == MOST_OTHERS:
             break
     return found

@@ -224,7 +224,7 @@ def _folder(path: Path) -> _Seen:
     if not n_images and not n_texts:
         listed = ", ".join(kind or "no suffix" for kind, _ in kinds.most_common(5)) or "none"
         raise DataError(
-            f"{path} holds neither pictures nor texts (.txt) in a folder for each class; the kinds of its files: {listed}"
+            f"{path} holds neither pictures nor texts (.txt) in a folder for each class; kinds of its files: {listed}"
         )
     if n_texts > n_images:
         return _Seen(

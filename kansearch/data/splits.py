@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,15 +19,17 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from kansearch.data.columns import LARGEST, Numbers
-from kansearch.data.encoder import Encoder, fit_encoder
+from kansearch.data.columns import LARGEST, Numbers, count
+from kansearch.data.encoder import Encoder, fit_encoder, told
 from kansearch.data.functions import FORMULAS, sample
 from kansearch.data.images import PixelEncoder, Pixels, fit_pixel_encoder, load_images
 from kansearch.data.partition import PARTS, rows_of_parts
 from kansearch.data.roles import Roles
+from kansearch.data.suspicions import Suspicion, suspicions
 from kansearch.data.tabular import load_table
 from kansearch.data.texts import TextEncoder, fit_text_encoder, load_texts, unknown_words
 from kansearch.errors import DataError
+from kansearch.specs.columns import Column
 from kansearch.specs.data import ROLES, DataSpec, ImageShape, Inputs, TextShape
 from kansearch.specs.metrics import Task
 
@@ -63,6 +66,8 @@ class Split:
         train_row_weights: How much each training row counts; None where all count alike.
         validation_row_weights: Likewise; they count in what is measured too.
         class_weights: How much each class counts in the loss; None where all rows count alike.
+        suspicions: Of its inputs, those that a person should look at; each is among the warnings, too.
+        columns: Of the file, the target first, and what was done with each; () where the data are no table in a file.
     """
 
     train_x: Float[Tensor, "N I"]
@@ -86,6 +91,8 @@ class Split:
     warnings: tuple[str, ...] = ()
     image_shape: ImageShape | None = None
     text_shape: TextShape | None = None
+    suspicions: tuple[Suspicion, ...] = ()
+    columns: tuple[Column, ...] = ()
     target_transform: Literal["none", "log"] = "none"
     train_row_weights: Float[Tensor, " N"] | None = None
     validation_row_weights: Float[Tensor, " V"] | None = None
@@ -161,6 +168,7 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
     tensors = partial(_tensors, parts=parts, encoder=encoder, unit=(mean, scale), dtype=dtype)
     train_x, train_y = tensors(parts.train)
     validation_x, validation_y = tensors(parts.validation)
+    suspects = _suspicions(parts)
     unknown = unknown_words(validation_x) if isinstance(encoder, TextEncoder) else ()
     return Split(
         train_x=train_x,
@@ -183,11 +191,13 @@ def load_split(spec: DataSpec, dtype: torch.dtype = torch.float32) -> Split:
         left_out=parts.left_out,
         image_shape=encoder.shape if isinstance(encoder, PixelEncoder) else None,
         text_shape=encoder.shape if isinstance(encoder, TextEncoder) else None,
-        warnings=(*parts.warnings, *_absent_classes(parts), *spread, *unknown),
+        warnings=(*parts.warnings, *_absent_classes(parts), *spread, *unknown, *(one.sentence for one in suspects)),
         target_transform=spec.target_transform,
         train_row_weights=_row_weights(parts, parts.train, dtype),
         validation_row_weights=_row_weights(parts, parts.validation, dtype),
         class_weights=_class_weights(parts, dtype) if spec.class_weights == "balanced" else None,
+        suspicions=suspects,
+        columns=told(parts.columns, encoder) if isinstance(encoder, Encoder) else parts.columns,
     )
 
 
@@ -210,7 +220,7 @@ def describe(spec: DataSpec, split: Split) -> str:
     kind = f"{split.n_outputs} classes" if split.class_names else "regression"
     sizes = f"{split.n_train} train, {split.n_validation} validation, {split.n_test} test"
     beyond = " (beyond the domain)" if spec.is_function and FORMULAS[name].beyond else ""
-    dropped = f"; {split.n_dropped} rows without a target left out" if split.n_dropped else ""
+    dropped = f"; {count(split.n_dropped, 'row')} without a target left out" if split.n_dropped else ""
     how = {"group": "by groups of", "order": "in the order of", "split": "as said by"}
     by = "".join(f", {words} {column}" for key, words in how.items() if (column := getattr(spec, key)) is not None)
     left_out = f"; files left out: {split.left_out}" if split.left_out else ""
@@ -248,6 +258,7 @@ class _Parts:
     class_names: tuple[str, ...]
     n_dropped: int
     content: str
+    columns: tuple[Column, ...] = ()
     left_out: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -277,8 +288,8 @@ def _parts(spec: DataSpec) -> _Parts:
             images.class_names,
             0,
             images.content,
-            images.left_out,
-            images.warnings,
+            left_out=images.left_out,
+            warnings=images.warnings,
         )
     if spec.text is not None:
         table, n_test, left_out = load_texts(spec)
@@ -298,6 +309,7 @@ def _parts(spec: DataSpec) -> _Parts:
         class_names=table.class_names,
         n_dropped=table.n_dropped,
         content=table.content,
+        columns=table.columns,
         warnings=table.warnings,
         left_out=left_out,
     )
@@ -309,7 +321,17 @@ def _encoder(spec: DataSpec, parts: _Parts) -> Encoder | PixelEncoder | TextEnco
         return fit_pixel_encoder(features)
     if spec.text is not None:
         return fit_text_encoder(spec, features, parts.source)
-    return fit_encoder(features)
+    return fit_encoder(features, parts.columns)
+
+
+def _suspicions(parts: _Parts) -> tuple[Suspicion, ...]:
+    """What inputs of a table in a file give away."""
+    train, validation = parts.train.features, parts.validation.features
+    if not parts.columns or not isinstance(train, pd.DataFrame) or not isinstance(validation, pd.DataFrame):
+        return ()
+    return suspicions(
+        Path(parts.source).name, (train, parts.train.target), (validation, parts.validation.target), parts.class_names
+    )
 
 
 def _digest(spec: DataSpec, content: str) -> str:
@@ -322,6 +344,7 @@ def _digest(spec: DataSpec, content: str) -> str:
     exclude |= set() if spec.is_images or spec.text is not None else {"max_rows"}
     exclude |= {key for key in ROLES if getattr(spec, key) is None}
     exclude |= {key for key in ("class_weights", "target_transform") if getattr(spec, key) == "none"}
+    exclude |= {key for key in ("categories", "numbers", "dates") if not getattr(spec, key)}
     how = {
         **spec.model_dump(mode="json", exclude=exclude),
         "task": spec.resolved_task.value,

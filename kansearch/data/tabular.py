@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 import hashlib
-import io
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Int64
 
-from kansearch.data.columns import MISSING, Numbers, as_numbers, as_texts, column_values, shown
+from kansearch.data.columns import (
+    MARKERS,
+    NOTHING,
+    Cells,
+    Numbers,
+    Reading,
+    Texts,
+    Wanted,
+    count,
+    decide,
+    how_read,
+    is_gap,
+    label,
+    names_of,
+    shown,
+)
+from kansearch.data.files import TableFile, one_line, read_table
+from kansearch.data.forms import plain
 from kansearch.data.leaks import leak_warnings
 from kansearch.data.roles import Roles, read_roles
 from kansearch.errors import DataError
-from kansearch.specs.data import ROLES, TABLE_SUFFIXES, DataSpec
+from kansearch.specs.columns import Column
+from kansearch.specs.data import ROLES, DataSpec
 from kansearch.specs.metrics import Task
 
 Classes = Int64[np.ndarray, "N"]
-
-# A text may be longer than the 131,072 characters that Python's CSV reader lets a field have.
-csv.field_size_limit(2**31 - 1)
 
 MAX_CLASSES = 1000
 """Of a classification target; more of them are numbers in disguise."""
@@ -44,9 +54,10 @@ class Table:
         target: Index of the class, or the value.
         class_names: In the order of their indices; () in regression.
         n_dropped: Rows of the file without a target.
-        content: SHA-256 of the raw data, in hex.
+        content: SHA-256, in hex, of the raw data and of how they were read where the first kansearch read otherwise.
+        columns: All of a file, the target first; () of a bundled set.
         roles: What columns that are no inputs say of each row.
-        warnings: What its author should know.
+        warnings: What a person should know of the file, one sentence each.
     """
 
     source: str
@@ -55,6 +66,7 @@ class Table:
     class_names: tuple[str, ...]
     n_dropped: int
     content: str
+    columns: tuple[Column, ...] = ()
     roles: Roles = field(default_factory=Roles)
     warnings: tuple[str, ...] = ()
 
@@ -88,217 +100,251 @@ def _bundled(name: str) -> Table:
 def _from_file(spec: DataSpec) -> Table:
     assert spec.path is not None
     assert spec.target is not None
-    source = str(spec.path)
-    raw = _read_bytes(spec.path)
-    table = _parse(spec.path, raw)
-    _look_up(table, [spec.target], f"{source} has no column", "data.target")
-    _look_up(table, spec.ignore, f"{source} has no column to ignore called", "data.ignore")
-    roles = {key: name for key in ROLES if (name := getattr(spec, key)) is not None}
-    for key, name in roles.items():
-        _look_up(table, [name], f"{source} has no column", f"data.{key}")
-    unseen = {spec.target, *spec.ignore, *roles.values()}
-    names = [name for name in table.columns if name not in unseen]
+    wanted = _wanted(spec)
+    named = {key: name for key in ROLES if (name := getattr(spec, key)) is not None}
+    file = read_table(spec.path, {spec.target, *spec.ignore, *wanted, *filter(None, [spec.text]), *named.values()})
+    target_name = _name_in(file, spec.target, "data.target")
+    ignored = {_name_in(file, name, "data.ignore", "has no column to ignore called") for name in spec.ignore}
+    asked = {_name_in(file, name, _KEYS[what.kind]): what for name, what in wanted.items()}
+    roles = {key: _name_in(file, name, f"data.{key}") for key, name in named.items()}
+    unseen = {target_name, *ignored, *roles.values()}
+    names = [name for name in file.columns if name not in unseen]
     if spec.text is not None:
-        _look_up(table, [spec.text], f"{source} has no column", "data.text")
-        names = [spec.text]
+        names = [_name_in(file, spec.text, "data.text")]
     if not names:
-        raise DataError(f'{source} has no column but the target "{spec.target}" and the ignored ones to learn from')
+        raise DataError(
+            f'{file.source} has no column but the target "{target_name}" and the ignored ones to learn from'
+        )
 
-    where = f'{source}: target column "{spec.target}"'
-    if spec.resolved_task is Task.CLASSIFICATION:
-        target, class_names = _classes(table[spec.target], where)
-        present = target >= 0
-    else:
-        target, class_names = _values(table[spec.target], where), ()
-        present = ~np.isnan(target)
-    if not present.any():
-        raise DataError(f"{where} is empty in every row")
-    # Of texts nothing is asked: whatever has no words is an empty one.
-    features = {
-        name: table[name].to_numpy(dtype=object)[present]
-        if name == spec.text
-        else column_values(table[name], f'{source}: column "{name}"')[present]
-        for name in names
-    }
+    target = _target(file, target_name, spec, asked.get(target_name, NOTHING))
+    if not target.present.any():
+        raise DataError(f"{target.where} is empty in every row")
+    inputs = [
+        _text_input(file, name) if name == spec.text else _input(file, name, asked.get(name, NOTHING)) for name in names
+    ]
+    why = {**dict.fromkeys(ignored, "data.ignore"), **{name: f"data.{key}" for key, name in roles.items()}}
+    unused = [
+        _unused(file, name, why.get(name, "only data.text is read"))
+        for name in file.columns
+        if name not in (target_name, *names)
+    ]
+    readings = [read for read in (target.read_as, *(found.read_as for found in inputs)) if read]
+    content = file.content
+    if readings:
+        content = hashlib.sha256(f"{content} {readings}".encode()).hexdigest()
     return Table(
-        source=source,
+        source=file.source,
         # A text column stays `object`: pandas' own text type has another mark for a missing value.
-        features=pd.DataFrame({name: pd.Series(values, dtype=values.dtype) for name, values in features.items()}),
-        target=target[present],
-        class_names=class_names,
-        n_dropped=int((~present).sum()),
-        content=hashlib.sha256(raw).hexdigest(),
-        roles=read_roles(table, present, spec, source),
-        warnings=leak_warnings(table[present], target[present], spec),
+        features=pd.DataFrame(
+            {
+                found.column.name: pd.Series(rows, dtype=rows.dtype)
+                for found in inputs
+                for rows in [found.rows[target.present]]
+            }
+        ),
+        target=target.rows[target.present],
+        class_names=target.class_names,
+        n_dropped=int((~target.present).sum()),
+        content=content,
+        roles=read_roles(file, roles, target.present, asked),
+        columns=(target.column, *(found.column for found in inputs), *unused, *file.left_out),
+        warnings=(
+            *(f"{file.name}: {remark}" for remark in file.remarks),
+            *target.warnings,
+            *(warning for found in inputs for warning in found.warnings),
+            *leak_warnings(file, target.rows, target.present, spec),
+        ),
     )
 
 
-def _look_up(table: pd.DataFrame, wanted: Iterable[str], message: str, key: str) -> None:
-    names = [str(name) for name in table.columns]
-    for name in wanted:
-        if name not in names:
-            lower = {other.lower(): other for other in names}
-            close = difflib.get_close_matches(name.lower(), lower, n=1)
-            near = f'; did you mean "{lower[close[0]]}"?' if close else ""
-            listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
-            raise DataError(f'{message} "{name}" ({key}){near}; its columns: {listed}')
+_KEYS = {"category": "data.categories", "number": "data.numbers", "date": "data.dates"}
+
+
+def _wanted(spec: DataSpec) -> Mapping[str, Wanted]:
+    """What the study says of its columns."""
+    return {
+        **{name: Wanted("category") for name in spec.categories},
+        **{name: Wanted("number", form) for name, form in spec.numbers.items()},
+        **{name: Wanted("date", form) for name, form in spec.dates.items()},
+    }
+
+
+def _name_in(file: TableFile, name: str, key: str, message: str = "has no column") -> str:
+    """The name as the file has it."""
+    wanted = one_line(name)
+    names = list(file.columns)
+    if wanted in names:
+        return wanted
+    lower = {other.lower(): other for other in names}
+    close = difflib.get_close_matches(wanted.lower(), lower, n=1)
+    near = f'; did you mean "{lower[close[0]]}"?' if close else ""
+    if not file.has_header:
+        raise DataError(f'{file.source} {message} "{wanted}" ({key}): {file.remarks[-1]}')
+    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    raise DataError(f'{file.source} {message} "{wanted}" ({key}){near}; its columns: {listed}')
+
+
+# --- inputs -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """A column that was read.
+
+    Attributes:
+        rows: What all rows hold.
+        column: What it is.
+        read_as: How, where the first kansearch read it in another way; else "".
+        warnings: What a person should know of it.
+    """
+
+    rows: Numbers | Texts
+    column: Column
+    read_as: str
+    warnings: tuple[str, ...]
+
+
+def _input(file: TableFile, name: str, wanted: Wanted) -> _Read:
+    where = f"{file.source}: column {_quoted(name)}"
+    reading = decide(file.columns[name], wanted)
+    if reading.refusal:
+        raise DataError(sentence(where, reading.refusal))
+    values = reading.values(file.columns[name])
+    return _Read(
+        values,
+        _column(name, reading, values),
+        f"{name}: {reading.kind} {reading.form} {reading.unit} {sorted(reading.gaps)}" if reading.is_new else "",
+        tuple(sentence(f"{file.name}: column {_quoted(name)}", remark) for remark in reading.remarks),
+    )
+
+
+def _text_input(file: TableFile, name: str) -> _Read:
+    """Of texts nothing is asked: whatever has no words is an empty one."""
+    cells = file.columns[name]
+    reading = decide(cells)
+    if not reading.form or reading.refusal:
+        reading, values = Reading("text"), names_of(cells, is_gap, str)
+    else:
+        values = reading.values(cells)
+    return _Read(values, _column(name, reading, values), "", ())
+
+
+def _unused(file: TableFile, name: str, why: str) -> Column:
+    try:
+        reading = decide(file.columns[name])
+        column = _column(name, reading, reading.values(file.columns[name]))
+    except DataError:  # it may hold anything
+        column = Column(name=name, kind="other", role="left out", gaps=0, distinct=0)
+    return column.model_copy(update={"role": "left out", "done": f"left out ({why})"})
+
+
+def _column(name: str, reading: Reading, values: Numbers | Texts) -> Column:
+    missing = pd.isna(values)
+    return Column(
+        name=name,
+        kind=reading.kind,
+        role="input",
+        gaps=int(missing.sum()),
+        distinct=len(pd.unique(values[~missing])),
+        form=reading.form,
+        unit=reading.unit,
+    )
+
+
+def sentence(where: str, what: str) -> str:
+    """What is to be said of a place: `x.csv: column "a" has ...`, `x.csv: column "a", row 3 is ...`."""
+    return f"{where}, {what}" if what.startswith("row ") else f"{where} {what}"
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if len(name) <= 100 else f'"{name[:97]}..."'
 
 
 # --- target -----------------------------------------------------------------------------------------
 
 
-def _classes(column: pd.Series[Any], where: str) -> tuple[Classes, tuple[str, ...]]:
-    """Index of each row's class, -1 where it is missing, and the names: numbers by value, texts by alphabet."""
-    texts = as_texts(column, where)
-    counts = Counter(text for text in texts if text is not None)
-    n_rows = counts.total()
-    if len(counts) == 1:
-        raise DataError(f"{where} has one class only, {shown(next(iter(counts)))}; there is nothing to tell apart")
-    if len(counts) > min(MAX_CLASSES, max(2, n_rows / 2)):
+@dataclass(frozen=True, eq=False)
+class _Target(_Read):
+    """The column to predict, likewise.
+
+    Attributes:
+        where: The file and the column, as a message begins.
+        present: The rows that have a target.
+        class_names: As `Table` has them.
+    """
+
+    where: str
+    present: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def _target(file: TableFile, name: str, spec: DataSpec, wanted: Wanted) -> _Target:
+    place = f"target column {_quoted(name)}"
+    where = f"{file.source}: {place}"
+    cells = file.columns[name]
+    if spec.resolved_task is Task.CLASSIFICATION:
+        return _classes(cells, name, where, f"{file.name}: {place}")
+    reading = decide(cells, wanted, is_target=True)
+    if reading.refusal and (reading.form or wanted.kind):
+        raise DataError(sentence(where, reading.refusal))
+    if not reading.form:
+        raise DataError(f"{where}, {_no_number(cells)}")
+    values = reading.values(cells)
+    column = _column(name, reading, values)
+    column = column.model_copy(update={"role": "target", "done": f"{how_read(column)}predicted"})
+    read_as = f"target: {reading.form} {reading.unit} {sorted(reading.gaps)}" if reading.is_new else ""
+    warnings = tuple(sentence(f"{file.name}: {place}", remark) for remark in reading.remarks)
+    return _Target(values, column, read_as, warnings, where, ~np.isnan(values), ())
+
+
+def _no_number(cells: Cells) -> str:
+    """Why a column of texts is no target of a regression: its first one."""
+    bad = [text for text in cells.texts if not is_gap(text) and np.isnan(plain(text))] or list(cells.texts)
+    if bad[0] in MARKERS:
+        why = "in a target only empty cells, ? and NaN are missing; data.numbers takes whatever is no number for that"
+    else:
+        why = "regression needs numbers (names to tell apart are data.task: classification)"
+    return f"{cells.example({bad[0]})}; {why}"
+
+
+def _classes(cells: Cells, name: str, where: str, place: str) -> _Target:
+    """Classes as they stand: numbers by value, texts by alphabet."""
+    names = {text: label(text) for text in cells.texts if not is_gap(text)}
+    if not names:
+        raise DataError(f"{where} is empty in every row")
+    found = set(names.values())
+    n_rows = cells.count(names)
+    if len(found) == 1:
+        raise DataError(f"{where} has one class only, {shown(next(iter(found)))}; there is nothing to tell apart")
+    if len(found) > min(MAX_CLASSES, max(2, n_rows / 2)):
         raise DataError(
-            f"{where} has {len(counts)} classes in {n_rows} rows; allowed: at most {MAX_CLASSES} and half the rows "
+            f"{where} has {len(found)} classes in {n_rows} rows; allowed: at most {MAX_CLASSES} and half the rows "
             "(numbers to predict are data.task: regression)"
         )
-    numbers, bad = as_numbers(column, where)
-    order = sorted(counts) if bad.any() else sorted(counts, key=dict(zip(texts, numbers, strict=True)).__getitem__)
-    place = {name: index for index, name in enumerate(order)}
-    return np.array([-1 if text is None else place[text] for text in texts], dtype=np.int64), tuple(order)
-
-
-def _values(column: pd.Series[Any], where: str) -> Numbers:
-    numbers, bad = as_numbers(column, where)
-    if bad.any():
-        first = int(bad.argmax())
-        raise DataError(
-            f"{where}, row {first + 1} is {shown(column.iloc[first])}; regression needs numbers "
-            "(names to tell apart are data.task: classification)"
-        )
-    return numbers
-
-
-# --- files ------------------------------------------------------------------------------------------
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """The columns of a CSV, TSV or Parquet file as they stand there.
-
-    A first column without a name is a row index that pandas has written, and is left out.
-
-    Raises:
-        DataError: If the file cannot be read or is no table.
-    """
-    return _parse(path, _read_bytes(path))
-
-
-def _read_bytes(path: Path) -> bytes:
-    try:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder; name a table file ({', '.join(TABLE_SUFFIXES)})")
-        if path.exists() and not path.is_file():
-            raise DataError(f"{path} is no file; name a table file ({', '.join(TABLE_SUFFIXES)})")
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; a relative path counts from the folder of the study file") from None
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:  # a NUL in the path
-        raise DataError(f"{str(path)!r} is no path: {error}") from None
-    if not raw.strip():
-        raise DataError(f"{path} is empty")
-    return raw
-
-
-def _parse(path: Path, raw: bytes) -> pd.DataFrame:
-    table = _parse_parquet(path, raw) if path.suffix.lower() == ".parquet" else _parse_text(path, raw)
-    if table.empty:
-        raise DataError(f"{path} has no rows")
-    return table
-
-
-def _parse_parquet(path: Path, raw: bytes) -> pd.DataFrame:
-    try:
-        file = pq.ParquetFile(pa.BufferReader(raw))
-        _check_header(path, file.schema_arrow.names)
-        # Its pandas metadata would turn columns into an index.
-        table: pd.DataFrame = file.read().to_pandas(ignore_metadata=True)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise DataError(f"{path} is no Parquet file, or a broken one: {str(error).splitlines()[0]}") from None
-    return table.drop(columns=[name for name in table.columns if str(name).startswith("__index_level_")])
-
-
-def _parse_text(path: Path, raw: bytes) -> pd.DataFrame:
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no text in UTF-8 (byte {error.start + 1}); save it as CSV in UTF-8") from None
-    if "\0" in text:
-        raise DataError(f"{path} is binary, no CSV: it has NUL characters")
-    separator = _separator(text, "\t" if path.suffix.lower() == ".tsv" else ",")
-    header = _check_lines(path, text, separator)
-    try:
-        table = pd.read_csv(
-            io.StringIO(text),
-            sep=separator,
-            header=0,
-            names=list(range(len(header))),
-            index_col=False,
-            skipinitialspace=True,
-            na_values=list(MISSING),
-            low_memory=False,
-        )
-    except (pd.errors.ParserError, ValueError, OverflowError) as error:
-        raise DataError(f"{path} is no table: {str(error).splitlines()[0]}") from None
-    table.columns = pd.Index(header)
-    return table.drop(columns="") if "" in header else table
-
-
-def _separator(text: str, usual: str) -> str:
-    """The usual separator, unless it leaves the header whole and another one does not."""
-    header = text.lstrip("\r\n").partition("\n")[0]
-    n_usual = _fields(header, usual)
-    return usual if n_usual > 1 else max((usual, ",", ";", "\t"), key=lambda separator: _fields(header, separator))
-
-
-def _fields(line: str, separator: str) -> int:
-    try:
-        return len(next(csv.reader([line], delimiter=separator), ()))
-    except csv.Error:
-        return 0
-
-
-def _check_lines(path: Path, text: str, separator: str) -> list[str]:
-    """The header, when every line has as many values as it has names.
-
-    pandas fills up short lines with nothing and makes an index of what is too long, so we count.
-    """
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True)
-    header: list[str] | None = None
-    try:
-        for values in lines:
-            if not values:
-                continue
-            if header is None:
-                header = [name.strip() for name in values]
-                _check_header(path, header)
-            elif len(values) != len(header):
-                raise DataError(
-                    f"{path}, line {lines.line_num} has {_count(len(values), 'value')}; "
-                    f"the header has {_count(len(header), 'name')}"
-                )
-    except csv.Error as error:
-        raise DataError(f"{path}, line {lines.line_num} is no CSV: {error}") from None
-    assert header is not None
-    return header
-
-
-def _check_header(path: Path, names: Sequence[str]) -> None:
-    name, count = Counter(names).most_common(1)[0] if names else ("", 0)
-    if count > 1 and name:
-        raise DataError(f'{path} has {count} columns called "{name}"; give each a name of its own')
-    nameless = [position for position, name in enumerate(names, start=1) if not name and position > 1]
-    if nameless:
-        raise DataError(f"{path} has no name for column {nameless[0]}; give it one")
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    are_numbers = all(np.isfinite(plain(text)) for text in found)
+    # Exact, since two codes of 18 digits may be the same float.
+    order = sorted(found, key=lambda text: (Decimal(text), text)) if are_numbers else sorted(found)
+    places = {text: index for index, text in enumerate(order)}
+    index = np.array([places[names[text]] if text in names else -1 for text in cells.texts], dtype=np.int64)
+    values: Any = index[cells.codes]
+    warnings = [
+        f"{place} has {count(cells.count({text}), 'cell')} {shown(text)}, a class of its own; empty cells are missing"
+        for text in cells.texts
+        if text in MARKERS
+    ]
+    merged = sorted(text for text in names if names[text] != text and names[text] in names)
+    if merged:
+        warnings.append(f"{place}: {shown(merged[0])} and {shown(names[merged[0]])} are one class, as the same number")
+    column = Column(
+        name=name,
+        kind="category",
+        role="target",
+        gaps=int((values < 0).sum()),
+        distinct=len(order),
+        done=f"predicted: {len(order)} classes",
+    )
+    is_new = any(text in MARKERS for text in names) or (
+        are_numbers and len({float(text) for text in found}) < len(found)
+    )
+    read_as = f"target: {order}" if is_new else ""
+    return _Target(values, column, read_as, tuple(warnings), where, values >= 0, tuple(order))

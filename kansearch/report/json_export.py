@@ -28,6 +28,7 @@ def to_json(summary: Summary, now: datetime) -> dict[str, Any]:
         "written": now.isoformat(timespec="seconds"),
         "study": summary.study.model_dump(mode="json"),
         "data": summary.data,
+        "columns": [column.model_dump(mode="json") for column in summary.columns],
         "finding": finding(summary),
         "objectives": [
             {

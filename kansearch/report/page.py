@@ -23,6 +23,7 @@ from kansearch.report.summary import Summary
 from kansearch.report.words import (
     CAVEAT,
     NONE,
+    column_rows,
     constant_row,
     count,
     finding,
@@ -80,7 +81,7 @@ def to_html(summary: Summary, now: datetime) -> str:
             for state in ("running", "waiting")
             if summary.counts[state]
         ),
-        contents=_contents(plots),
+        contents=_contents(plots, has_columns=bool(summary.columns)),
         front_title="The front" if len(summary.objectives) > 1 else "The best network",
         quality=summary.objectives[0].label,
         plots=plots,
@@ -90,6 +91,7 @@ def to_html(summary: Summary, now: datetime) -> str:
         caveat=CAVEAT if summary.counts["complete"] else "",
         comparison=_comparison(summary),
         activations=_activations(summary),
+        columns=_columns(summary),
         cost=_cost(summary),
         counts=_counts(summary),
         ends=_ends(summary),
@@ -109,7 +111,7 @@ def to_html(summary: Summary, now: datetime) -> str:
     )
 
 
-def _contents(plots: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _contents(plots: Mapping[str, Any], *, has_columns: bool) -> list[tuple[str, str]]:
     sections = [
         ("front", "Result", True),
         ("comparison", "Comparison", True),
@@ -117,6 +119,7 @@ def _contents(plots: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("progress", "Progress", plots["history"]),
         ("curves", "Curves", plots["curves"]),
         ("importances", "What mattered", plots["importances"]),
+        ("data", "Data", has_columns),
         ("cost", "Cost", True),
         ("again", "Reproduce", True),
         ("notes", "Notes", True),
@@ -257,6 +260,11 @@ def _activations(summary: Summary) -> str:
         f"{which}.{also} Above each stands its edge, input node → output node, and its amplitude: the root mean square "
         "of the curve over the training data. It is drawn from the 1st to the 99th percentile of what the edge saw."
     )
+
+
+def _columns(summary: Summary) -> dict[str, Any]:
+    header, rows, more = column_rows(summary.columns, MAX_ROWS)
+    return {"header": header, "rows": rows, "more": more}
 
 
 def _cost(summary: Summary) -> str:

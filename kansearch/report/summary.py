@@ -11,6 +11,7 @@ import numpy as np
 
 from kansearch.report.comparison import Comparison, Network, beats_constant, best_of, compare, network
 from kansearch.report.progress import HistoryPoint, Objective, front_of, front_volume, objectives_of, progress
+from kansearch.specs.columns import Column
 from kansearch.specs.constant import ConstantAnswer
 from kansearch.specs.study import StudySpec
 from kansearch.specs.trial import Curve, TrialRecord
@@ -86,6 +87,7 @@ class Summary:
         data: The line that describes the data, with their digest.
         versions: Of the software, by name.
         warnings: For whoever reads the report.
+        columns: Of the table that was learned from, and what was done with each; () where there is none.
         records: All trials, in order of their numbers.
         objectives: With the axes that the trials span.
         front: Complete, feasible trials that no other one dominates; the cheapest first, or the best first where
@@ -113,6 +115,7 @@ class Summary:
     data: str
     versions: Mapping[str, str]
     warnings: tuple[str, ...]
+    columns: tuple[Column, ...]
     records: tuple[TrialRecord, ...]
     objectives: tuple[Objective, ...]
     front: tuple[Network, ...]
@@ -153,6 +156,7 @@ def summarize(
     data: str,
     warnings: Sequence[str],
     constant: ConstantAnswer | None = None,
+    columns: Sequence[Column] = (),
 ) -> Summary:
     """Sum up a study.
 
@@ -164,6 +168,7 @@ def summarize(
         data: A line that describes the data, with their digest.
         warnings: Sentences for whoever reads the report.
         constant: What one answer for all rows measures; None where it is not known.
+        columns: Of the table.
     """
     ordered = tuple(sorted(records, key=lambda record: record.number))
     objectives = objectives_of(study.objectives, ordered)
@@ -180,6 +185,7 @@ def summarize(
         data=data,
         versions=dict(versions),
         warnings=tuple(warnings),
+        columns=tuple(columns),
         records=ordered,
         objectives=objectives,
         front=tuple(network(record, study) for record in on_front),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from kansearch.report.architecture import family_name
 from kansearch.report.comparison import Against, FamilyResult, Network
 from kansearch.report.summary import Summary
+from kansearch.specs.columns import Column
 from kansearch.specs.metrics import METRICS
 from kansearch.specs.trial import End, TrialRecord
 
@@ -291,6 +292,24 @@ def _times(ratio: float | None) -> str:
 
 def _factor(times: float) -> str:
     return f"{times:.1f}" if times < 10 else f"{times:,.0f}"
+
+
+def column_rows(columns: Sequence[Column], limit: int) -> tuple[list[str], list[list[str]], str]:
+    """The columns of a table for people: a header, at most so many rows, and a sentence to stand below."""
+    rows = [
+        [_one_line(column.name), column.kind, f"{column.gaps:,}", f"{column.distinct:,}", _one_line(column.done)]
+        for column in columns[:limit]
+    ]
+    hidden = count(len(columns) - limit, "more column is", "more columns are") if len(columns) > limit else ""
+    ways = "Where one was read wrong: data.categories, data.numbers, data.dates and data.ignore say what it is."
+    header = ["column", "kind", "gaps", "distinct", "what was done"]
+    return header, rows, f"{hidden} in report.json. {ways}" if hidden else ways
+
+
+def _one_line(text: str) -> str:
+    """A text of somebody else's in one line: what no terminal can show is escaped."""
+    text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def footnotes(summary: Summary) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from kansearch.specs.base import Number, Spec, Whole
@@ -50,6 +52,18 @@ ROLES = (*SPLITTERS, "weight")
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".parquet")
 
+NUMBER_FORMS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234.5", "1 234,5", "1'234.5", "1'234,5")
+"""How 1234.5 may be written. A form with a mark between thousands also takes numbers without it."""
+
+
+def _is_date_form(form: str) -> bool:
+    """Whether strptime reads back what strftime writes, and the year is in it."""
+    moment = dt.datetime(2023, 12, 31)  # noqa: DTZ001 - a form may have no zone
+    try:
+        return dt.datetime.strptime(moment.strftime(form), form).year == 2023  # noqa: DTZ007
+    except (ValueError, re.error):
+        return False
+
 
 class TextShape(NamedTuple):
     """What networks for texts are built for.
@@ -75,6 +89,17 @@ Inputs = int | ImageShape | TextShape
 """What networks are built for: numbers in a row, images or texts."""
 
 
+def _with_forms(value: object) -> object:
+    """A list of columns stands for columns whose values show how they are written."""
+    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
+        return dict.fromkeys(value, "")
+    if not isinstance(value, dict):
+        raise PydanticCustomError(
+            "columns_with_forms", "must be a list of columns, or have columns as keys, each with how it is written"
+        )
+    return value
+
+
 class DataSpec(Spec):
     """A named dataset, a formula to approximate, a table in a file, or a folder of images.
 
@@ -87,6 +112,10 @@ class DataSpec(Spec):
         target: The column of the file that is predicted.
         task: What kind of column that is; needed with a table, known otherwise.
         ignore: Columns of the file that no network sees.
+        categories: Columns whose values are names, also where they look like numbers.
+        numbers: Columns of numbers; what is none there counts as missing. `{COLUMN: '1.234,5'}` says how 1234.5 is
+            written.
+        dates: Columns of dates; `{COLUMN: '%d/%m/%Y'}` says how they are written, by the directives of strptime.
         group: The column that says which rows belong together, such as those of a person: no group is in two parts.
         order: The column, numbers or dates, by which training rows come before validation rows, and those before test
             rows.
@@ -115,6 +144,9 @@ class DataSpec(Spec):
     target: str | None = None
     task: Task | None = None
     ignore: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    numbers: Annotated[dict[str, str], BeforeValidator(_with_forms)] = Field(default_factory=dict)
+    dates: Annotated[dict[str, str], BeforeValidator(_with_forms)] = Field(default_factory=dict)
     group: str | None = None
     order: str | None = None
     split: str | None = None
@@ -138,6 +170,40 @@ class DataSpec(Spec):
     @classmethod
     def _name_alone(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("target", mode="before")
+    @classmethod
+    def _one_target(cls, target: object) -> object:
+        if isinstance(target, (list, tuple, dict)):
+            raise PydanticCustomError(
+                "one_target", "names several columns; a study predicts one: name it, and the others under data.ignore"
+            )
+        return target
+
+    @field_validator("numbers")
+    @classmethod
+    def _known_numbers(cls, numbers: dict[str, str]) -> dict[str, str]:
+        for column, form in numbers.items():
+            if form and form not in NUMBER_FORMS:
+                allowed = ", ".join(f"'{known}'" for known in NUMBER_FORMS)
+                raise PydanticCustomError(
+                    "number_form",
+                    "is {form}; say how 1234.5 is written there: {allowed}",
+                    {"form": form, "allowed": allowed, "at": column},
+                )
+        return numbers
+
+    @field_validator("dates")
+    @classmethod
+    def _known_dates(cls, dates: dict[str, str]) -> dict[str, str]:
+        for column, form in dates.items():
+            if form and not _is_date_form(form):
+                raise PydanticCustomError(
+                    "date_form",
+                    "is {form}; allowed: directives of strptime with a year, such as '%d/%m/%Y'",
+                    {"form": form, "at": column},
+                )
+        return dates
 
     @field_validator("name")
     @classmethod
@@ -182,18 +248,23 @@ class DataSpec(Spec):
                 )
             if self.target in self.ignore:
                 raise PydanticCustomError("target_ignored", "the target column is also ignored", {"at": "ignore"})
+        is_table = self.path is not None and not self.is_folder and self.text is None
         for key, holds, owner in (
             ("folder", self.name in IMAGE_SETS, "a set of images"),
             ("image_size", self.is_images and self.path is not None, "a folder of images"),
             ("max_rows", self.is_images or self.text is not None, "images or texts"),
             ("max_words", self.text is not None, "texts"),
             ("vocabulary", self.text is not None, "texts"),
+            ("categories", is_table, "a table in a file, without data.text"),
+            ("numbers", is_table, "a table in a file, without data.text"),
+            ("dates", is_table, "a table in a file, without data.text"),
         ):
-            if getattr(self, key) is not None and not holds:
+            if getattr(self, key) not in (None, (), {}) and not holds:
                 raise PydanticCustomError(
                     "not_here", "{key} belongs to {owner}", {"key": key, "owner": owner, "at": key}
                 )
         self._check_roles()
+        self._said_once()
         if self.text is not None and self.text == self.target:
             raise PydanticCustomError("text_is_target", "is the target column", {"at": "text"})
         if self.validation + self.test >= 0.9:
@@ -227,6 +298,27 @@ class DataSpec(Spec):
                     "is for {needed}, and the task is {task}",
                     {"needed": needed.value, "task": task.value, "at": key},
                 )
+
+    def _said_once(self) -> None:
+        """Of each column at most one thing is said, and of a target only how its numbers are written."""
+        told = {"ignore": self.ignore, "categories": self.categories, "numbers": self.numbers, "dates": self.dates}
+        seen: dict[str, str] = {}
+        for key, columns in told.items():
+            for column in columns:
+                if seen.setdefault(column, key) != key:
+                    raise PydanticCustomError(
+                        "said_twice",
+                        "{column} stands under {other} too",
+                        {"column": column, "other": seen[column], "at": key},
+                    )
+        if seen.get(self.target or "") == "categories" or (
+            self.target in seen and self.target not in self.ignore and self.task is Task.CLASSIFICATION
+        ):
+            raise PydanticCustomError(
+                "target_told",
+                "{column} is the target, whose values data.task tells: classes as they stand, or numbers",
+                {"column": self.target, "at": seen[self.target or ""]},
+            )
 
     def _only_in_tables(self) -> None:
         if self.target is not None or self.ignore or self.task is Task.REGRESSION:

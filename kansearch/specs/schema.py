@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, IMAGE_SETS, ROLES, TABLE_SUFFIXES, DataSpec
+from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, IMAGE_SETS, NUMBER_FORMS, ROLES, TABLE_SUFFIXES, DataSpec
 from kansearch.specs.launch import LaunchSpec
 from kansearch.specs.metrics import METRICS
 from kansearch.specs.space import Hyperparameter, Space, hyperparameters
@@ -89,7 +89,13 @@ def _data() -> Schema:
     table, folder = rf"\.({suffixes})$", r"(^|/)[^./]+/?$"
     properties["path"] |= {"type": "string", "anyOf": [{"pattern": table}, {"pattern": folder}]}
     properties["name"].pop("anyOf")
-    never = dict.fromkeys(("path", "target", "ignore", *ROLES), False)
+    names = {"type": "array", "items": {"type": "string"}}
+    properties["numbers"]["anyOf"] = [names, {"type": "object", "additionalProperties": _one_of(["", *NUMBER_FORMS])}]
+    properties["dates"]["anyOf"] = [names, {"type": "object", "additionalProperties": {"type": "string"}}]
+    for key in ("numbers", "dates"):
+        properties[key] = {word: properties[key][word] for word in ("description", "anyOf")}
+    of_tables = ("target", "ignore", "categories", "numbers", "dates", *ROLES)
+    never = dict.fromkeys(("path", *of_tables), False)
     schema["oneOf"] = [
         {"required": ["name"], "properties": never},
         {
@@ -98,10 +104,7 @@ def _data() -> Schema:
         },
         {
             "required": ["path"],
-            "properties": {
-                "path": {"pattern": folder},
-                **dict.fromkeys(("name", "target", "ignore", "folder", *ROLES), False),
-            },
+            "properties": {"path": {"pattern": folder}, **dict.fromkeys(("name", *of_tables, "folder"), False)},
         },
     ]
     return schema

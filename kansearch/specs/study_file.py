@@ -31,6 +31,9 @@ MAX_CHOICES = 1000
 MAX_DEPTH = 20
 """Keys within keys; a study has five."""
 
+COLUMN_NAMES = tuple(("data", key) for key in ("target", "text", "ignore", "categories", "numbers", "dates"))
+"""Keys whose values are names of columns, which may look like anything else: no, on, 2024."""
+
 PLACES = ("storage", "artifacts")
 """Keys that say where a study is kept; their values are never shown."""
 
@@ -152,6 +155,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _TEXT = "tag:yaml.org,2002:str"
+_NULL = "tag:yaml.org,2002:null"
 _NUMBERS = {
     "tag:yaml.org,2002:int": r"[-+]?(0|[1-9][0-9_]*)$",
     "tag:yaml.org,2002:float": r"""[-+]?([0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?$
@@ -162,8 +166,8 @@ for _tag, _pattern in _NUMBERS.items():
     _Loader.add_implicit_resolver(_tag, re.compile(_pattern, re.VERBOSE), list("-+.0123456789"))
 
 
-def _load(source: str, text: str) -> tuple[Any, dict[Path_, int]]:
-    """The value that a text stands for, and the line of each of its places."""
+def _load(source: str, text: str, place: Path_ = ()) -> tuple[Any, dict[Path_, int]]:
+    """The value that a text stands for at a place, and the line of each of its own places."""
     lines: dict[Path_, int] = {}
     try:
         depth = 0
@@ -176,7 +180,7 @@ def _load(source: str, text: str) -> tuple[Any, dict[Path_, int]]:
         node = yaml.compose(text, Loader=_Loader)
         if node is None:
             return None, lines
-        _note_lines(source, node, (), lines)
+        _note_lines(source, node, place, lines)
         return _Loader("").construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         mark: Any = error.problem_mark or error.context_mark
@@ -203,8 +207,10 @@ def _check_event(source: str, event: Any) -> None:
 
 
 def _note_lines(source: str, node: yaml.Node, path: Path_, lines: dict[Path_, int]) -> None:
-    """Note where everything stands; keys become texts, whatever they look like."""
+    """Note where everything stands; keys and names of columns become texts, whatever they look like."""
     lines[path] = node.start_mark.line + 1
+    if path[:2] in COLUMN_NAMES and isinstance(node, yaml.ScalarNode) and node.tag != _NULL:
+        node.tag = _TEXT
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             where = f"{source}, line {key.start_mark.line + 1}"
@@ -230,7 +236,7 @@ def _set(document: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {keys[0]}: write --{keys[0]} instead")
     if not equals or not all(keys):
         raise UserError(f"--set {override}: write it as PATH=VALUE, for example space.width.high=64")
-    value, _ = _load(f"--set {override}", text)
+    value, _ = _load(f"--set {override}", text, tuple(keys))
     place = document
     for depth, key in enumerate(keys[:-1]):
         inner = place.setdefault(key, {})

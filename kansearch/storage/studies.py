@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 from pydantic import ValidationError
 
 from kansearch.errors import StudyChangedError, UserError
+from kansearch.specs.columns import Column
 from kansearch.specs.constant import ConstantAnswer
 from kansearch.specs.data import DataSpec
 from kansearch.specs.metrics import Direction
@@ -30,6 +31,10 @@ DIGEST = "kansearch:data_digest"
 VERSIONS = "kansearch:versions"
 DATA = "kansearch:data"
 WARNINGS = "kansearch:warnings"
+COLUMNS = "kansearch:columns:"
+"""Prefix of what was seen in the columns of a table; a number stands behind it: a text of MySQL ends at 64 KiB."""
+
+COLUMNS_BYTES = 30_000
 STOPPED = "kansearch:stopped"
 ENDED = "kansearch:ended"
 """Why a study ended before its budget; null while it did not."""
@@ -105,6 +110,14 @@ class StoredStudy:
         """What one answer for all rows measures; None where an older version made the study."""
         stored = self._attribute(CONSTANT)
         return None if stored is None else ConstantAnswer.model_validate(stored)
+
+    @functools.cached_property
+    def columns(self) -> tuple[Column, ...]:
+        """What was seen in the columns of its table when the study began; () where the data are no table in a file."""
+        with self._present():
+            attrs = self.storage.ledger.get_study_user_attrs(self.study_id)
+        parts = {int(key.removeprefix(COLUMNS)): part for key, part in attrs.items() if key.startswith(COLUMNS)}
+        return tuple(Column.model_validate(column) for _, part in sorted(parts.items()) for column in part)
 
     @property
     def is_stopped(self) -> bool:
@@ -291,6 +304,7 @@ def create_study(
     data_line: str,
     versions: Mapping[str, str],
     warnings: Sequence[str] = (),
+    columns: Sequence[Column] = (),
     artifacts: str | None = None,
     constant: ConstantAnswer | None = None,
 ) -> StoredStudy:
@@ -309,10 +323,25 @@ def create_study(
         BUDGET: spec.budget.trials,
         ARTIFACTS: artifacts,
         CONSTANT: None if constant is None else constant.model_dump(mode="json"),
+        **_column_attributes(columns),
     }
     names = {METRIC_NAMES: list(spec.objectives)}
     study_id = storage.ledger.create_study(spec.name, optuna_directions(spec), attributes, names)
     return StoredStudy(storage, study_id, spec)
+
+
+def _column_attributes(columns: Sequence[Column]) -> dict[str, list[dict[str, Any]]]:
+    """The columns of a table in as many attributes as they need."""
+    parts: list[list[dict[str, Any]]] = [[]]
+    n_bytes = 0
+    for column in columns:
+        document = column.model_dump(mode="json", exclude_defaults=True)
+        n_bytes += len(json.dumps(document)) + 2
+        if n_bytes > COLUMNS_BYTES and parts[-1]:
+            parts.append([])
+            n_bytes = len(json.dumps(document)) + 2
+        parts[-1].append(document)
+    return {f"{COLUMNS}{number}": part for number, part in enumerate(parts) if part}
 
 
 def optuna_directions(spec: StudySpec) -> list[StudyDirection]:

@@ -14,7 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from kansearch.data.columns import column_values
+from kansearch.data.columns import cells_of, decide
 from kansearch.data.encoder import FARTHEST, MAX_CATEGORIES, Encoder, fit_encoder
 from kansearch.errors import DataError
 
@@ -180,7 +180,8 @@ def test_text_in_a_number_column_is_refused() -> None:
 )
 def test_columns_are_numbers_or_texts(values: Any, expected: list[object]) -> None:
     """Booleans, dates and texts that are numbers become numbers; other texts stay, without blanks around."""
-    column = column_values(pd.Series(values), "here")
+    cells = cells_of(pd.Series(values), "here")
+    column = decide(cells).values(cells)
     if column.dtype == object:
         assert list(column) == expected
     else:

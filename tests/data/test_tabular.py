@@ -17,9 +17,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kansearch.data.files import read_table
 from kansearch.data.partition import split_rows
 from kansearch.data.splits import describe, load_split, load_test
-from kansearch.data.tabular import load_table, read_table
+from kansearch.data.tabular import load_table
 from kansearch.errors import DataError
 from kansearch.specs.metrics import Task
 
@@ -180,18 +181,23 @@ BROKEN: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "empty": ("", {}, "{path} is empty"),
     "blank": (" \n\n \n", {}, "{path} is empty"),
     "header only": ("a,b,y\n", {}, "{path} has no rows"),
-    "random bytes": (bytes(range(256)) * 4, {}, "{path} is no text in UTF-8 (byte 129); save it as CSV in UTF-8"),
+    "random bytes": (bytes(range(256)) * 4, {}, "{path} is binary, no CSV: it has NUL characters"),
+    "bytes of no encoding": (b"a,y\n\x81\x02,1\n", {}, "{path} is no text in UTF-8 (byte 5); save it as CSV in UTF-8"),
+    "UTF-8 with a byte of something else": (
+        "größe,y\n1,2\nüber,3\n".encode() + b"\xfc,1\n",
+        {},
+        "{path} is no text in UTF-8 (byte 23); save it as CSV in UTF-8",
+    ),
+    "UTF-16 cut off": ("a,y\n1,2".encode("utf-16")[:-1], {}, "{path} is no text in UTF-16, as it begins (byte 15)"),
     "zeros": (b"\0" * 500, {}, "{path} is binary, no CSV: it has NUL characters"),
-    "UTF-16": ("a,b,y\n1,2,3".encode("utf-16"), {}, "{path} is no text in UTF-8 (byte 1); save it as CSV in UTF-8"),
-    "Latin-1": ("größe,y\n1,2\n".encode("latin-1"), {}, "{path} is no text in UTF-8 (byte 3); save it as CSV in UTF-8"),
     "long line": ("a,b,y\n1,2,3\n1,2,3,4\n", {}, "{path}, line 3 has 4 values; the header has 3 names"),
     "short line": ("a,b,y\n1,2,3\n\n1\n", {}, "{path}, line 4 has 1 value; the header has 3 names"),
     "row names": ("a,y\n" + ROWS, {}, "{path}, line 2 has 3 values; the header has 2 names"),
-    "open quote": ('a,b,y\n1,"2,3\n' + ROWS, {}, "{path}, line 42 has 2 values; the header has 3 names"),
-    "huge value": (
-        "a,b,y\n1,2," + "3" * 200_000,
+    "open quote": ('a,b,y\n1,"2,3\n' + ROWS, {}, "{path}, line 2 opens a quote that is never closed"),
+    "quote in the last column": (
+        'a,y\n1,2\n3,"4\n' + ROWS,
         {},
-        '{path}: target column "y", row 1 is inf; allowed: numbers from -1e30 to 1e30',
+        "{path}, line 3 opens a quote that is never closed",
     ),
     "same name twice": ("a,a,y\n" + ROWS, {}, '{path} has 2 columns called "a"; give each a name of its own'),
     "no name": ("a,,y\n" + ROWS, {}, "{path} has no name for column 2; give it one"),
@@ -273,7 +279,12 @@ BROKEN: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         ),
     ),
     "no target anywhere": ("a,y\n" + "1,\n" * 30, {}, '{path}: target column "y" is empty in every row'),
-    "no class anywhere": ("a,y\n" + "1,NA\n" * 30, CLASSIFICATION, '{path}: target column "y" is empty in every row'),
+    "no class anywhere": ("a,y\n" + "1,?\n" * 30, CLASSIFICATION, '{path}: target column "y" is empty in every row'),
+    "one class, called NA": (
+        "a,y\n" + "1,NA\n" * 30,
+        CLASSIFICATION,
+        '{path}: target column "y" has one class only, "NA"; there is nothing to tell apart',
+    ),
     "constant target": (
         "a,y\n" + "\n".join(f"{i},5" for i in range(40)),
         {},
@@ -289,11 +300,6 @@ BROKEN: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
         {},
         '{path}: target column "y", row 3 is inf; allowed: numbers from -1e30 to 1e30',
     ),
-    "infinite class": (
-        "a,y\n" + "\n".join(f"1,{'inf' if i % 2 else '2'}" for i in range(30)),
-        CLASSIFICATION,
-        '{path}: target column "y", row 2 is inf; allowed: numbers from -1e30 to 1e30',
-    ),
     "huge input": ("a,y\n1,2\n1e31,2\n", {}, '{path}: column "a", row 2 is 1e+31; allowed: numbers from -1e30 to 1e30'),
     "a few texts among numbers": (
         "a,y\n" + "\n".join(f"{'n.a. yet' if i == 30 else i},{i}" for i in range(60)),
@@ -303,29 +309,11 @@ BROKEN: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
             "allowed: numbers, or an empty cell where one is missing"
         ),
     ),
-    "decimal commas": (
-        "a;y\n" + "\n".join(f"{i},5;{i}" for i in range(60)),
-        {},
-        '{path}: column "a" has numbers with a comma: row 1 is "0,5"; write them with a decimal point alone',
-    ),
-    "thousands": (
-        "a;y\n" + "\n".join(f"1,{i:03},000;{i}" for i in range(60)),
-        {},
-        '{path}: column "a" has numbers with a comma: row 1 is "1,000,000"; write them with a decimal point alone',
-    ),
     "ids": (
         "name,y\n" + "\n".join(f"person {i},{i}" for i in range(60)),
         {},
         (
             '{path}: column "name" has 60 different texts in 60 rows (row 1 is "person 0"): an id, free text or dates '
-            "not written as 2024-12-31; name it under data.ignore"
-        ),
-    ),
-    "other dates": (
-        "day,y\n" + "\n".join(f"{i % 28 + 1}/{i % 12 + 1}/2024,{i}" for i in range(60)),
-        {},
-        (
-            '{path}: column "day" has 60 different texts in 60 rows (row 1 is "1/1/2024"): an id, free text or dates '
             "not written as 2024-12-31; name it under data.ignore"
         ),
     ),

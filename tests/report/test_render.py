@@ -22,8 +22,16 @@ from kansearch.report.figures import activation_plots, curves_plot, front_plot, 
 from kansearch.report.json_export import to_json
 from kansearch.report.page import to_html
 from kansearch.report.render import check_writable, write_report
+from kansearch.specs.columns import Column
 from kansearch.specs.constant import ConstantAnswer
 
+COLUMNS = (
+    Column(
+        name="price", kind="number", role="target", gaps=2, distinct=1203, form="1.234,5", unit="€", done="predicted"
+    ),
+    Column(name="<b>day</b>", kind="date", role="input", gaps=0, distinct=31, form="%d.%m.%Y", done="days since 1970"),
+    Column(name="id", kind="text", role="left out", gaps=0, distinct=1205, done="left out (data.ignore)"),
+)
 NOW = datetime(2026, 8, 1, 12, 0, tzinfo=UTC)
 CONSTANT = ConstantAnswer(metrics={"accuracy": 0.101, "cross_entropy": 2.301}, n_validation=287)
 STUDIES = {
@@ -88,14 +96,18 @@ def test_report_of_trials_that_measured_nothing_yet(builder: Any) -> None:
 def test_json_is_as_approved(builder: Any, golden: Callable[[str, str], None]) -> None:
     """The whole JSON document of a small study is the one that a person has read."""
     study = builder.study(constraints=("parameters <= 100000",))
-    summary = builder.summary(study, builder.records(study, 14), warnings=["a warning"], constant=CONSTANT)
+    summary = builder.summary(
+        study, builder.records(study, 14), warnings=["a warning"], constant=CONSTANT, columns=COLUMNS
+    )
     golden("report.json", json.dumps(to_json(summary, NOW), indent=1, ensure_ascii=False) + "\n")
 
 
 def test_texts_of_the_page_are_as_approved(builder: Any, golden: Callable[[str, str], None]) -> None:
     """What the page says about a small study, line by line, is what a person has read."""
     study = builder.study()
-    summary = builder.summary(study, builder.records(study, 14), warnings=["a warning"], constant=CONSTANT)
+    summary = builder.summary(
+        study, builder.records(study, 14), warnings=["a warning"], constant=CONSTANT, columns=COLUMNS
+    )
     page = to_html(summary, NOW)
     golden("report.txt", text_of(page))
 
@@ -139,8 +151,14 @@ def test_foreign_text_stays_text(builder: Any, tmp_path: Path) -> None:
         builder.record(1, state="fail", reason=evil),
         builder.record(2, {"accuracy": 0.8, "parameters": 20.0}, params={evil: evil}, curves=builder.curves(2, 4, 0)),
     ]
+    columns = [Column(name=evil, kind="text", role="left out", gaps=0, distinct=1, done=evil)]
     summary = builder.summary(
-        records=records, data=evil, warnings=[evil], versions={evil: evil}, importances={"accuracy": {evil: 1.0}}
+        records=records,
+        data=evil,
+        warnings=[evil],
+        columns=columns,
+        versions={evil: evil},
+        importances={"accuracy": {evil: 1.0}},
     )
     page = write_report(summary, tmp_path, NOW).read_text(encoding="utf-8")
     assert evil not in page

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS
+from kansearch.specs.data import BUNDLED_SETS, FUNCTIONS, NUMBER_FORMS
 from kansearch.specs.metrics import METRICS, Task
 from kansearch.specs.space import Hyperparameter, hyperparameters
 from kansearch.specs.study import SAMPLER_OPTIONS
@@ -99,7 +99,15 @@ def documents(draw: st.DrawFn) -> Document:
     sampler = draw(st.sampled_from([name for name in SAMPLER_OPTIONS if name != "cmaes"]))
     table = st.fixed_dictionaries(
         {"path": st.just("table.csv"), "target": st.sampled_from(["y", "größe"]), "task": st.just(task.value)},
-        optional={"ignore": st.lists(st.sampled_from(["a", "b c"]), unique=True)},
+        optional={
+            "ignore": st.lists(st.sampled_from(["a", "b c"]), unique=True),
+            "categories": st.lists(st.sampled_from(["shop", "no"]), unique=True),
+            "numbers": st.one_of(
+                st.lists(st.sampled_from(["dose", "2024"]), unique=True),
+                st.dictionaries(st.sampled_from(["dose", "2024"]), st.sampled_from(NUMBER_FORMS)),
+            ),
+            "dates": st.one_of(st.just(["day"]), st.just({"day": "%d/%m/%Y"})),
+        },
     )
     number = st.floats(-1e9, 1e9)
     return {

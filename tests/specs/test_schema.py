@@ -74,6 +74,8 @@ SEEN_BY_THE_READER_ALONE = {
     "constraint of another task",
     "another task",
     "ignore the target",
+    "said twice",
+    "target a category",
     "pruner for one objective",
     "sampler for one objective",
     "options that exclude each other",
@@ -87,6 +89,7 @@ SEEN_BY_THE_READER_ALONE = {
     "conditions in a hidden circle",
     # what a schema has no words for
     "path with a NUL",
+    "form of dates",
     "unknown home",
     "infinite noise",
     "rate nan",

@@ -27,6 +27,22 @@ quickly = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 # --- what is read -----------------------------------------------------------------------------------
 
 
+def test_names_of_columns_are_taken_as_they_stand(tmp_path: Path) -> None:
+    """YAML would make truth values and numbers of some words; as a name of a column a word is a word."""
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "data: {path: t.csv, target: no, task: regression, ignore: [on, 2024, 'Off'], categories: [1e3],\n"
+        "  numbers: {yes: 1234.5, 7: ''}}\n"
+        "space: {family: mlp}\n"
+    )
+    data = load_study_file(path, ["data.target=true"]).data
+    assert data.target == "true"
+    assert load_study_file(path).data.target == "no"
+    assert data.ignore == ("on", "2024", "Off")
+    assert data.categories == ("1e3",)
+    assert data.numbers == {"yes": "1234.5", "7": ""}
+
+
 @quickly
 @given(document=documents())
 def test_a_study_survives_as_json(tmp_path: Path, document: Document) -> None:
@@ -185,7 +201,7 @@ def test_later_overrides_go_before_earlier_ones(tmp_path: Path) -> None:
         ("budget.trials=[1, 2", "--set budget.trials=[1, 2, line 1 is not YAML: while parsing a flow sequence"),
         ("data=!!bool x", "--set data=!!bool x, line 1: !!bool is a YAML tag; write a plain value"),
         ("data=*a", "--set data=*a, line 1: *a is a YAML alias; write the values out"),
-        ("data={a: 1, a: 2}", "--set data={a: 1, a: 2}, line 1: a stands here twice"),
+        ("data={a: 1, a: 2}", "--set data={a: 1, a: 2}, line 1: data.a stands here twice"),
         ("budget.trials=0", "budget.trials  is 0; must be at least 1"),
         ("budget.trials=", "budget.trials  is empty; must be a whole number"),
         ("budget.trails=3", 'budget.trails  unknown key; did you mean "trials"?'),
@@ -344,6 +360,41 @@ WRONG: dict[str, tuple[str, str, str]] = {
         with_data("{path: a.csv, target: y, task: regression, ignore: x}"),
         "data.ignore",
         'is "x"; must be a list',
+    ),
+    "two targets": (
+        with_data("{path: a.csv, target: [u, v], task: regression}"),
+        "data.target",
+        "names several columns; a study predicts one: name it, and the others under data.ignore",
+    ),
+    "form of numbers": (
+        with_data("{path: a.csv, target: y, task: regression, numbers: {a: '1.000,0'}}"),
+        "data.numbers.a",
+        "is 1.000,0; say how 1234.5 is written there: '1234.5', '1234,5', '1,234.5'",
+    ),
+    "form of dates": (
+        with_data("{path: a.csv, target: y, task: regression, dates: {a: '%d/%m'}}"),
+        "data.dates.a",
+        "is %d/%m; allowed: directives of strptime with a year",
+    ),
+    "numbers a text": (
+        with_data("{path: a.csv, target: y, task: regression, numbers: a}"),
+        "data.numbers",
+        "must be a list of columns, or have columns as keys",
+    ),
+    "said twice": (
+        with_data("{path: a.csv, target: y, task: regression, ignore: [a], categories: [a]}"),
+        "data.categories",
+        "a stands under ignore too",
+    ),
+    "target a category": (
+        with_data("{path: a.csv, target: y, task: classification, categories: [y]}"),
+        "data.categories",
+        "y is the target, whose values data.task tells",
+    ),
+    "categories of a set": (
+        with_data("{name: iris, categories: [a]}"),
+        "data.categories",
+        "categories belongs to a table in a file",
     ),
     "ignore the target": (
         with_data("{path: a.csv, target: y, task: regression, ignore: [y]}"),
