@@ -6,10 +6,9 @@ from pathlib import Path
 
 from kansearch.cli.studies import MOST_COLUMNS
 from kansearch.cli.tables import console, say, table
-from kansearch.data.proposal import propose
+from kansearch.data.proposal import propose, study_file
 from kansearch.errors import UserError
 from kansearch.report.words import column_rows
-from kansearch.specs.study_file import load_study_file
 
 
 def write_study(data: Path, target: str | None, output: Path | None, *, force: bool) -> None:
@@ -24,10 +23,10 @@ def write_study(data: Path, target: str | None, output: Path | None, *, force: b
     Raises:
         KansearchError: If the data cannot be learned from, or the file is there or cannot be written.
     """
-    file = output or Path(f"{data.resolve().stem}.yaml")
+    file = output or study_file(data)
     if file.exists() and not force:
         raise UserError(f"{file} exists; --force overwrites it, -o FILE writes another")
-    proposal = propose(data, target, file.parent)
+    proposal = propose(data, target, file)
     out = console()
     if proposal.columns:
         header, rows, more = column_rows(proposal.columns, MOST_COLUMNS)
@@ -39,5 +38,4 @@ def write_study(data: Path, target: str | None, output: Path | None, *, force: b
         file.write_text(proposal.text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
-    load_study_file(file)
     say(out, f"Wrote {file}: look at it, then  kansearch optimize {file}")

@@ -9,7 +9,7 @@ import math
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,13 @@ from kansearch.specs.columns import Column
 from kansearch.specs.data import TABLE_SUFFIXES, TEXT_FILES, DataSpec
 from kansearch.specs.metrics import Task
 from kansearch.specs.study import StudySpec
+from kansearch.specs.study_file import study_of
 
-TARGET_NAMES = ("target", "label", "labels", "class", "y", "outcome", "response", "diagnosis", "species", "output")
-"""What a column that is to be predicted is often called."""
+TARGET_NAMES = (
+    "target", "label", "labels", "class", "y", "outcome", "response", "output", "diagnosis", "species", "survived",
+    "churn", "price", "salary", "wage", "quality", "score", "rating", "purchase",
+)  # fmt: skip
+"""What a column that is to be predicted is often called, the surest first."""
 
 FEW_VALUES = 10
 """Whole numbers of so many different values at most may be classes."""
@@ -80,13 +84,13 @@ class _Seen:
     sentences: tuple[str, ...]
 
 
-def propose(path: Path, target: str | None = None, beside: Path | None = None) -> Proposal:
+def propose(path: Path, target: str | None = None, file: Path | None = None) -> Proposal:
     """Look at data and write a study that suits them.
 
     Args:
         path: A CSV, TSV or Parquet file, or a folder with a folder of images or texts for each class.
         target: The column to predict; None guesses it.
-        beside: The folder in which the study file will lie; None is the current one.
+        file: The study file, as which it will be written; None is one of the data's name in the current folder.
 
     Raises:
         DataError: If the data cannot be read or learned from.
@@ -114,10 +118,14 @@ def propose(path: Path, target: str | None = None, beside: Path | None = None) -
             split = load_split(_data_spec(data))
     told = {one.sentence for one in suspects}
     sentences += [warning for warning in split.warnings if warning not in told]
-    text = _text(path, data, comments, split, beside or Path.cwd())
-    document = yaml.safe_load(text)
-    document["data"]["path"] = path.absolute()
-    return Proposal(StudySpec.model_validate(document), text, split.columns, tuple(sentences))
+    file = file or study_file(path)
+    text = _text(path, data, comments, split, file)
+    return Proposal(study_of(text, file), text, split.columns, tuple(sentences))
+
+
+def study_file(path: Path) -> Path:
+    """Where the study of these data is written if nobody says it: in the current folder, under the data's name."""
+    return Path(f"{path.resolve().stem}.yaml")
 
 
 def _data_spec(data: Mapping[str, Any]) -> DataSpec:
@@ -168,7 +176,7 @@ def _guess_target(file: TableFile, readings: Mapping[str, Reading]) -> tuple[str
     """The column that is most likely to be predicted, and why."""
     for wanted in TARGET_NAMES:
         for name in readings:
-            if name.strip().lower() == wanted:
+            if name.strip().lower() == wanted and not (wanted == "y" and "z" in readings):
                 return name, "its name says so; --target COLUMN says another"
     able = [name for name in readings if not _useless(file.columns[name], readings[name], file.n_rows)]
     if not able:
@@ -243,11 +251,11 @@ def _folder(path: Path) -> _Seen:
 # --- the study --------------------------------------------------------------------------------------
 
 
-def _text(path: Path, data: Mapping[str, Any], comments: Mapping[str, str], split: Split, beside: Path) -> str:
+def _text(path: Path, data: Mapping[str, Any], comments: Mapping[str, str], split: Split, file: Path) -> str:
     """The study file."""
-    given = {**data, "path": _relative(path, beside)}
+    given = {**data, "path": _relative(path, file.parent)}
     lines = [f"# {path.name}: {split.n_train + split.n_validation + split.n_test:,} rows, written by kansearch init."]
-    lines += ["#", "#   kansearch optimize THIS_FILE", "", f"name: {_yaml(study_name(path))}", "", "data:"]
+    lines += ["#", f"#   kansearch optimize {file}", "", f"name: {_yaml(study_name(path))}", "", "data:"]
     lines += [_line(f"  {key}: {_yaml(value)}", comments.get(key, "")) for key, value in given.items()]
     lines += [
         "  validation: 0.2 # of all rows, to judge trials",
@@ -363,8 +371,3 @@ def _space(split: Split) -> list[str]:
         "weight_decay: {low: 1.0e-4, high: 1.0, log: true}",
         "dropout: {low: 0.0, high: 0.4}",
     ]
-
-
-def listed(sentences: Sequence[str]) -> str:
-    """Sentences for people, one a line."""
-    return "\n".join(f"  {sentence}" for sentence in sentences)

@@ -52,7 +52,12 @@ def load_study_file(path: Path, overrides: Sequence[str] = (), name: str | None 
         UserError: If the file cannot be read.
         StudyFileError: If it has mistakes.
     """
-    document, lines = _load(str(path), _read(path))
+    return study_of(_read(path), path, overrides, name)
+
+
+def study_of(text: str, path: Path, overrides: Sequence[str] = (), name: str | None = None) -> StudySpec:
+    """The study that the text of a file says; arguments and errors are those of `load_study_file`."""
+    document, lines = _load(str(path), text)
     if not isinstance(document, dict):
         raise UserError(f"{path} is no study file: it has no keys; it begins with `name: ...`, `data: ...`")
     for override in overrides:
