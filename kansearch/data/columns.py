@@ -376,8 +376,10 @@ class _Column:
         words = {text for text in texts if text not in numeric and text not in self.gaps_among_numbers}
         advice = "data.categories takes all for names, data.numbers the rest for gaps"
         if numeric and not words:
-            ways = list({way: text for text, way in reversed(numeric.items())}.values())
-            listed = " and ".join(shown(text) for text in itertools.islice(reversed(ways), 3))
+            ways: dict[tuple[str, ...], str] = {}
+            for text, way in numeric.items():
+                ways.setdefault(way, text)
+            listed = " and ".join(map(shown, itertools.islice(ways.values(), 3)))
             return f"writes its numbers in several ways, {listed}: {advice}"
         many = len(texts) > FEW
         mostly = 2 * len(numeric) > len(numeric) + len(words)

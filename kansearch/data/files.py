@@ -233,6 +233,9 @@ _WIDE = ("utf_16_le", "utf_16_be", "utf_32_le", "utf_32_be")
 _LOOKED_AT = 50_000
 """Bytes that show an encoding."""
 
+_FEWEST_LETTERS = 8
+"""So many different ones make a text of another script."""
+
 _SURE = 0.2
 """How well letters must go with a language before another encoding than that of Western Europe is taken."""
 
@@ -294,8 +297,8 @@ def _single(raw: bytes) -> str:
     A few letters with accents say nothing to the library, which then names any encoding that has them.
     """
     telling = b"\n".join(line for line in raw.splitlines() if not line.isascii())[:_LOOKED_AT]
-    n_other = sum(byte > 0x7F for byte in telling)
-    if n_other > sum(bytes([byte]).isalpha() for byte in telling):
+    others = Counter(byte for byte in telling if byte > 0x7F)
+    if len(others) >= _FEWEST_LETTERS and others.total() > sum(map(str.isalpha, telling.decode("ascii", "ignore"))):
         found = [match.encoding for match in charset_normalizer.from_bytes(telling) if match.coherence >= _SURE]
         if found:  # what Windows wrote first: files of old Macs are rarer than the library knows
             return next((encoding for encoding in found if encoding.startswith("cp125")), found[0])

@@ -6,8 +6,8 @@ Shapes: N rows.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -91,48 +91,69 @@ def _counter_or_id(name: str, numbers: Numbers) -> str:
 
 
 def _share_told(
-    train: tuple[pd.Series, np.ndarray], validation: tuple[pd.Series, np.ndarray], class_names: Sequence[str]
+    train: tuple[pd.Series[Any], np.ndarray],
+    validation: tuple[pd.Series[Any], np.ndarray],
+    class_names: Sequence[str],
 ) -> float:
     """The share of the constant answer's error that goes when one column alone is asked.
 
     The answer to a value is the mean, or the most frequent class, of the training rows that are like it: of the same
-    category, or among as many neighbours. It is judged by the validation rows.
+    category, of its neighbourhood, or the nearest two, whatever is better. It is judged by the validation rows.
     """
-    seen, asked = _places(train[0], validation[0])
-    if seen is None:
-        return 0.0
-    n_places = int(max(seen.max(), asked.max())) + 1
     known, true = train[1], validation[1]
+    if class_names:
+        constant = float((true != np.bincount(known).argmax()).mean())
+    else:
+        constant = float(np.mean((true - known.mean()) ** 2))
+    if constant == 0:
+        return 0.0
+    errors = [
+        float((true != answers).mean() if class_names else np.mean((true - answers) ** 2))
+        for answers in _answers(train, validation[0], class_names)
+    ]
+    return 1 - min(errors, default=constant) / constant
+
+
+def _answers(
+    train: tuple[pd.Series[Any], np.ndarray], asked: pd.Series[Any], class_names: Sequence[str]
+) -> Iterator[np.ndarray]:
+    """What training rows that are like the asked ones answer, in several ways of being alike."""
+    column, known = train
+    if column.dtype == object:
+        codes, values = pd.factorize(column, use_na_sentinel=False)
+        if len(values) <= len(column) / 4:
+            known_values = {value: place for place, value in enumerate(values)}
+            unknown = len(values)
+            yield _usual(
+                codes, np.array([known_values.get(v, unknown) for v in asked]), known, unknown + 1, class_names
+            )
+        return
+    numbers, others = column.to_numpy(dtype=float), asked.to_numpy(dtype=float)
+    present = ~np.isnan(numbers)
+    if not present.any():
+        return
+    n_bins = min(_MOST_BINS, len(numbers) // 8)
+    edges = np.unique(np.quantile(numbers[present], np.linspace(0, 1, n_bins + 1)[1:-1], method="lower"))
+    # Gaps are alike, behind the last edge.
+    seen, places = (np.where(np.isnan(x), len(edges) + 1, np.searchsorted(edges, x)) for x in (numbers, others))
+    yield _usual(seen, places, known, len(edges) + 2, class_names)
+    if present.all() and not np.isnan(others).any():
+        order = np.argsort(numbers, kind="stable")
+        if class_names:
+            nearest = np.searchsorted((numbers[order][1:] + numbers[order][:-1]) / 2, others)
+            yield known[order][nearest]
+        else:
+            yield np.interp(others, numbers[order], known[order])
+
+
+def _usual(seen: Codes, asked: Codes, known: np.ndarray, n_places: int, class_names: Sequence[str]) -> np.ndarray:
+    """The mean or the most frequent class of the training rows at the same place; of all where there are none."""
+    n_seen = np.bincount(seen, minlength=n_places)
     if class_names:
         counts = np.zeros((n_places, len(class_names)), dtype=np.int64)
         np.add.at(counts, (seen, known), 1)
-        usual = np.bincount(known, minlength=len(class_names)).argmax()
-        answers = np.where(counts.sum(axis=1) > 0, counts.argmax(axis=1), usual)
-        constant, error = (true != usual).mean(), (true != answers[asked]).mean()
-    else:
-        sums, counts_of = np.bincount(seen, known, n_places), np.bincount(seen, minlength=n_places)
-        means = np.where(counts_of > 0, sums / np.maximum(counts_of, 1), known.mean())
-        constant, error = np.mean((true - known.mean()) ** 2), np.mean((true - means[asked]) ** 2)
-    return float(1 - error / constant) if constant > 0 else 0.0
-
-
-def _places(train: pd.Series, validation: pd.Series) -> tuple[Codes | None, Codes]:
-    """Rows that are alike have the same place; None where training rows show next to nothing about their like."""
-    if train.dtype == object:
-        codes, values = pd.factorize(train, use_na_sentinel=False)
-        if len(values) > len(train) / 4:
-            return None, codes
-        known = {value: place for place, value in enumerate(values)}
-        return codes, np.array([known.get(value, len(values)) for value in validation], dtype=np.int64)
-    numbers = train.to_numpy(dtype=float)
-    n_bins = min(_MOST_BINS, len(numbers) // 8)
-    present = numbers[~np.isnan(numbers)]
-    if not len(present):
-        return None, np.empty(0, dtype=np.int64)
-    edges = np.unique(np.quantile(present, np.linspace(0, 1, n_bins + 1)[1:-1], method="lower"))
-    # Gaps are alike, behind the last edge.
-    seen, asked = (
-        np.where(np.isnan(x), len(edges) + 1, np.searchsorted(edges, x))
-        for x in (numbers, validation.to_numpy(dtype=float))
-    )
-    return seen, asked
+        classes: np.ndarray = np.where(n_seen > 0, counts.argmax(axis=1), np.bincount(known).argmax())[asked]
+        return classes
+    sums = np.bincount(seen, known, n_places)
+    means: np.ndarray = np.where(n_seen > 0, sums / np.maximum(n_seen, 1), known.mean())[asked]
+    return means

@@ -68,6 +68,28 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_stored(run: Ru
     assert not (study_file.parent / "kansearch.db").exists()
 
 
+def test_what_columns_are_is_said_before_the_search_and_in_the_report(run: Run, tmp_path: Path) -> None:
+    """Kind, gaps, distinct values and what was done: in the terminal, on the page and in the JSON file."""
+    lines = [f"{n % 6},5;<b>{'xyz'[n % 3]}</b>;{n % 31}.12.2023;{n * n % 17}" for n in range(1, 61) if n % 31]
+    (tmp_path / "table.csv").write_text("[red]dose;name;day;y\n" + "\n".join(lines))
+    (tmp_path / "table.yaml").write_text(
+        "data: {path: table.csv, target: y, task: regression}\nbudget: {trials: 1, epochs: 1}\n"
+        "space: {family: mlp, width: 2}\n"
+    )
+    done = run("optimize", "table.yaml", "--workers", 1)
+    assert done.returncode == 0, done.stderr
+    before, _, _ = done.stdout.partition("1/1 trials")
+    rows = [re.split(r"\s{2,}", line.strip()) for line in before.splitlines()]
+    assert ["[red]dose", "number", "0", "6", "read as 1234,5, standardised"] in rows
+    assert ["name", "category", "0", "3", "3 inputs of 0 and 1"] in rows
+    assert ["day", "date", "0", "30", "days since 1970, read as %d.%m.%Y, standardised"] in rows
+    report = json.loads((tmp_path / "reports/table/report.json").read_text())
+    assert [column["name"] for column in report["columns"]] == ["y", "[red]dose", "name", "day"]
+    assert report["columns"][3] | {"role": "input", "form": "%d.%m.%Y", "distinct": 30} == report["columns"][3]
+    page = (tmp_path / "reports/table/report.html").read_text()
+    assert '<td class="wide">read as 1234,5, standardised</td>' in page
+
+
 def test_one_command_ends_with_a_front_and_a_report(searched: Searched) -> None:
     """A study file becomes a study, workers train it, and three files hold the same numbers."""
     assert "6/6 trials" in searched.output
