@@ -63,8 +63,8 @@ MARKERS = frozenset({
 
 MARKERS_AMONG_NUMBERS = frozenset({
     "-", "--", "---", "\u2013", "\u2014", ".", "..", "...", "*", "**", "na", "n.a.", "n. a.", "n.a", "n/a", "none",
-    "null", "nil", "missing", "unknown", "undefined", "blank", "(blank)", "empty", "not available", "not applicable",
-    "no data", "nodata", "#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!",
+    "null", "nan", "nil", "missing", "unknown", "undefined", "blank", "(blank)", "empty", "not available",
+    "not applicable", "no data", "nodata", "#n/a", "#value!", "#ref!", "#div/0!", "#num!", "#name?", "#null!",
 })
 """In small letters: what people and spreadsheets write for a missing number. Among texts each is a text."""
 # fmt: on
@@ -93,6 +93,8 @@ class Cells:
         self._read = read
         self.form = form
         self.numbers = numbers
+        self.known: dict[tuple[str, str], Numbers] = {}
+        """What the D texts come to in forms and units that were asked for before."""
 
     @cached_property
     def _cells(self) -> tuple[Codes, tuple[str, ...]]:
@@ -177,8 +179,8 @@ def _text_of(value: object, row: int, where: str) -> str:
 
 
 def is_gap(text: str) -> bool:
-    """Whether a cell is missing whatever the column: an empty one, ? or NaN."""
-    return text in ("", "?") or text.lower() in ("nan", "-nan", "+nan")
+    """Whether a cell is missing whatever the column: an empty one, ? or NaN; Nan is a name."""
+    return text in ("", "?", "NaN", "nan", "-NaN", "-nan")
 
 
 _WHOLE_AS_DECIMAL = re.compile(r"([+-]?(?:0|[1-9][0-9]{0,14}))\.0+")
@@ -391,10 +393,13 @@ class _Column:
             )
         sample = texts[:_SAMPLE]
         dates = {text for text in sample if is_date(text)}
-        if len(sample) > len(dates) > len(sample) / 2:
+        others = set(sample) - dates - self.gaps_among_numbers
+        if dates and not others:
+            return f"writes its dates in several ways: {self._example(dates)}; write them as 2024-12-31"
+        if len(dates) > len(others):
             return (
-                f"mixes dates and texts: {self._example(set(sample) - dates)}; allowed: dates, or an empty cell where "
-                "one is missing (data.categories takes all for names)"
+                f"mixes dates and texts: {self._example(others)}; allowed: dates, or an empty cell where one is "
+                "missing (data.categories takes all for names)"
             )
         return ""
 
@@ -517,9 +522,14 @@ def read_numbers(cells: Cells, form: str, unit: str = "") -> tuple[Numbers, Flag
     """The numbers of cells in a known form, NaN where one is missing, and the rows that hold something else."""
     if cells.numbers is not None:
         return cells.numbers, np.zeros(len(cells.numbers), dtype=bool)
-    numbers = np.array([number(text, form, unit) for text in cells.texts], dtype=float)
-    missing = [is_gap(text) or text in MARKERS or text.lower() in MARKERS_AMONG_NUMBERS for text in cells.texts]
-    bad = np.isnan(numbers) & ~np.array(missing, dtype=bool)
+    numbers = cells.known.get((form, unit))
+    if numbers is None:
+        numbers = np.array([number(text, form, unit) for text in cells.texts], dtype=float)
+        cells.known[form, unit] = numbers
+    bad = np.isnan(numbers)
+    for place in np.flatnonzero(bad):
+        text = cells.texts[place]
+        bad[place] = not (is_gap(text) or text in MARKERS or text.lower() in MARKERS_AMONG_NUMBERS)
     return numbers[cells.codes], bad[cells.codes]
 
 

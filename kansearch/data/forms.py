@@ -215,12 +215,13 @@ def _parsed(text: str, form: str) -> float:
 
 
 def _days(text: str, form: str) -> float:
-    days = _parsed(text, form)
-    if not math.isnan(days):
-        return days
+    # The day first: it is in other rows too, and then known.
     found = _MOMENT.fullmatch(text)
-    hours = _hours(found[2]) if found is not None else math.nan
-    return _parsed(found[1], form) + hours / 24 if found is not None and hours < 24 else math.nan
+    if found is not None:
+        hours = _hours(found[2])
+        if hours < 24 and not math.isnan(day := _parsed(found[1], form)):
+            return day + hours / 24
+    return _parsed(text, form)
 
 
 def _hours(text: str) -> float:

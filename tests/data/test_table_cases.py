@@ -54,7 +54,7 @@ def test_01_a_class_called_none_is_a_class() -> None:
     )
 
 
-@pytest.mark.parametrize("marker", ["NA", "N/A", "null", "none", "n/a", "<NA>", "NULL", "#N/A", "-", "missing"])
+@pytest.mark.parametrize("marker", ["NA", "N/A", "null", "none", "n/a", "<NA>", "NULL", "#N/A", "-", "Nan", "missing"])
 def test_any_other_mark_of_a_gap_is_a_class_too(tmp_path: Path, marker: str) -> None:
     """And in a regression it is refused, with what is missing in a target and with the way out."""
     path = write(tmp_path, "a,y\n" + "\n".join(f"{i},{['u', 'v', marker][i % 3]}" for i in range(60)))
