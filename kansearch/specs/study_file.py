@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from kansearch.errors import Mistake, StudyFileError, UserError
 from kansearch.specs.base import Spec
-from kansearch.specs.data import DataSpec
+from kansearch.specs.data import ROLES, DataSpec
 from kansearch.specs.launch import LaunchSpec
 from kansearch.specs.space import Choice, Domain, Fixed, Hyperparameter, Range, Space, hyperparameters
 from kansearch.specs.study import Budget, SearchSpec, StudySpec
@@ -31,7 +31,7 @@ MAX_CHOICES = 1000
 MAX_DEPTH = 20
 """Keys within keys; a study has five."""
 
-COLUMN_NAMES = tuple(("data", key) for key in ("target", "text", "ignore", "categories", "numbers", "dates"))
+COLUMN_NAMES = tuple(("data", key) for key in ("target", "text", "ignore", "categories", "numbers", "dates", *ROLES))
 """Keys whose values are names of columns, which may look like anything else: no, on, 2024."""
 
 PLACES = ("storage", "artifacts")
