@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import hashlib
 import io
@@ -42,6 +43,15 @@ def _of_svm_lines(raw: bytes) -> bytes:
     rows = [line.split() for line in _first_of_zip(raw).decode().splitlines()]
     lines = [",".join([row[0], *(part.partition(":")[2] for part in row[1:])]) for row in rows if len(row) == 3]
     return "\n".join(["y,a,b", *lines, ""]).encode()
+
+
+def _without_its_logarithm(raw: bytes) -> bytes:
+    """The wages without the column that holds their logarithm."""
+    rows = list(csv.reader(io.StringIO(raw.decode())))
+    place = rows[0].index("logwage")
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([*row[:place], *row[place + 1 :]] for row in rows)
+    return text.getvalue().encode()
 
 
 PLOTNINE, SKLEGO, RIVER, MLXTEND, ISLP = (
@@ -110,7 +120,11 @@ TABLES = {
         ISLP, "ISLP/data/OJ.csv", "Purchase", "9c42d598b2222ba93bc431778d5165019eb71ae93ee6277b264e2da305fba6f7"
     ),
     "Wage": Table(
-        ISLP, "ISLP/data/Wage.csv", "wage", "9c89796d7f2b9c77ffa76a2d2a2aa68ecccb4b36684fc2776f4c9e18c5fd4991"
+        ISLP,
+        "ISLP/data/Wage.csv",
+        "wage",
+        "e4c6cf5f407fe0aba009f79dc749da481cc3ed1a539dcc180e8fd80241f14ab9",
+        _without_its_logarithm,
     ),
 }
 

@@ -82,7 +82,7 @@ def _new_study(
     from kansearch.search.effects import check_feasible, search_warnings
 
     check_feasible(spec, split.inputs, split.n_outputs)
-    warnings = (*split.warnings, *search_warnings(spec, split))
+    warnings = search_warnings(spec, split)
     try:
         return create_study(
             storage,

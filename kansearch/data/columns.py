@@ -412,7 +412,8 @@ class _Column:
             "keeps them"
             for text in markers
         )
-        reading = Reading("category", gaps=self.gaps, remarks=remarks, is_new=are_codes)
+        merged = any(label(text) != text and label(text) in texts for text in texts)
+        reading = Reading("category", gaps=self.gaps, remarks=remarks, is_new=are_codes or merged)
         if len(texts) == 1 and not self.gaps:
             return replace(reading, kind="constant")
         if len(texts) <= FEW or 2 * len(texts) <= n_rows:

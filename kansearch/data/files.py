@@ -31,7 +31,10 @@ SEPARATORS = (",", ";", "\t", "|")
 _FIRST = 1000
 """So many records show the separator and the header."""
 
-_END = "\ue000"
+INDEX = "an index that pandas wrote"
+"""Why a column is left out that the first release took for an input."""
+
+_END = "\ue000 the end \ue000"
 """Behind the last line of a file; where it is part of a record, a quote was never closed."""
 
 _INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_\d+__")
@@ -80,7 +83,7 @@ def read_table(path: Path, named: Collection[str] = ()) -> TableFile:
     """
     raw = _read_bytes(path)
     if path.suffix.lower() == ".parquet":
-        return _parse_parquet(path, raw)
+        return _parse_parquet(path, raw, {one_line(name) for name in named})
     return _parse_text(path, raw, {one_line(name) for name in named})
 
 
@@ -122,7 +125,7 @@ _INTEGERS = {
 """Types of pandas that keep whole numbers whole beside a gap."""
 
 
-def _parse_parquet(path: Path, raw: bytes) -> TableFile:
+def _parse_parquet(path: Path, raw: bytes, named: Collection[str]) -> TableFile:
     try:
         file = pq.ParquetFile(pa.BufferReader(raw))
         names = [one_line(name) for name in file.schema_arrow.names]
@@ -136,8 +139,8 @@ def _parse_parquet(path: Path, raw: bytes) -> TableFile:
     table.columns = pd.Index(names)
     # What cannot be read is refused where it is used: an ignored column may hold anything.
     columns = {str(name): _later(column, f'{path}: column "{name}"') for name, column in table.items()}
-    index = [name for name in columns if _INDEX.fullmatch(name)]
-    left_out = tuple(_left_out(name, columns.pop(name), "an index that pandas wrote") for name in index)
+    index = [name for name in columns if _INDEX.fullmatch(name) and name not in named and counts_rows(columns[name])]
+    left_out = tuple(_left_out(name, columns.pop(name), INDEX) for name in index)
     return TableFile(str(path), columns, len(table), left_out, True, (), hashlib.sha256(raw).hexdigest())
 
 
@@ -204,7 +207,7 @@ def _parse_text(path: Path, raw: bytes, named: Collection[str]) -> TableFile:
         elif not name:
             raise DataError(f"{path} has no name for column {place + 1}; give it one")
         elif _INDEX.fullmatch(name) and name not in named and counts_rows(cells):
-            left_out.append(_left_out(name, cells, "an index that pandas wrote"))
+            left_out.append(_left_out(name, cells, INDEX))
         else:
             kept[name] = cells
     return TableFile(
@@ -449,7 +452,7 @@ def _looks_like_data(records: Sequence[Sequence[str]]) -> bool:
     for place, name in enumerate(header):
         below = {row[place].strip() for row in rows if place < len(row)}
         below = {cell for cell in below if not is_gap(cell)}
-        is_number = _is_numeric(name)
+        is_number = not math.isnan(plain(name))
         if below and all(map(_is_numeric, below)):
             if not is_number and not is_gap(name):
                 return False

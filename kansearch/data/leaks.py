@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from kansearch.data.columns import Cells, Codes, Flags, Numbers, Texts, decide
+from kansearch.data.columns import NOTHING, Cells, Codes, Flags, Numbers, Texts, Wanted, decide
 from kansearch.data.files import TableFile
 from kansearch.errors import DataError
 from kansearch.specs.data import SPLITTERS, DataSpec
@@ -34,7 +34,9 @@ _UNIT = re.compile(
 _TIME = re.compile(r"(?:^|_)(?:times?|timestamp|dates?|datetime|year|month|week|day|hour|minute|epoch|tick)(?:_|$)")
 
 
-def leak_warnings(file: TableFile, target: np.ndarray, present: Flags, spec: DataSpec) -> tuple[str, ...]:
+def leak_warnings(
+    file: TableFile, target: np.ndarray, present: Flags, spec: DataSpec, wanted: Mapping[str, Wanted]
+) -> tuple[str, ...]:
     """What speaks against a random split; nothing where the study names the column to split by.
 
     Args:
@@ -42,11 +44,16 @@ def leak_warnings(file: TableFile, target: np.ndarray, present: Flags, spec: Dat
         target: Index of the class of each row, or its value.
         present: The rows that have a target; others do not count.
         spec: Of the data.
+        wanted: What the study says of how columns are to be read.
     """
     if any(getattr(spec, key) is not None for key in SPLITTERS):
         return ()
     unseen = (spec.target, spec.text, spec.weight)
-    columns = {name: column for name, cells in file.columns.items() if name not in unseen and (column := _read(cells))}
+    columns = {
+        name: column
+        for name, cells in file.columns.items()
+        if name not in unseen and (column := _read(cells, wanted.get(name, NOTHING)))
+    }
     columns = {name: _Read(column.kind, column.rows[present]) for name, column in columns.items()}
     return (*_time(columns), *_repeated(columns, target[present], spec))
 
@@ -58,9 +65,9 @@ class _Read(NamedTuple):
     rows: Numbers | Texts
 
 
-def _read(cells: Cells) -> _Read | None:
+def _read(cells: Cells, wanted: Wanted) -> _Read | None:
     try:
-        reading = decide(cells)
+        reading = decide(cells, wanted)
         values = reading.values(cells)
     except DataError:  # it holds lists, say
         return None

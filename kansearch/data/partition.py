@@ -188,13 +188,14 @@ def _by_order(source: str, values: np.ndarray, spec: DataSpec) -> Three:
     ends: list[int] = []
     for end in (n_train, n_train + n_validation):
         cuts = cuts[cuts > ends[-1]] if ends else cuts
-        if not len(cuts):
+        able = cuts if ends else cuts[:-1]  # the last one ends the validation rows
+        if not len(able):
             n_distinct = len(np.unique(values))
             raise DataError(
                 f'{source}: column "{spec.order}" (data.order) has {n_distinct} different values, too few to cut the '
                 "rows into three parts between them"
             )
-        ends.append(int(cuts[np.abs(cuts - end).argmin()]))
+        ends.append(int(able[np.abs(able - end).argmin()]))
     parts = np.split(ranked, ends)
     random = np.random.default_rng(spec.seed)
     train, validation, test = (random.permutation(part) for part in parts)

@@ -22,7 +22,6 @@ from kansearch.data.files import TableFile, read_table
 from kansearch.data.folders import is_hidden
 from kansearch.data.images import SUFFIXES, image_size_of
 from kansearch.data.splits import Split, load_split
-from kansearch.data.suspicions import Suspicion
 from kansearch.errors import DataError, UserError
 from kansearch.specs.columns import Column
 from kansearch.specs.data import TABLE_SUFFIXES, TEXT_FILES, DataSpec
@@ -99,6 +98,8 @@ def propose(path: Path, target: str | None = None, file: Path | None = None) -> 
     if not path.exists():
         raise UserError(f"{path} does not exist; name a table ({', '.join(TABLE_SUFFIXES)}) or a folder of classes")
     if path.is_dir():
+        if path.suffix:
+            raise UserError(f"{path} is a folder whose name has a point, as files have; give it another name")
         if target is not None:
             raise UserError(f"{path} is a folder, whose classes are its folders; --target is for tables")
         seen = _folder(path)
@@ -109,15 +110,16 @@ def propose(path: Path, target: str | None = None, file: Path | None = None) -> 
     data = dict(seen.data)
     split = load_split(_data_spec(data))
     comments, sentences = dict(seen.comments), list(seen.sentences)
-    if suspects := [one for one in split.suspicions if one.column not in data.get("ignore", ())]:
-        left = [*data.get("ignore", ()), *(one.column for one in suspects)]
-        if any(column.role == "input" and column.name not in left for column in split.columns):
-            data["ignore"] = left
-            comments["ignore"] = "; ".join([*filter(None, [comments.get("ignore", "")]), *map(_why_ignored, suspects)])
-            sentences += [f"{shown(one.column)} {one.what}: it is left out (data.ignore)" for one in suspects]
-            split = load_split(_data_spec(data))
-    told = {one.sentence for one in suspects}
-    sentences += [warning for warning in split.warnings if warning not in told]
+    # What may be a good input stays one, and is warned of.
+    useless = [one for one in split.suspicions if not one.is_leak]
+    left = [*data.get("ignore", ()), *(one.column for one in useless)]
+    if useless and any(column.role == "input" and column.name not in left for column in split.columns):
+        data["ignore"] = left
+        whys = [comments["ignore"]] if "ignore" in comments else []
+        comments["ignore"] = "; ".join([*whys, *(f"{one.column} {one.what}" for one in useless)])
+        sentences += [f"{shown(one.column)} {one.what}: it is left out (data.ignore)" for one in useless]
+        split = load_split(_data_spec(data))
+    sentences += [f"warning: {warning}" for warning in split.warnings]
     file = file or study_file(path)
     text = _text(path, data, comments, split, file)
     return Proposal(study_of(text, file), text, split.columns, tuple(sentences))
@@ -130,10 +132,6 @@ def study_file(path: Path) -> Path:
 
 def _data_spec(data: Mapping[str, Any]) -> DataSpec:
     return DataSpec.model_validate({**data, "path": Path(data["path"]).absolute()})
-
-
-def _why_ignored(suspect: Suspicion) -> str:
-    return f"{suspect.column} {suspect.what}"
 
 
 # --- tables -----------------------------------------------------------------------------------------
@@ -150,7 +148,7 @@ def _table(path: Path, target: str | None) -> _Seen:
         listed = ", ".join(list(file.columns)[:12])
         raise UserError(f'{file.source} has no column "{chosen}" (--target); its columns: {listed}')
     cells = file.columns[name]
-    task, how_sure = _guess_task(cells, name, file)
+    task, how_sure = _guess_task(cells)
     ignore = {
         other: why
         for other, reading in readings.items()
@@ -184,10 +182,8 @@ def _guess_target(file: TableFile, readings: Mapping[str, Reading]) -> tuple[str
     return able[-1], "a guess: the last column; --target COLUMN says another"
 
 
-def _guess_task(cells: Cells, name: str, file: TableFile) -> tuple[Task, str]:
+def _guess_task(cells: Cells) -> tuple[Task, str]:
     reading = decide(cells, is_target=True)
-    if reading.kind == "date":
-        raise UserError(f"{file.source}: target column {shown(name)} holds dates, which are not predicted; say another")
     if not reading.form or reading.kind == "boolean":
         return Task.CLASSIFICATION, "its values are names"
     numbers = reading.values(cells)
@@ -197,7 +193,10 @@ def _guess_task(cells: Cells, name: str, file: TableFile) -> tuple[Task, str]:
     if len(present) <= FEW_VALUES and not (present % 1).any():
         values = ", ".join(f"{value:g}" for value in present)
         return Task.CLASSIFICATION, f"a guess: its values are {values}; regression where they measure something"
-    return Task.REGRESSION, "its values are numbers"
+    return (
+        Task.REGRESSION,
+        "its values are dates, predicted in days" if reading.kind == "date" else "its values are numbers",
+    )
 
 
 def _useless(cells: Cells, reading: Reading, n_rows: int) -> str:
@@ -257,6 +256,7 @@ def _text(path: Path, data: Mapping[str, Any], comments: Mapping[str, str], spli
     lines = [f"# {path.name}: {split.n_train + split.n_validation + split.n_test:,} rows, written by kansearch init."]
     lines += ["#", f"#   kansearch optimize {file}", "", f"name: {_yaml(study_name(path))}", "", "data:"]
     lines += [_line(f"  {key}: {_yaml(value)}", comments.get(key, "")) for key, value in given.items()]
+    lines += [_line("  ", f"{one.column} {one.what}; {one.advice}") for one in split.suspicions]
     lines += [
         "  validation: 0.2 # of all rows, to judge trials",
         "  test: 0.2 # that no trial ever sees",

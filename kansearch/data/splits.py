@@ -387,7 +387,7 @@ def _wide_target(parts: _Parts) -> Iterator[str]:
     """Whether the errors are those of few rows: a target above 0 of very different sizes."""
     if parts.class_names:
         return
-    target = np.concatenate([part.target for _, part in parts])
+    target = np.concatenate([parts.train.target, parts.validation.target])
     if (low := target.min()) > 0:
         few, most = np.quantile(target, (0.01, 0.99))
         if most > WIDE * few:

@@ -36,12 +36,14 @@ class Suspicion(NamedTuple):
         column: The input.
         what: What looks wrong in it, ready to stand behind its name.
         advice: What is to be done.
+        is_leak: Whether it may be a good input that is too good, and not one of no use.
     """
 
     source: str
     column: str
     what: str
     advice: str
+    is_leak: bool = False
 
     @property
     def sentence(self) -> str:
@@ -75,7 +77,7 @@ def suspicions(source: str, train: Rows, validation: Rows, class_names: Sequence
             if share >= GIVEN_AWAY:
                 what = f"nearly gives the target away alone ({share:.1%} of what the constant answer leaves open)"
                 advice = "if it is not known before the target is, name it under data.ignore"
-                found.append(Suspicion(source, str(name), what, advice))
+                found.append(Suspicion(source, str(name), what, advice, is_leak=True))
     return tuple(found)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ from kansearch.data.columns import (
     names_of,
     shown,
 )
-from kansearch.data.files import TableFile, one_line, read_table
+from kansearch.data.files import INDEX, TableFile, one_line, read_table
 from kansearch.data.forms import plain
 from kansearch.data.leaks import leak_warnings
 from kansearch.data.roles import Roles, read_roles
@@ -128,7 +128,8 @@ def _from_file(spec: DataSpec) -> Table:
         for name in file.columns
         if name not in (target_name, *names)
     ]
-    readings = [read for read in (target.read_as, *(found.read_as for found in inputs)) if read]
+    index = [f"left out: {column.name}" for column in file.left_out if column.done.endswith(INDEX)]
+    readings = [read for read in (target.read_as, *(found.read_as for found in inputs), *index) if read]
     content = file.content
     if readings:
         content = hashlib.sha256(f"{content} {readings}".encode()).hexdigest()
@@ -152,7 +153,7 @@ def _from_file(spec: DataSpec) -> Table:
             *(f"{file.name}: {remark}" for remark in file.remarks),
             *target.warnings,
             *(warning for found in inputs for warning in found.warnings),
-            *leak_warnings(file, target.rows, target.present, spec),
+            *leak_warnings(file, target.rows, target.present, spec, asked),
         ),
     )
 
@@ -226,7 +227,8 @@ def _text_input(file: TableFile, name: str) -> _Read:
         reading, values = Reading("text"), names_of(cells, is_gap, str)
     else:
         values = reading.values(cells)
-    return _Read(values, _column(name, reading, values), "", ())
+    markers = sorted(text for text in cells.texts if text in MARKERS)
+    return _Read(values, _column(name, reading, values), f"{name}: texts {markers}" if markers else "", ())
 
 
 def _unused(file: TableFile, name: str, why: str) -> Column:
@@ -307,6 +309,16 @@ def _no_number(cells: Cells) -> str:
     return f"{cells.example({bad[0]})}; {why}"
 
 
+def _exact(texts: Collection[str]) -> dict[str, Decimal] | None:
+    """Texts as the numbers that they are, since two codes of 18 digits may be the same float; None if one is none."""
+    if not all(np.isfinite(plain(text)) for text in texts):
+        return None
+    try:
+        return {text: Decimal(text) for text in texts}
+    except InvalidOperation:  # an exponent of twenty digits
+        return None
+
+
 def _classes(cells: Cells, name: str, where: str, place: str) -> _Target:
     """Classes as they stand: numbers by value, texts by alphabet."""
     names = {text: label(text) for text in cells.texts if not is_gap(text)}
@@ -321,9 +333,9 @@ def _classes(cells: Cells, name: str, where: str, place: str) -> _Target:
             f"{where} has {len(found)} classes in {n_rows} rows; allowed: at most {MAX_CLASSES} and half the rows "
             "(numbers to predict are data.task: regression)"
         )
-    are_numbers = all(np.isfinite(plain(text)) for text in found)
-    # Exact, since two codes of 18 digits may be the same float.
-    order = sorted(found, key=lambda text: (Decimal(text), text)) if are_numbers else sorted(found)
+    exact = _exact(found)
+    are_numbers = exact is not None
+    order = sorted(found) if exact is None else sorted(found, key=lambda text: (exact[text], text))
     places = {text: index for index, text in enumerate(order)}
     index = np.array([places[names[text]] if text in names else -1 for text in cells.texts], dtype=np.int64)
     values: Any = index[cells.codes]
@@ -343,8 +355,10 @@ def _classes(cells: Cells, name: str, where: str, place: str) -> _Target:
         distinct=len(order),
         done=f"predicted: {len(order)} classes",
     )
-    is_new = any(text in MARKERS for text in names) or (
-        are_numbers and len({float(text) for text in found}) < len(found)
+    is_new = (
+        any(text in MARKERS for text in names)
+        or (are_numbers and len({float(text) for text in found}) < len(found))
+        or (len(found) > 2 and all(text.lower() in ("true", "false") for text in found))
     )
     read_as = f"target: {order}" if is_new else ""
     return _Target(values, column, read_as, tuple(warnings), where, values >= 0, tuple(order))

@@ -95,7 +95,11 @@ def _candidates(study: StoredStudy, place: Path | None) -> list[DataSpec]:
         # What stands before the data differs from machine to machine; what stands right before them less so.
         found += [Path(given, *path.parts[-n:]) for path in known for n in range(len(path.parts) - 1, 0, -1)]
         found += [Path(given)] if data.path is None else []
-    there = [data.model_copy(update={key: path.absolute()}) for path in dict.fromkeys(found) if _is_there(path)]
+    there = [
+        data.model_copy(update={key: path.absolute()})
+        for path in dict.fromkeys(found)
+        if _is_there(path) and path.is_dir() == (key == "folder" or data.is_folder)
+    ]
     # Sets that can be downloaded need not be anywhere.
     return there if data.path is not None else [*there, data]
 
@@ -116,6 +120,8 @@ def _refuse_undefined(spec: StudySpec, split: Split) -> None:
     """Refuse a metric that no network could have: every trial would fail for want of it."""
     needed = {*spec.objectives, *(constraint.metric for constraint in spec.constraints)}
     target = split.validation_y
+    if split.validation_row_weights is not None:
+        target = target[split.validation_row_weights > 0]
     needs_two = [name for name in ("r2", "roc_auc", "average_precision") if name in needed]
     if needs_two and target.min() == target.max():
         others = "rmse or mae" if needs_two == ["r2"] else "accuracy or cross_entropy"

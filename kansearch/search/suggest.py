@@ -222,7 +222,7 @@ def _draw(study: StoredStudy, look: _Look, inputs: Inputs, n_outputs: int, strea
             sampler = sampler_of(RANDOM, seed)
     if look.known.others is not None and (draft_of_list := _other(study, sampler, look, inputs, n_outputs, n_rejected)):
         return draft_of_list
-    if n_repeats or look.history.n_trials:
+    if look.known.others is not None and (n_repeats or look.history.n_trials):
         return None
     commonest = max(refusals, key=lambda text: refusals[text])
     raise UserError(f"no network of the space keeps to the limits: of {MAX_DRAWS} candidates most broke: {commonest}")

@@ -53,7 +53,8 @@ def test_a_newcomer_needs_two_commands(flowers: Path) -> None:
     assert "target: species # its name says so" in text
     spec = load_study_file(flowers.parent / "my flowers.yaml")
     assert spec.name == "my-flowers"
-    assert set(spec.data.ignore) == {"id", "garden", "latin"}
+    assert set(spec.data.ignore) == {"id", "garden"}
+    assert "# latin nearly gives the target away alone" in text
     done = run_in(flowers.parent, "optimize", "my flowers.yaml", "--trials", "6")
     assert done.returncode == 0, done.stderr
     assert "Pareto front of my-flowers" in done.stdout
@@ -80,6 +81,7 @@ def test_nothing_is_overwritten_unasked(flowers: Path) -> None:
         (("my flowers.csv", "--target", "colour"), 'has no column "colour" (--target); its columns: id, garden, width'),
         (("notes.txt",), "notes.txt is no table and no folder"),
         (("empty",), "holds neither pictures nor texts (.txt) in a folder for each class"),
+        (("photos.v2",), "photos.v2 is a folder whose name has a point"),
         (("my flowers.csv", "-o", "nowhere/a.yaml"), "nowhere/a.yaml cannot be written: No such file or directory"),
     ],
 )
@@ -87,6 +89,7 @@ def test_what_cannot_be_is_said_in_one_line(flowers: Path, arguments: tuple[str,
     """Exit code 2, and nothing is written."""
     (flowers.parent / "notes.txt").write_text("x")
     (flowers.parent / "empty").mkdir()
+    (flowers.parent / "photos.v2").mkdir()
     done = run_in(flowers.parent, "init", *arguments)
     assert done.returncode == 2
     assert words in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from pathlib import Path
@@ -15,6 +16,7 @@ from kansearch.data.files import read_table
 from kansearch.data.splits import load_split
 from kansearch.data.tabular import Table, load_table
 from kansearch.errors import DataError
+from kansearch.specs.metrics import Task
 
 from .tables import spec_of, write
 
@@ -347,3 +349,23 @@ def test_data_that_were_read_right_before_are_the_same_study(tmp_path: Path) -> 
 
     assert load_table(spec_of(plain)).content == hashlib.sha256(plain.read_bytes()).hexdigest()
     assert load_table(spec_of(commas)).content != hashlib.sha256(commas.read_bytes()).hexdigest()
+
+
+def test_what_is_read_anew_is_other_data(tmp_path: Path) -> None:
+    """Studies that learned from an index of pandas, or whose codes were two names, do not go on with other columns."""
+    plain = "".join(f"{row},{row % 7},{row % 3}\n" for row in range(40))
+    digests = []
+    for header in ("Unnamed: 0,a,y\n", "counter,a,y\n"):
+        file = write(tmp_path, header + plain)
+        digests.append(load_table(spec_of(file)).content == hashlib.sha256(file.read_bytes()).hexdigest())
+    assert digests == [False, True]
+    names = "".join(f"{name},{row}\n" for row, name in enumerate(["1.0", "1", "a", "b"] * 10))
+    file = write(tmp_path, "code,y\n" + names)
+    assert load_table(spec_of(file)).content != hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_a_class_may_be_called_anything(tmp_path: Path) -> None:
+    """An exponent of twenty digits is a name like others."""
+    labels = ["1E-99999999999999999999", "2"]
+    file = write(tmp_path, "a,y\n" + "".join(f"{row},{labels[row % 2]}\n" for row in range(40)))
+    assert set(load_table(spec_of(file, task=Task.CLASSIFICATION)).class_names) == set(labels)

@@ -139,6 +139,13 @@ def _same(spec: DataSpec) -> dict[str, object]:
     return {"task": spec.task, "split": spec.split, "ignore": spec.ignore}
 
 
+def test_order_cuts_where_values_allow_it(tmp_path: Path) -> None:
+    """Three years make three parts, however many rows they have."""
+    table = pd.DataFrame({"x": np.arange(100), "y": np.arange(100) % 7, "year": np.repeat([1, 2, 3], [20, 70, 10])})
+    split = load_split(spec_of(saved(tmp_path, table), order="year"))
+    assert (split.n_train, split.n_validation, split.n_test) == (20, 70, 10)
+
+
 @pytest.mark.parametrize(
     ("key", "values", "message"),
     [

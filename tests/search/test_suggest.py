@@ -618,3 +618,13 @@ def test_data_are_as_precise_as_the_trials(make_spec: MakeSpec) -> None:
     assert precise.train_x.dtype is torch.float64
     assert not torch.equal(precise.train_y, plain.train_y.double())
     assert torch.equal(precise.to(torch.float32).train_x, plain.train_x)
+
+
+def test_an_endless_space_does_not_end_by_chance(make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of draws over a limit say that limits are tight, and nothing of networks that were trained."""
+    study = make_study("space={family: mlp, width: 4, dropout: {low: 0.0, high: 0.5}}", "budget.trials=50")
+    begin(study, draw(study, 0))
+    monkeypatch.setattr("kansearch.search.suggest.refusal", lambda *_: "parameters <= 3")
+    with pytest.raises(UserError, match="no network of the space keeps to the limits"):
+        draw(study, 0)
+    assert study.ended is None
