@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kansearch.cli.studies import MOST_COLUMNS
 from kansearch.cli.tables import console, say, table
-from kansearch.data.proposal import propose, study_file
+from kansearch.data.proposal import command, propose, study_file
 from kansearch.errors import UserError
 from kansearch.report.words import column_rows
 
@@ -38,4 +38,4 @@ def write_study(data: Path, target: str | None, output: Path | None, *, force: b
         file.write_text(proposal.text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror}") from None
-    say(out, f"Wrote {file}: look at it, then  kansearch optimize {file}")
+    say(out, f"Wrote {file}: look at it, then  {command(file)}")

@@ -374,6 +374,9 @@ class _Column:
     def _mixture(self) -> str:
         """Why texts among which there are numbers or dates can be no categories; "" where they can."""
         texts = [text for text in self.cells.texts if text not in self.gaps]
+        if self.present and all(map(_AMOUNT.fullmatch, self.present)):
+            few = " and ".join(map(shown, self.present[:3]))
+            return f"writes its numbers with several units, {few}: data.categories takes all for names"
         numeric = {text: way for text in texts if (way := _way(text)) is not None}
         words = {text for text in texts if text not in numeric and text not in self.gaps_among_numbers}
         advice = "data.categories takes all for names, data.numbers the rest for gaps"
@@ -400,6 +403,13 @@ class _Column:
             return (
                 f"mixes dates and texts: {self._example(others)}; allowed: dates, or an empty cell where one is "
                 "missing (data.categories takes all for names)"
+            )
+        inside = {text for text in texts if _DATE_INSIDE.search(text)}
+        if 2 * len(inside) > len(texts):
+            strange = {text for text in inside if not is_date(text)} or inside
+            return (
+                f"holds dates in a form that is not known: {self._example(strange)}; write them as 2024-12-31 or "
+                "2024-12-31 17:30 (data.categories takes all for names)"
             )
         return ""
 
@@ -446,6 +456,14 @@ class _Column:
         ways = " or ".join(f"{{COLUMN: '{form}'}}" for form in forms)
         return f"has dates that may be read in several ways: {self._example(self.present)}; say how: data.dates: {ways}"
 
+
+_AMOUNT = re.compile(r"[+-]?[0-9][0-9.,' ]*\s[^\W\d_]{1,4}")
+"""A number, a blank and a unit."""
+
+_DATE_INSIDE = re.compile(
+    r"(?<![0-9])[12][0-9]{3}-[01][0-9]-[0-3][0-9](?![0-9])|(?<![0-9])[0-3]?[0-9]\.?\s+[^\W\d_]{3,9}\.?,?\s+[12][0-9]{3}(?![0-9])"
+)
+"""A day, with its month in digits or in letters, wherever it stands in a text."""
 
 _LEADING_ZERO = re.compile(r"[+-]?0[0-9]+")
 _BLOCK = re.compile(r"[0-9]+E[0-9]+")

@@ -289,7 +289,8 @@ def _wide(raw: bytes) -> str | None:
     for encoding in _WIDE:
         with suppress(UnicodeDecodeError):
             text = raw.decode(encoding)
-            n_ascii[encoding] = 0 if "\0" in text else sum(map(str.isascii, text))
+            has_lines = "\n" in text or "\r" in text
+            n_ascii[encoding] = 0 if "\0" in text or not has_lines else sum(map(str.isascii, text))
     best = max(n_ascii, key=lambda encoding: n_ascii[encoding], default=None)
     return best if best and n_ascii[best] else None
 

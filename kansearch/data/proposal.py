@@ -5,9 +5,11 @@ Whatever is guessed is said, with how sure it is, and stands in the study file w
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +19,23 @@ from typing import Any
 import numpy as np
 import yaml
 
-from kansearch.data.columns import Cells, Reading, count, decide, is_gap, shown
+from kansearch.data.columns import (
+    MARKERS,
+    MARKERS_AMONG_NUMBERS,
+    Cells,
+    Reading,
+    count,
+    decide,
+    is_gap,
+    label,
+    shown,
+)
 from kansearch.data.files import TableFile, read_table
 from kansearch.data.folders import is_hidden
+from kansearch.data.forms import plain
 from kansearch.data.images import SUFFIXES, image_size_of
 from kansearch.data.splits import Split, load_split
+from kansearch.data.texts import words_of
 from kansearch.errors import DataError, UserError
 from kansearch.specs.columns import Column
 from kansearch.specs.data import TABLE_SUFFIXES, TEXT_FILES, DataSpec
@@ -119,6 +133,7 @@ def propose(path: Path, target: str | None = None, file: Path | None = None) -> 
         comments["ignore"] = "; ".join([*whys, *(f"{one.column} {one.what}" for one in useless)])
         sentences += [f"{shown(one.column)} {one.what}: it is left out (data.ignore)" for one in useless]
         split = load_split(_data_spec(data))
+    sentences += [f"files left out: {split.left_out}"] if split.left_out else []
     sentences += [f"warning: {warning}" for warning in split.warnings]
     file = file or study_file(path)
     text = _text(path, data, comments, split, file)
@@ -139,7 +154,7 @@ def _data_spec(data: Mapping[str, Any]) -> DataSpec:
 
 def _table(path: Path, target: str | None) -> _Seen:
     file = read_table(path, set() if target is None else {target})
-    readings = {name: decide(cells) for name, cells in file.columns.items()}
+    readings = {name: _reading(cells) for name, cells in file.columns.items()}
     if not readings:
         raise DataError(f"{file.source} has no column to learn from")
     chosen, how_chosen = (target, "as you said") if target is not None else _guess_target(file, readings)
@@ -148,7 +163,7 @@ def _table(path: Path, target: str | None) -> _Seen:
         listed = ", ".join(list(file.columns)[:12])
         raise UserError(f'{file.source} has no column "{chosen}" (--target); its columns: {listed}')
     cells = file.columns[name]
-    task, how_sure = _guess_task(cells)
+    task, how_sure, amounts = _guess_task(cells)
     ignore = {
         other: why
         for other, reading in readings.items()
@@ -159,6 +174,10 @@ def _table(path: Path, target: str | None) -> _Seen:
     data: dict[str, Any] = {"path": str(path), "target": name, "task": task.value}
     comments = {"target": how_chosen, "task": how_sure}
     sentences = [f"target: {shown(name)} ({how_chosen})", f"task: {task.value} ({how_sure})"]
+    if amounts:
+        data["numbers"] = [name]
+        comments["numbers"] = amounts
+        sentences.append(f"{shown(name)}: {amounts} (data.numbers)")
     if texts and not inputs:
         data["text"] = texts[0]
         comments["text"] = "the only column of texts" if len(texts) == 1 else "the first of several columns of texts"
@@ -182,20 +201,41 @@ def _guess_target(file: TableFile, readings: Mapping[str, Reading]) -> tuple[str
     return able[-1], "a guess: the last column; --target COLUMN says another"
 
 
-def _guess_task(cells: Cells) -> tuple[Task, str]:
+def _reading(cells: Cells) -> Reading:
+    try:
+        return decide(cells)
+    except DataError:
+        return Reading("other", refusal="holds lists, bytes or the like")
+
+
+def _guess_task(cells: Cells) -> tuple[Task, str, str]:
+    """The task, why, and what must be said for the target's numbers to be read; "" for nothing."""
     reading = decide(cells, is_target=True)
+    names = {label(text): text for text in cells.texts if not is_gap(text)}
     if not reading.form or reading.kind == "boolean":
-        return Task.CLASSIFICATION, "its values are names"
-    numbers = reading.values(cells)
-    present = np.unique(np.asarray(numbers, dtype=float)[~np.isnan(np.asarray(numbers, dtype=float))])
-    if len(present) <= 2:
-        return Task.CLASSIFICATION, f"it has {count(len(present), 'value')}"
-    if len(present) <= FEW_VALUES and not (present % 1).any():
-        values = ", ".join(f"{value:g}" for value in present)
-        return Task.CLASSIFICATION, f"a guess: its values are {values}; regression where they measure something"
+        rest = {text for text in names.values() if math.isnan(plain(text))}
+        are_marks = all(text in MARKERS or text.lower() in MARKERS_AMONG_NUMBERS for text in rest)
+        if rest and are_marks and len(names) - len(rest) > FEW_VALUES:
+            marks = ", ".join(shown(text) for text in sorted(rest))
+            return Task.REGRESSION, "its values are numbers", f"{marks} count as missing"
+        return Task.CLASSIFICATION, "its values are names", ""
+    if len(names) <= 2:
+        return Task.CLASSIFICATION, f"it has {count(len(names), 'value')}", ""
+    numbers = reading.values(cells).astype(float)
+    if (
+        len(names) <= FEW_VALUES
+        and np.isfinite(numbers[~np.isnan(numbers)]).all()
+        and not (np.nan_to_num(numbers) % 1).any()
+    ):
+        return (
+            Task.CLASSIFICATION,
+            f"a guess: its values are {', '.join(sorted(names))}; regression where they measure something",
+            "",
+        )
     return (
         Task.REGRESSION,
         "its values are dates, predicted in days" if reading.kind == "date" else "its values are numbers",
+        "",
     )
 
 
@@ -217,7 +257,7 @@ def _useless(cells: Cells, reading: Reading, n_rows: int) -> str:
 def _is_prose(cells: Cells, reading: Reading) -> bool:
     if reading.form or reading.kind not in ("category", "text"):
         return False
-    lengths = sorted(len(text.split()) for text in cells.texts if not is_gap(text))
+    lengths = sorted(len(words_of(text)) for text in cells.texts if not is_gap(text))
     return bool(lengths) and lengths[len(lengths) // 2] >= LONG_TEXT
 
 
@@ -236,14 +276,14 @@ def _folder(path: Path) -> _Seen:
     if n_texts > n_images:
         return _Seen(
             {"path": str(path), "text": TEXT_FILES},
-            {"text": f"{n_texts:,} text files"},
-            (f"rows are texts: {n_texts:,} files in a folder for each class",),
+            {"text": "rows are files"},
+            ("rows are texts: files in a folder for each class",),
         )
     size = image_size_of([file for file in files if file.suffix.lower() in SUFFIXES])
     return _Seen(
         {"path": str(path), "image_size": size},
         {"image_size": "pixels in both directions, to which pictures are brought"},
-        (f"rows are pictures: {n_images:,} files in a folder for each class, brought to {size} x {size} pixels",),
+        (f"rows are pictures: files in a folder for each class, brought to {size} x {size} pixels",),
     )
 
 
@@ -254,7 +294,7 @@ def _text(path: Path, data: Mapping[str, Any], comments: Mapping[str, str], spli
     """The study file."""
     given = {**data, "path": _relative(path, file.parent)}
     lines = [f"# {path.name}: {split.n_train + split.n_validation + split.n_test:,} rows, written by kansearch init."]
-    lines += ["#", f"#   kansearch optimize {file}", "", f"name: {_yaml(study_name(path))}", "", "data:"]
+    lines += ["#", f"#   {command(file)}", "", f"name: {_yaml(study_name(path))}", "", "data:"]
     lines += [_line(f"  {key}: {_yaml(value)}", comments.get(key, "")) for key, value in given.items()]
     lines += [_line("  ", f"{one.column} {one.what}; {one.advice}") for one in split.suspicions]
     lines += [
@@ -275,7 +315,13 @@ def _text(path: Path, data: Mapping[str, Any], comments: Mapping[str, str], spli
 
 def study_name(path: Path) -> str:
     """The name of a study of these data: their file's, as far as a study may be called so."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:60] or "study"
+    plain_name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:60]
+    return plain_name or f"study-{hashlib.sha256(path.stem.encode()).hexdigest()[:8]}"
+
+
+def command(file: Path) -> str:
+    """What searches the study of a file, as a shell takes it."""
+    return f"kansearch optimize {shlex.quote(f'./{file}' if str(file).startswith('-') else str(file))}"
 
 
 def _relative(path: Path, beside: Path) -> str:

@@ -426,7 +426,8 @@ def _target_unit(parts: _Parts) -> tuple[float, float]:
         )
     mean, scale = float(target.mean()), float(target.std())
     for part in (parts.train, parts.validation, parts.test):
-        distance = np.abs(part.target - mean) / scale
+        with np.errstate(divide="ignore", over="ignore"):
+            distance = np.abs(part.target - mean) / scale
         if distance.max() > LARGEST:
             raise DataError(
                 f"{parts.source}: the target {part.target[distance.argmax()]:g} lies {distance.max():.0e} standard "

@@ -48,8 +48,8 @@ def load_study_split(spec: StudySpec) -> Split:
 def load_known_split(study: StoredStudy, place: Path | None = None) -> Split:
     """What the trials of a study in the storage see: the rows with which it began, wherever they lie now.
 
-    They are looked for at `place`, where the study says, where it said before, and in $KANSEARCH_DATA. The digest
-    decides whether they are the same, and no path.
+    They are looked for at `place` alone if that is given, else where the study says, where it said before, and in
+    $KANSEARCH_DATA. The digest decides whether they are the same, and no path.
 
     Args:
         study: Whose data they are.
@@ -89,9 +89,9 @@ def _candidates(study: StoredStudy, place: Path | None) -> list[DataSpec]:
     data = study.spec.data
     key = "folder" if data.path is None else "path"
     known = [path for path in (data.place, *study.data_places) if path is not None]
-    found = [] if place is None else [*(place / path.name for path in known[:1]), place]
-    found += known
-    if (given := os.environ.get(DATA_ENVIRONMENT)) and data.place is not None:
+    # Who names a place means no other one.
+    found = list(known) if place is None else [*(place / path.name for path in known), place]
+    if place is None and (given := os.environ.get(DATA_ENVIRONMENT)) and data.place is not None:
         # What stands before the data differs from machine to machine; what stands right before them less so.
         found += [Path(given, *path.parts[-n:]) for path in known for n in range(len(path.parts) - 1, 0, -1)]
         found += [Path(given)] if data.path is None else []

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kansearch.data.proposal import propose
+from kansearch.data.proposal import propose, study_name
 from kansearch.specs.metrics import Task
 from kansearch.specs.study_file import load_study_file
 from tests.commands import run_in
@@ -146,3 +146,31 @@ def test_folders_and_columns_of_texts_are_studies_too(tmp_path: Path) -> None:
         proposal = propose(tmp_path / name, file=tmp_path / f"{name}.yaml")
         stems[name] = proposal.spec.space.words("stem")
     assert stems == {"pets": ("convolution",), "mails": ("embedding",), "t.csv": ("embedding",)}
+
+
+def test_texts_of_any_script_and_columns_of_lists_are_no_obstacle(tmp_path: Path) -> None:
+    """Words are those of the text layers; what no network takes in is left out, and said."""
+    texts = [f"这家餐厅的菜第{number}次去还是难吃" for number in range(60)]
+    pd.DataFrame({"text": texts, "label": ["good", "bad"] * 30}).to_csv(tmp_path / "zh.csv", index=False)
+    assert propose(tmp_path / "zh.csv", file=tmp_path / "zh.yaml").spec.data.text == "text"
+    table = pd.DataFrame({"a": np.arange(60) % 7, "l": [[1, 2]] * 60, "y": np.linspace(0, 1, 60)})
+    table.to_parquet(tmp_path / "l.parquet")
+    assert propose(tmp_path / "l.parquet", file=tmp_path / "l.yaml").spec.data.ignore == ("l",)
+
+
+def test_a_target_of_numbers_may_have_marks_for_gaps(tmp_path: Path) -> None:
+    """They are named in the study file, and no class."""
+    values = [str(row / 2) if row % 12 else "NA" for row in range(120)]
+    pd.DataFrame({"a": np.arange(120) % 7, "price": values}).to_csv(tmp_path / "t.csv", index=False)
+    proposal = propose(tmp_path / "t.csv", file=tmp_path / "t.yaml")
+    assert proposal.spec.data.resolved_task is Task.REGRESSION
+    assert list(proposal.spec.data.numbers) == ["price"]
+    assert any('"NA" count as missing' in sentence for sentence in proposal.sentences)
+
+
+def test_the_next_command_can_be_pasted(tmp_path: Path) -> None:
+    """Whatever the data are called; and a name that no study may have becomes another one."""
+    pd.DataFrame({"a": np.arange(60) % 7, "y": np.linspace(0, 1, 60)}).to_csv(tmp_path / "数据 #1.csv", index=False)
+    done = run_in(tmp_path, "init", "数据 #1.csv")
+    assert "kansearch optimize '数据 #1.yaml'" in " ".join(done.stdout.split()), done.stderr
+    assert study_name(Path("数据.csv")) != study_name(Path("模型.csv"))

@@ -120,6 +120,12 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a few words among money": (["$5", "$6", "$7", "free"], 'mixes numbers and texts: row 4 is "free"'),
     "a few words among dates": (["2024-01-01", "2024-01-02", "soon"], 'mixes dates and texts: row 3 is "soon"'),
     "dates of two forms": (["2024-01-02", "03.01.2024"], 'writes its dates in several ways: row 1 is "2024-01-02"'),
+    "dates with a zone by name": (
+        ["2024-01-05 10:00 EST", "2024-01-06 10:00"],
+        'holds dates in a form that is not known: row 1 is "2024-01-05 10:00 EST"',
+    ),
+    "dates in words": (["5. März 2024", "6. Mai 2024"], "holds dates in a form that is not known: row 1 is"),
+    "several units": (["5 kg", "500 g", "3 kg"], 'writes its numbers with several units, "5 kg" and "500 g"'),
     "no such day": (["2024-02-30", "2024-02-28"], 'has a date that is in no calendar: row 1 is "2024-02-30"'),
     "too large": (["1e31", "1"], ", row 1 is 1e+31; allowed: numbers from -1e30 to 1e30"),
     "codes of all rows": (
