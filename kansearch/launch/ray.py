@@ -53,6 +53,9 @@ REACH_S = 10.0
 CONNECT_S = 90.0
 """For a cluster to let us in, or to start here."""
 
+CLIENT_TRIES = 3
+"""For a client to be let in by its server."""
+
 ANSWER_S = 5.0
 """For actors to say how they are; those that wait for a place say nothing."""
 
@@ -326,10 +329,16 @@ def _connect(address: str) -> str:
     failures: list[Exception | SystemExit] = []
 
     def connect() -> None:
-        try:
-            ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL, **options)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it is raised below, in the thread that waits
-            failures.append(error)
+        # A server starts another one for each client, which on a busy machine fails now and then.
+        for n_left in reversed(range(CLIENT_TRIES if address.startswith("ray://") else 1)):
+            try:
+                ray.init(address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.CRITICAL, **options)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - it is raised below, in the thread that waits
+                if not n_left:
+                    failures.append(error)
+                ray.shutdown()
+            else:
+                return
 
     with _silence():
         if address == RAY_HERE:
