@@ -130,7 +130,7 @@ def test_sixty_four_workers_wait_for_their_places(site: RaySite, postgres: Serve
 
 @pytest.mark.skipif(
     "ray-client" not in os.environ.get("KANSEARCH_REQUIRE", "").split(","),
-    reason="Ray's client loses its server, or an actor that has just gone, now and then: KANSEARCH_REQUIRE=ray,ray-client",
+    reason="Ray's client loses its server or a gone actor now and then: KANSEARCH_REQUIRE=ray,ray-client runs it",
 )
 def test_a_cluster_is_reached_from_elsewhere(site: RaySite, postgres: Server, folder: Path) -> None:
     """By the address of a client, which is on no node: workers are watched, shown, and cancelled by another command."""
