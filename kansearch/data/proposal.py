@@ -35,6 +35,7 @@ from kansearch.data.folders import is_hidden
 from kansearch.data.forms import plain
 from kansearch.data.images import SUFFIXES, image_size_of
 from kansearch.data.splits import Split, load_split
+from kansearch.data.tabular import name_in
 from kansearch.data.texts import words_of
 from kansearch.errors import DataError, UserError
 from kansearch.specs.columns import Column
@@ -157,11 +158,10 @@ def _table(path: Path, target: str | None) -> _Seen:
     readings = {name: _reading(cells) for name, cells in file.columns.items()}
     if not readings:
         raise DataError(f"{file.source} has no column to learn from")
-    chosen, how_chosen = (target, "as you said") if target is not None else _guess_target(file, readings)
-    name = next((name for name in file.columns if name == chosen), None)
-    if name is None:
-        listed = ", ".join(list(file.columns)[:12])
-        raise UserError(f'{file.source} has no column "{chosen}" (--target); its columns: {listed}')
+    if target is None:
+        name, how_chosen = _guess_target(file, readings)
+    else:
+        name, how_chosen = name_in(file, target, "--target"), "as you said"
     cells = file.columns[name]
     task, how_sure, amounts = _guess_task(cells)
     ignore = {

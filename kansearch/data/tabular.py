@@ -103,14 +103,14 @@ def _from_file(spec: DataSpec) -> Table:
     wanted = _wanted(spec)
     named = {key: name for key in ROLES if (name := getattr(spec, key)) is not None}
     file = read_table(spec.path, {spec.target, *spec.ignore, *wanted, *filter(None, [spec.text]), *named.values()})
-    target_name = _name_in(file, spec.target, "data.target")
-    ignored = {_name_in(file, name, "data.ignore", "has no column to ignore called") for name in spec.ignore}
-    asked = {_name_in(file, name, _KEYS[what.kind]): what for name, what in wanted.items()}
-    roles = {key: _name_in(file, name, f"data.{key}") for key, name in named.items()}
+    target_name = name_in(file, spec.target, "data.target")
+    ignored = {name_in(file, name, "data.ignore", "has no column to ignore called") for name in spec.ignore}
+    asked = {name_in(file, name, _KEYS[what.kind]): what for name, what in wanted.items()}
+    roles = {key: name_in(file, name, f"data.{key}") for key, name in named.items()}
     unseen = {target_name, *ignored, *roles.values()}
     names = [name for name in file.columns if name not in unseen]
     if spec.text is not None:
-        names = [_name_in(file, spec.text, "data.text")]
+        names = [name_in(file, spec.text, "data.text")]
     if not names:
         raise DataError(
             f'{file.source} has no column but the target "{target_name}" and the ignored ones to learn from'
@@ -170,8 +170,18 @@ def _wanted(spec: DataSpec) -> Mapping[str, Wanted]:
     }
 
 
-def _name_in(file: TableFile, name: str, key: str, message: str = "has no column") -> str:
-    """The name as the file has it."""
+def name_in(file: TableFile, name: str, key: str, message: str = "has no column") -> str:
+    """The name of a column as its file has it.
+
+    Args:
+        file: That has the column.
+        name: As somebody wrote it.
+        key: Where he wrote it.
+        message: What is said of the file if there is none.
+
+    Raises:
+        DataError: If there is none.
+    """
     wanted = one_line(name)
     names = list(file.columns)
     if wanted in names:
